@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
+)
+
+// Engine makes a host run what an order says, and tells what runs. The agent calls
+// it; agent/docker implements it over Docker.
+//
+// All methods are safe for concurrent use. Do serialises orders of one stack itself.
+type Engine interface {
+	// Do carries out an order to its end and returns the outcome. It is idempotent and
+	// journalled: after a crash, Recover lists what was under way and Do with the same
+	// order finishes it. Canceling ctx stops the order only while nothing was touched;
+	// once containers change, it is carried on to success or rollback.
+	Do(ctx context.Context, order fleet.Order, blobs Blobs, progress func(fleet.Progress)) fleet.Outcome
+
+	// Recover returns the orders that a crash or restart cut off, oldest first.
+	Recover(ctx context.Context) ([]fleet.Order, error)
+
+	// Observe reads the live state of every stack of this server, sorted by name.
+	Observe(ctx context.Context) (fleet.AgentInfo, []fleet.StackReport, error)
+
+	// ObserveStack reads one stack. ok is false when nothing of it is left.
+	ObserveStack(ctx context.Context, stack string) (report fleet.StackReport, ok bool, err error)
+
+	// Watch calls changed with the name of a stack whenever something of it changes,
+	// and with "" when everything should be read again. It returns when ctx ends or the
+	// engine goes away.
+	Watch(ctx context.Context, changed func(stack string)) error
+
+	// Logs writes wire.LogLine values as JSON lines until the logs end, or ctx ends
+	// when following.
+	Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) error
+}
+
+// Blobs fetches content by digest. Implementations verify nothing: the engine does.
+type Blobs interface {
+	// Fetch calls each with the content of every digest, in the order asked.
+	Fetch(ctx context.Context, digests []fleet.Digest, each func(fleet.Digest, []byte) error) error
+}

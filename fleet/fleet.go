@@ -1,0 +1,105 @@
+// Package fleet holds the values the whole project talks about: servers, stacks,
+// releases, what a commit desires and what agents observe.
+//
+// It is the domain root: every other package may import it and it imports nothing
+// of ours. It is pure: no I/O, no clock, no context, no randomness, so that the
+// planner can be tested, replayed and trusted.
+package fleet
+
+import "time"
+
+// Tier says how far a server is trusted. It scopes secrets and narrows what may run.
+type Tier string
+
+// The tiers. A server without one is TierTrusted.
+const (
+	TierTrusted   Tier = "trusted"
+	TierUntrusted Tier = "untrusted"
+)
+
+// Commit identifies what a desired state was read from.
+type Commit struct {
+	// ID is the full object id; empty for a local directory.
+	ID string `json:"id"`
+	// Branch is the short branch name; empty for a local directory.
+	Branch string `json:"branch,omitempty"`
+	// Subject is the first line of the message.
+	Subject string `json:"subject,omitempty"`
+	// Author is "Name <mail>", as the commit says it.
+	Author string `json:"author,omitempty"`
+	// Time is the committer time. It is shown, never used for ordering.
+	Time time.Time `json:"time,omitzero"`
+}
+
+// Short is the first eight digits of the id, or "worktree" for a local directory.
+func (c Commit) Short() string {
+	switch {
+	case c.ID == "":
+		return "worktree"
+	case len(c.ID) > 8:
+		return c.ID[:8]
+	default:
+		return c.ID
+	}
+}
+
+// Server is a Docker host as a [[server]] table declares it.
+type Server struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	Enabled     bool     `json:"enabled"`
+	Tier        Tier     `json:"tier"`
+	// ExternalAddress and Links are for people only.
+	ExternalAddress string   `json:"external_address,omitempty"`
+	Links           []string `json:"links,omitempty"`
+	// Origin is where the server is declared; zero for one that only onboarded.
+	Origin Position `json:"origin,omitzero"`
+}
+
+// Stack is a Compose application bound to one server.
+type Stack struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	Links       []string `json:"links,omitempty"`
+	Server      string   `json:"server"`
+	// Deploy asks that a stack someone stopped is started again (Komodo's `deploy`).
+	Deploy bool `json:"deploy,omitempty"`
+	// After names stacks that must have been deployed successfully before this one.
+	After []string `json:"after,omitempty"`
+	// IgnoreServices are left out of the stack's health.
+	IgnoreServices []string `json:"ignore_services,omitempty"`
+	Release        Release  `json:"release"`
+	// Origin is where the stack is declared.
+	Origin Position `json:"origin,omitzero"`
+}
+
+// Desired is what one commit of one sync says the fleet should be. It is immutable.
+// Servers and Stacks are sorted by name.
+type Desired struct {
+	Sync    string   `json:"sync"`
+	Commit  Commit   `json:"commit"`
+	Servers []Server `json:"servers"`
+	Stacks  []Stack  `json:"stacks"`
+}
+
+// Stack returns the stack of that name.
+func (d Desired) Stack(name string) (Stack, bool) {
+	for i := range d.Stacks {
+		if d.Stacks[i].Name == name {
+			return d.Stacks[i], true
+		}
+	}
+	return Stack{}, false
+}
+
+// Server returns the server of that name.
+func (d Desired) Server(name string) (Server, bool) {
+	for i := range d.Servers {
+		if d.Servers[i].Name == name {
+			return d.Servers[i], true
+		}
+	}
+	return Server{}, false
+}

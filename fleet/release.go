@@ -1,0 +1,110 @@
+package fleet
+
+// Labels that agents put on the containers, networks and volumes they create.
+// They identify; the agent's own journal is the record of what was deployed.
+const (
+	LabelServer  = "dev.varan.server"
+	LabelStack   = "dev.varan.stack"
+	LabelRelease = "dev.varan.release"
+	LabelCommit  = "dev.varan.commit"
+	// LabelDigest holds Service.Digest. It takes part in Compose's own hash, so
+	// Compose recreates exactly the services whose digest changed.
+	LabelDigest = "dev.varan.digest"
+)
+
+// Release is all that one stack needs on its host, resolved by core. An agent
+// never reads Git: it gets a release and the blobs its files name.
+type Release struct {
+	// Digest covers everything below but Commit and the origins: two commits that
+	// resolve to the same thing have the same release.
+	Digest  Digest `json:"digest"`
+	Stack   string `json:"stack"`
+	Server  string `json:"server"`
+	Project string `json:"project"`
+	Commit  Commit `json:"commit"`
+	// Model is the digest of the blob with the resolved Compose model (YAML). Nothing
+	// is left to interpolate in it, and paths inside the run directory are relative
+	// ("./conf/app.toml"). It can hold secrets.
+	Model Digest `json:"model"`
+	// Services are sorted by name.
+	Services []Service `json:"services"`
+	// Volumes are the named volumes, sorted by name. Compose would destroy the data of
+	// one whose definition changed, so a plan makes that a gate.
+	Volumes []Volume `json:"volumes,omitempty"`
+	// Files are placed in the run directory before anything starts; sorted by path.
+	Files   []File         `json:"files,omitempty"`
+	Options ReleaseOptions `json:"options,omitzero"`
+}
+
+// ReleaseOptions are the stack's deploy settings that the agent acts on.
+type ReleaseOptions struct {
+	// Pull asks the registry for newer images even when the tag is on the host (auto_pull).
+	Pull bool `json:"pull,omitempty"`
+	// Build builds services that have a build section before they start (run_build).
+	Build bool `json:"build,omitempty"`
+	// DestroyFirst takes the stack down before it is brought up (destroy_before_deploy).
+	DestroyFirst bool `json:"destroy_first,omitempty"`
+	// IgnoreServices are left out of the verdict.
+	IgnoreServices []string `json:"ignore_services,omitempty"`
+}
+
+// Service is one resolved service of a release.
+type Service struct {
+	Name string `json:"name"`
+	// Digest covers the resolved service and the content of every release file it mounts.
+	Digest   Digest `json:"digest"`
+	Image    string `json:"image"`
+	Replicas int    `json:"replicas"`
+	// OneShot services do their work and exit 0; they are healthy when they did.
+	OneShot   bool     `json:"one_shot,omitempty"`
+	DependsOn []string `json:"depends_on,omitempty"`
+	// Fields are the service flattened for comparison and explanation; sorted by path.
+	Fields []Field `json:"fields,omitempty"`
+}
+
+// Field is one leaf of a resolved service. Exactly one of Value and Keyed is set.
+type Field struct {
+	// Path is like "image", "environment.LOG_LEVEL", "ports[0]" or "file ./conf/app.toml".
+	Path string `json:"path"`
+	// Value is shown to people.
+	Value string `json:"value,omitempty"`
+	// Keyed is a keyed hash of a value that must not be shown.
+	Keyed string `json:"keyed,omitempty"`
+	// Origin is where the value was written, as far as it is known.
+	Origin Position `json:"origin,omitzero"`
+}
+
+// Same reports whether f and g hold the same value.
+func (f Field) Same(g Field) bool { return f.Value == g.Value && f.Keyed == g.Keyed }
+
+// Volume is a named volume of a release.
+type Volume struct {
+	// Name is the key in the Compose file; Docker's own name has the project in front.
+	Name string `json:"name"`
+	// Digest covers driver, options, labels and whether it is external.
+	Digest Digest `json:"digest"`
+	// Origin is where it is declared, as far as it is known.
+	Origin Position `json:"origin,omitzero"`
+}
+
+// File is one file of a release, relative to the run directory on the host.
+type File struct {
+	// Path is clean, slash separated, and stays inside the run directory.
+	Path string `json:"path"`
+	// Mode holds the permission bits only: 0644 or 0755.
+	Mode   uint32 `json:"mode"`
+	Size   int64  `json:"size"`
+	Digest Digest `json:"digest"`
+	// Secret files are written 0600 whatever Mode says.
+	Secret bool `json:"secret,omitempty"`
+}
+
+// Service returns the service of that name.
+func (r Release) Service(name string) (Service, bool) {
+	for i := range r.Services {
+		if r.Services[i].Name == name {
+			return r.Services[i], true
+		}
+	}
+	return Service{}, false
+}

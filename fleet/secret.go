@@ -1,0 +1,34 @@
+package fleet
+
+import (
+	"fmt"
+	"io"
+)
+
+// redacted is all that a Secret ever prints.
+const redacted = "[secret]"
+
+// Secret is a value that must not be shown. Every way Go has of printing or
+// encoding it gives "[secret]"; only Reveal returns the value.
+type Secret struct{ value string }
+
+// NewSecret wraps a value.
+func NewSecret(value string) Secret { return Secret{value: value} }
+
+// Reveal returns the value. Call it only where the value is used.
+func (s Secret) Reveal() string { return s.value }
+
+// IsEmpty reports whether there is no value.
+func (s Secret) IsEmpty() bool { return s.value == "" }
+
+// String redacts.
+func (s Secret) String() string { return redacted }
+
+// GoString redacts.
+func (s Secret) GoString() string { return redacted }
+
+// Format redacts under every verb, %x and %q included.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText redacts in JSON, TOML and structured logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

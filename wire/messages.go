@@ -1,0 +1,109 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// Version is the protocol both ends must speak. History:
+//
+//	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel
+const Version = 1
+
+// MinVersion is the oldest protocol a core still accepts.
+const MinVersion = 1
+
+// Verb names a request. The comment after each says who sends it and what is answered.
+type Verb string
+
+// The verbs of version 1.
+const (
+	VerbHello    Verb = "hello"    // agent: Hello -> Welcome; the first request of a session
+	VerbReport   Verb = "report"   // agent: Report -> nothing
+	VerbBlobs    Verb = "blobs"    // agent: BlobsRequest -> a byte stream of blobs, in the order asked
+	VerbProgress Verb = "progress" // agent: fleet.Progress, no answer
+	VerbResult   Verb = "result"   // agent: fleet.Outcome -> nothing; repeated until answered
+	VerbApply    Verb = "apply"    // core: OrderRequest -> Accepted, once the order is in the journal
+	VerbCancel   Verb = "cancel"   // core: CancelRequest -> nothing
+	VerbObserve  Verb = "observe"  // core: nothing -> Report, read afresh from the engine
+	VerbLogs     Verb = "logs"     // core: LogsRequest -> a byte stream of log lines
+)
+
+// Hello opens a session.
+type Hello struct {
+	Version int `json:"version"`
+	// Server is the name the agent wants to serve. Core compares it with the name its
+	// key belongs to and closes on a mismatch (rule N04).
+	Server string          `json:"server"`
+	Agent  fleet.AgentInfo `json:"agent"`
+	// Running lists the orders in the journal that have no outcome yet.
+	Running []string `json:"running,omitempty"`
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Version int    `json:"version"`
+	Core    string `json:"core"`
+	Server  string `json:"server"`
+	// Epoch numbers this session; orders carry it and an agent refuses stale ones.
+	Epoch uint64 `json:"epoch"`
+	// Time is core's clock, to show the skew.
+	Time time.Time `json:"time"`
+}
+
+// Report carries what an agent observes.
+type Report struct {
+	Agent fleet.AgentInfo `json:"agent"`
+	// Full reports replace everything known of the server; others only the stacks named.
+	Full   bool                `json:"full"`
+	Stacks []fleet.StackReport `json:"stacks,omitempty"`
+	// Gone are stacks of which nothing is left on the host.
+	Gone []string `json:"gone,omitempty"`
+}
+
+// OrderRequest asks an agent for work.
+type OrderRequest struct {
+	Epoch uint64      `json:"epoch"`
+	Order fleet.Order `json:"order"`
+}
+
+// Accepted says the order is in the agent's journal: it will be done, or its failure
+// reported, whatever happens to the link.
+type Accepted struct {
+	// Outcome is set when the agent had finished this order before.
+	Outcome *fleet.Outcome `json:"outcome,omitempty"`
+}
+
+// CancelRequest withdraws an order that has not touched a container yet.
+type CancelRequest struct {
+	Order string `json:"order"`
+}
+
+// BlobsRequest asks for content. The answer's stream holds, for each digest in turn,
+// an eight byte big-endian length and the content.
+type BlobsRequest struct {
+	// Order must be running on this session; its release must name every digest.
+	Order   string         `json:"order"`
+	Digests []fleet.Digest `json:"digests"`
+}
+
+// LogsRequest asks for the logs of a stack.
+type LogsRequest struct {
+	Stack string `json:"stack"`
+	// Service is one service; empty means all.
+	Service string `json:"service,omitempty"`
+	Follow  bool   `json:"follow,omitempty"`
+	// Tail is how many lines of each container to start with; zero means 100, -1 all.
+	Tail       int  `json:"tail,omitempty"`
+	Timestamps bool `json:"timestamps,omitempty"`
+}
+
+// LogLine is one line of a log stream; the stream is JSON lines.
+type LogLine struct {
+	Service   string    `json:"service"`
+	Container string    `json:"container"`
+	Stderr    bool      `json:"stderr,omitempty"`
+	Time      time.Time `json:"time,omitzero"`
+	Text      string    `json:"text"`
+}
