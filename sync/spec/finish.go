@@ -1,0 +1,79 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// finishServer settles the two fields that depend on others: enabled and tier.
+func (p *parser) finishServer(s *Server) {
+	if !s.has("config.enabled") {
+		s.Config.Enabled = s.Config.Address == ""
+		if s.Config.Enabled {
+			p.addAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true or false to be explicit",
+				"server %s has no `enabled` and no `address`: it is taken as enabled", quoted(s.Name))
+		} else {
+			p.addAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true to use it",
+				"server %s has an `address` and no `enabled`: it is disabled", quoted(s.Name))
+		}
+	}
+	tagged := map[fleet.Tier]bool{
+		fleet.TierTrusted:   hasTag(s.Tags, "trusted", "tier:trusted"),
+		fleet.TierUntrusted: hasTag(s.Tags, "untrusted", "tier:untrusted"),
+	}
+	explicit := s.has("config.tier")
+	switch {
+	case tagged[fleet.TierTrusted] && tagged[fleet.TierUntrusted]:
+		p.failAt(s.At("tags"), "tier-conflict", "keep one of the tags", "server %s is tagged trusted and untrusted", quoted(s.Name))
+	case explicit && s.Config.Tier == fleet.TierTrusted && tagged[fleet.TierUntrusted],
+		explicit && s.Config.Tier == fleet.TierUntrusted && tagged[fleet.TierTrusted]:
+		p.failAt(s.At("config.tier"), "tier-conflict", "make the two agree",
+			"server %s is %s here and tagged otherwise on line %d", quoted(s.Name), s.Config.Tier, s.At("tags").Line)
+	case tagged[fleet.TierUntrusted]:
+		s.Config.Tier = fleet.TierUntrusted
+	}
+}
+
+func hasTag(tags []string, wanted ...string) bool {
+	return slices.ContainsFunc(wanted, func(t string) bool { return slices.Contains(tags, t) })
+}
+
+func (p *parser) finishStack(s Stack) {
+	for _, e := range s.Config.Environment {
+		if plainSecret(e.Value) {
+			p.failAt(e.Pos, "plaintext-secret", "remove it from Git, replace it at its source, and use a secret variable",
+				"the value of %s is a private key or access key in plain text", quoted(e.Name))
+		}
+	}
+}
+
+func (p *parser) finishVariable(v Variable) {
+	switch {
+	case plainSecret(v.Value.Reveal()):
+		p.failAt(v.At("value"), "plaintext-secret", "remove it from Git, replace it at its source, and store it in core",
+			"the value of variable %s is a private key or access key in plain text", quoted(v.Name))
+	case v.IsSecret && !v.Value.IsEmpty():
+		p.addAt(fleet.SeverityWarning, v.At("value"), "plaintext-secret", "store the value in core and declare no value here",
+			"variable %s is secret, and its value is here in plain text", quoted(v.Name))
+	}
+}
+
+// plainSecret reports the forms that nothing but a secret has.
+func plainSecret(s string) bool {
+	if i := strings.Index(s, "-----BEGIN "); i >= 0 {
+		line, _, _ := strings.Cut(s[i:], "\n")
+		return strings.Contains(line, "PRIVATE KEY")
+	}
+	for rest := s; ; {
+		i := strings.Index(rest, "AKIA")
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+4:]
+		if len(rest) >= 16 && strings.Trim(rest[:16], "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == "" {
+			return true
+		}
+	}
+}

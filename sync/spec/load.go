@@ -1,0 +1,317 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// The limits of one source.
+const (
+	maxSourceSize       = 16 << 20
+	defaultMaxResources = 10_000
+)
+
+// Options narrows and relaxes a Load.
+type Options struct {
+	// ResourcePaths are files and directories to read, in this order. Empty is the
+	// whole tree.
+	ResourcePaths []string
+	// Cache keeps parsed files between loads; optional.
+	Cache *Cache
+	// ObjectID gives the id of a file's content without reading it, as Git does.
+	// Optional: without it, files are read and known by their digest.
+	ObjectID func(path string) (string, error)
+	// KnownServers are servers that exist without being declared: they onboarded.
+	KnownServers []string
+	// Offline says that KnownServers is not known, so that a stack on an undeclared
+	// server is only a note.
+	Offline bool
+	// Lenient makes unknown keys warnings, as files written for Komodo may have them.
+	Lenient bool
+	// MatchTags leaves out servers, stacks and syncs that lack one of these tags.
+	MatchTags []string
+	// MaxResources is how many resources may be declared; default 10,000.
+	MaxResources int
+}
+
+// Load reads the resource files of a tree and checks them together. With errors among
+// the diagnostics the declarations are incomplete and only good for being looked at.
+func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
+	if opts.MaxResources == 0 {
+		opts.MaxResources = defaultMaxResources
+	}
+	l := loader{fsys: fsys, opts: opts, seen: map[string]bool{}}
+	if opts.Cache != nil {
+		opts.Cache.mu.Lock()
+		defer opts.Cache.mu.Unlock()
+		l.kept = make(map[cacheKey]parsed, len(opts.Cache.files))
+	}
+	l.discover()
+	for _, f := range l.files {
+		l.read(f)
+	}
+	if opts.Cache != nil {
+		opts.Cache.files = l.kept
+	}
+	l.diags = append(l.diags, crossCheck(l.decls, opts, l.unreadable)...)
+	l.matchTags()
+	return l.decls, l.relax().Sort()
+}
+
+// Cache keeps parsed files by path and content. It belongs to one source: it forgets
+// what the last Load did not use. Its zero value is empty and ready; Loads that share
+// it wait for each other.
+type Cache struct {
+	mu    sync.Mutex
+	files map[cacheKey]parsed
+}
+
+type cacheKey struct{ path, id string }
+
+type parsed struct {
+	file  File
+	diags fleet.Diagnostics
+}
+
+// Len is how many files the cache holds.
+func (c *Cache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.files)
+}
+
+// candidate is a resource file that was found.
+type candidate struct {
+	path string
+	size int64
+}
+
+type loader struct {
+	fsys  fs.FS
+	opts  Options
+	files []candidate
+	seen  map[string]bool
+	kept  map[cacheKey]parsed
+	total int
+	decls Declarations
+	diags fleet.Diagnostics
+	// unreadable is set when a file could not be read to its end: what it declares is
+	// then unknown, and missing references mean nothing.
+	unreadable bool
+}
+
+// discover lists the files to read.
+func (l *loader) discover() {
+	if len(l.opts.ResourcePaths) == 0 {
+		l.walk(".", ".")
+		return
+	}
+	for _, p := range l.opts.ResourcePaths {
+		clean := path.Clean(p)
+		if p == "" || !fs.ValidPath(clean) || strings.Contains(p, `\`) {
+			l.fail(fleet.Position{File: p}, "resource-path", "write it relative to the repository, with / between names",
+				"the resource path %s does not lie in the repository", quoted(p))
+			continue
+		}
+		l.walk(clean, p)
+	}
+}
+
+// walk adds a file, or the resource files below a directory, in sorted order.
+func (l *loader) walk(root, written string) {
+	err := fs.WalkDir(l.fsys, root, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil && p == root && errors.Is(err, fs.ErrNotExist):
+			l.fail(fleet.Position{File: written}, "resource-path", "check its spelling",
+				"the resource path %s does not exist", quoted(written))
+			return fs.SkipAll
+		case err != nil:
+			return err
+		case p != root && strings.HasPrefix(path.Base(p), "."):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		}
+		return l.add(p, p == root, d)
+	})
+	if err != nil {
+		l.unreadable = true
+		l.fail(fleet.Position{File: written}, "unreadable", "", "cannot read %s: %s", quoted(written), plainError(err))
+	}
+}
+
+func (l *loader) add(p string, explicit bool, d fs.DirEntry) error {
+	switch {
+	case path.Ext(p) != ".toml":
+		if explicit {
+			l.fail(fleet.Position{File: p}, "resource-path", "resource files end in .toml",
+				"the resource path %s is not a TOML file", quoted(p))
+		}
+		return nil
+	case l.seen[p]:
+		return nil
+	case !d.Type().IsRegular():
+		l.diags = append(l.diags, fleet.Diagnostic{
+			Rule: "not-a-regular-file", Severity: fleet.SeverityWarning, Position: fleet.Position{File: p},
+			Message: "skipped: links and special files are not followed", Hint: "put the file itself here",
+		})
+		return nil
+	}
+	info, err := d.Info()
+	if err != nil {
+		return fmt.Errorf("stat %s: %w", p, err)
+	}
+	l.seen[p] = true
+	l.files = append(l.files, candidate{path: p, size: info.Size()})
+	return nil
+}
+
+// read adds what one file declares.
+func (l *loader) read(c candidate) {
+	if l.total > maxSourceSize {
+		return // said once
+	}
+	f, ok := l.parse(c)
+	if !ok {
+		return
+	}
+	l.decls.Files = append(l.decls.Files, c.path)
+	l.decls.Servers = append(l.decls.Servers, f.file.Servers...)
+	l.decls.Stacks = append(l.decls.Stacks, f.file.Stacks...)
+	l.decls.Variables = append(l.decls.Variables, f.file.Variables...)
+	l.decls.Syncs = append(l.decls.Syncs, f.file.Syncs...)
+	l.decls.Others = append(l.decls.Others, f.file.Others...)
+	l.diags = append(l.diags, f.diags...)
+	l.unreadable = l.unreadable || f.diags.HasErrors()
+}
+
+// parse returns a file from the cache, or reads and parses it. Nothing is read that is
+// larger than the limits allow.
+func (l *loader) parse(c candidate) (parsed, bool) {
+	if c.size > maxFileSize {
+		l.unreadable = true
+		l.fail(fleet.Position{File: c.path, Line: 1, Col: 1}, "file-too-large", "split it into several files",
+			"the file has %d bytes; the most is %d", c.size, maxFileSize)
+		return parsed{}, false
+	}
+	l.total += int(c.size)
+	if l.total > maxSourceSize {
+		l.unreadable = true
+		l.fail(fleet.Position{File: c.path, Line: 1, Col: 1}, "source-too-large", "name fewer resource paths",
+			"the resource files have more than %d bytes together", maxSourceSize)
+		return parsed{}, false
+	}
+	key := cacheKey{path: c.path}
+	var content []byte
+	var err error
+	if l.opts.Cache != nil && l.opts.ObjectID != nil {
+		key.id, err = l.opts.ObjectID(c.path)
+	} else {
+		content, err = fs.ReadFile(l.fsys, c.path)
+	}
+	if err != nil {
+		return l.cannotRead(c.path, err)
+	}
+	if l.opts.Cache == nil {
+		return parseContent(c.path, content), true
+	}
+	if key.id == "" {
+		key.id = string(fleet.SumDigest(content))
+	}
+	f, ok := l.opts.Cache.files[key]
+	if !ok {
+		if content == nil {
+			if content, err = fs.ReadFile(l.fsys, c.path); err != nil {
+				return l.cannotRead(c.path, err)
+			}
+		}
+		f = parseContent(c.path, content)
+	}
+	l.kept[key] = f
+	return f, true
+}
+
+func parseContent(p string, content []byte) parsed {
+	file, diags := ParseFile(p, content)
+	return parsed{file: file, diags: diags}
+}
+
+func (l *loader) cannotRead(p string, err error) (parsed, bool) {
+	l.unreadable = true
+	l.fail(fleet.Position{File: p, Line: 1, Col: 1}, "unreadable", "", "cannot read the file: %s", plainError(err))
+	return parsed{}, false
+}
+
+func (l *loader) fail(at fleet.Position, rule, hint, format string, args ...any) {
+	l.diags = append(l.diags, fleet.Diagnostic{
+		Rule: rule, Severity: fleet.SeverityError, Position: at, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// plainError is an error without the path that the position has already.
+func plainError(err error) string {
+	if perr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = perr.Err
+	}
+	return err.Error()
+}
+
+// relax returns the diagnostics with the severities that the options ask for.
+func (l *loader) relax() fleet.Diagnostics {
+	out := slices.Clone(l.diags)
+	if !l.opts.Lenient {
+		return out
+	}
+	for i := range out {
+		if out[i].Rule == "unknown-key" || out[i].Rule == "key-case" {
+			out[i].Severity = fleet.SeverityWarning
+		}
+	}
+	return out
+}
+
+// matchTags keeps the resources that carry all tags asked for. An `after` that names a
+// stack left out is dropped: that stack belongs to another sync.
+func (l *loader) matchTags() {
+	want := l.opts.MatchTags
+	if len(want) == 0 {
+		return
+	}
+	lacks := func(tags []string) bool {
+		return slices.ContainsFunc(want, func(tag string) bool { return !slices.Contains(tags, tag) })
+	}
+	left := map[string]bool{}
+	for i := range l.decls.Stacks {
+		if s := &l.decls.Stacks[i]; lacks(s.Tags) {
+			left[s.Name] = true
+		}
+	}
+	d := &l.decls
+	d.Servers = slices.DeleteFunc(d.Servers, func(s Server) bool { return lacks(s.Tags) })
+	d.Stacks = slices.DeleteFunc(d.Stacks, func(s Stack) bool { return lacks(s.Tags) })
+	d.Syncs = slices.DeleteFunc(d.Syncs, func(s ResourceSync) bool { return lacks(s.Tags) })
+	for i := range d.Stacks {
+		s := &d.Stacks[i]
+		for n, name := range s.After {
+			if left[name] {
+				l.diags = append(l.diags, fleet.Diagnostic{
+					Rule: "after-filtered", Severity: fleet.SeverityNote, Position: s.At(fmt.Sprintf("after[%d]", n)),
+					Message: fmt.Sprintf("stack %s is left out by its tags, so nothing waits for it", quoted(name)),
+				})
+			}
+		}
+		if slices.ContainsFunc(s.After, func(name string) bool { return left[name] }) {
+			s.After = slices.DeleteFunc(slices.Clone(s.After), func(name string) bool { return left[name] })
+		}
+	}
+}

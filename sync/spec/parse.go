@@ -1,0 +1,251 @@
+package spec
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// ParseFile reads one resource file. It is pure: the same path and content always
+// give the same result, so callers may keep it by the content's id. It checks what a
+// file says on its own; Load checks what the files say together.
+func ParseFile(path string, content []byte) (File, fleet.Diagnostics) {
+	p := parser{decoder: decoder{&report{file: path}}}
+	if len(content) > maxFileSize {
+		p.fail(0, "file-too-large", "split it into several files",
+			"the file has %d bytes; the most is %d", len(content), maxFileSize)
+		return p.file, p.diags
+	}
+	bom := []byte("\xEF\xBB\xBF")
+	src, hasBOM := bytes.CutPrefix(content, bom)
+	if f := checkEncoding(content); f != nil {
+		p.lines = newlines(content)
+		p.fault(f)
+		return p.file, p.diags
+	}
+	p.lines = newlines(src)
+	if hasBOM {
+		p.warn(0, "byte-order-mark", "save it as UTF-8 without a byte order mark", "the file starts with a byte order mark")
+	}
+	if f := checkLines(src); f != nil {
+		p.fault(f)
+		return p.file, p.diags
+	}
+	p.parse(src)
+	return p.file, p.diags.Sort()
+}
+
+// parser fills a File from a tree of tables.
+type parser struct {
+	decoder
+	file File
+}
+
+func (p *parser) parse(src []byte) {
+	s := scanner{src: src}
+	unbalanced := s.scan()
+	if unbalanced != nil && unbalanced.rule == "too-deep" {
+		p.fault(unbalanced)
+		return
+	}
+	for _, at := range s.hidden {
+		p.warn(at, "invisible-character", "remove it", "a comment has an invisible character")
+	}
+	root, failure := buildTree(p.report, src, s.escapes)
+	// A string or bracket that is never closed is best shown where it opens; but an
+	// error before that place explains more.
+	if failure != nil && unbalanced != nil && unbalanced.offset <= failure.offset {
+		failure = unbalanced
+	}
+	p.fault(failure)
+	p.resources(root)
+}
+
+func (p *parser) fault(f *fault) {
+	if f != nil {
+		p.fail(f.offset, f.rule, f.hint, "%s", f.message)
+	}
+}
+
+// resources reads the top level of a file.
+func (p *parser) resources(root *table) {
+	if len(root.entries) > 0 && foreign(root) {
+		first := root.entries[0]
+		p.warn(first.at, "not-a-resource-file", "list the files and directories that hold resources as resource paths",
+			"the file declares no resource: %s is none", quoted(first.key))
+		return
+	}
+	for _, e := range root.entries {
+		name, ok := typeOf(e.key)
+		if !ok {
+			p.unknownKey(e, "a resource file", typeNames())
+			continue
+		}
+		if !e.value.tables() {
+			p.fail(e.at, "type", "write [["+e.key+"]]", "%s must be a list of tables, not %s", quoted(e.key), e.value.kind)
+			continue
+		}
+		for _, v := range e.value.list {
+			p.resource(name, v.table)
+		}
+	}
+}
+
+// foreign reports whether nothing at the top level is a resource type or a misspelt
+// one: a TOML file of some application.
+func foreign(root *table) bool {
+	return !slices.ContainsFunc(root.entries, func(e entry) bool {
+		_, ok := typeOf(strings.ToLower(e.key))
+		return ok || nearest(e.key, typeNames()) != ""
+	})
+}
+
+// tables reports whether v is a list of tables only.
+func (v value) tables() bool {
+	return v.kind == kindArray && !slices.ContainsFunc(v.list, func(item value) bool { return item.table == nil })
+}
+
+func (p *parser) resource(name string, t *table) {
+	if p.full() {
+		return
+	}
+	switch name {
+	case serverSchema.name:
+		s, marks := decodeResource[Server](p, serverSchema, t)
+		s.marks = marks
+		p.finishServer(&s)
+		p.file.Servers = append(p.file.Servers, s)
+	case stackSchema.name:
+		s, marks := decodeResource[Stack](p, stackSchema, t)
+		s.marks = marks
+		p.finishStack(s)
+		p.file.Stacks = append(p.file.Stacks, s)
+	case variableSchema.name:
+		v, marks := decodeResource[Variable](p, variableSchema, t)
+		v.marks = marks
+		p.finishVariable(v)
+		p.file.Variables = append(p.file.Variables, v)
+	case syncSchema.name:
+		s, marks := decodeResource[ResourceSync](p, syncSchema, t)
+		s.marks = marks
+		p.file.Syncs = append(p.file.Syncs, s)
+	default:
+		p.other(name, t)
+	}
+}
+
+// other keeps the name of a resource that nothing acts on yet. Its inside is not read.
+func (p *parser) other(typ string, t *table) {
+	o := Other{Type: typ, Pos: p.position(t.at)}
+	if e := t.find("name"); e != nil {
+		if s, ok := p.text(e.value, "name"); ok {
+			o.Name = s
+		}
+	}
+	p.note(t.at, "not-acted-on", "", "%s %s is not acted on yet", typ, quoted(o.Name))
+	p.file.Others = append(p.file.Others, o)
+}
+
+// resourceDecoder decodes one resource: its own fields and those of its config.
+type resourceDecoder struct {
+	*parser
+	schema schema
+	top    reflect.Value
+	config reflect.Value
+	marks  marks
+	seen   map[string]int
+}
+
+func decodeResource[T any](p *parser, s schema, t *table) (T, marks) {
+	var resource T
+	r := resourceDecoder{
+		parser: p, schema: s, top: reflect.ValueOf(&resource).Elem(),
+		marks: marks{file: p.report.file, list: make([]mark, 1, 1+2*len(t.entries))},
+		seen:  make(map[string]int, 2*len(t.entries)),
+	}
+	r.top.Set(s.top.defaults)
+	if s.config != nil {
+		r.config = r.top.FieldByName("Config")
+		r.config.Set(s.config.defaults)
+	}
+	r.marks.list[0] = p.mark("", -1, t.at)
+	r.entries(t, false)
+	r.checkName(t)
+	return resource, r.marks
+}
+
+func (r *resourceDecoder) entries(t *table, inConfig bool) {
+	where := "[[" + r.schema.name + "]]"
+	if inConfig {
+		where = "[" + r.schema.name + ".config]"
+	}
+	for _, e := range t.entries {
+		if e.key == "config" && !inConfig && r.schema.config != nil {
+			if e.value.table == nil {
+				r.wrongType(e.value, e.key, "a table", "")
+				continue
+			}
+			r.entries(e.value.table, true)
+			continue
+		}
+		at, ok := r.schema.find(e.key, inConfig)
+		if !ok {
+			r.misplaced(e, where, inConfig)
+			continue
+		}
+		r.field(e, at)
+	}
+}
+
+func (r *resourceDecoder) field(e entry, at place) {
+	name := at.name()
+	if first, again := r.seen[name]; again {
+		r.fail(e.at, "duplicate-key", "keep one of them",
+			"%s is set in two places, first on line %d", quoted(name), r.position(first).Line)
+		return
+	}
+	r.seen[name] = e.at
+	r.marks.list = append(r.marks.list, r.mark(name, -1, e.at))
+	owner, defaults := r.top, r.schema.top.defaults
+	if at.config {
+		owner, defaults = r.config, r.schema.config.defaults
+	}
+	dst := owner.Field(at.field.index)
+	for i, offset := range r.into(dst, at.field, e.value, name) {
+		r.marks.list = append(r.marks.list, r.mark(name, i, offset))
+	}
+	if at.field.later && !reflect.DeepEqual(dst.Interface(), defaults.Field(at.field.index).Interface()) {
+		r.note(e.at, "not-acted-on", "", "%s is not acted on yet", quoted(name))
+	}
+}
+
+// misplaced reports an unknown key, and says so when it belongs beside config.
+func (r *resourceDecoder) misplaced(e entry, where string, inConfig bool) {
+	if _, ok := r.schema.top.byKey[e.key]; ok && inConfig {
+		r.fail(e.at, "unknown-key", fmt.Sprintf("write it directly under [[%s]]", r.schema.name),
+			"%s does not belong into %s", quoted(e.key), where)
+		return
+	}
+	r.unknownKey(e, where, r.schema.keys(inConfig))
+}
+
+func (r *resourceDecoder) checkName(t *table) {
+	e := t.find("name")
+	switch {
+	case e == nil:
+		if !slices.ContainsFunc(t.entries, func(e entry) bool { return strings.EqualFold(e.key, "name") }) {
+			r.fail(t.at, "missing-name", `add name = "..."`, "the %s has no name", r.schema.name)
+		}
+	case e.value.kind == kindString:
+		if hiddenAt, _ := findHidden(e.value.text); hiddenAt >= 0 || strings.IndexFunc(e.value.text, control) >= 0 {
+			return // reported with the text
+		}
+		if problem, hint := r.schema.naming.check(e.value.text); problem != "" {
+			r.fail(e.value.at, "invalid-name", hint, "%s", problem)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package spec
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// maxFileErrors is how many errors one file may have before the rest is left out.
+const maxFileErrors = 20
+
+// report collects the diagnostics of one file and turns offsets into positions.
+type report struct {
+	file   string
+	lines  []int // offset at which each line starts
+	diags  fleet.Diagnostics
+	errors int
+}
+
+// position is the line and the column, both from 1, the column counted in bytes.
+func (r *report) position(offset int) fleet.Position {
+	line := sort.Search(len(r.lines), func(i int) bool { return r.lines[i] > offset })
+	if line == 0 {
+		return fleet.Position{File: r.file, Line: 1, Col: 1}
+	}
+	return fleet.Position{File: r.file, Line: line, Col: offset - r.lines[line-1] + 1}
+}
+
+func (r *report) mark(field string, item, offset int) mark {
+	p := r.position(offset)
+	return mark{field: field, item: int32(item), line: int32(p.Line), col: int32(p.Col)} //nolint:gosec // a file is at most 1 MiB
+}
+
+func (r *report) fail(offset int, rule, hint, format string, args ...any) {
+	r.failAt(r.position(offset), rule, hint, format, args...)
+}
+
+func (r *report) failAt(at fleet.Position, rule, hint, format string, args ...any) {
+	if r.full() {
+		return
+	}
+	r.errors++
+	if r.full() {
+		r.addAt(fleet.SeverityError, at, "too-many-errors", "fix the ones above, then look again",
+			"more than %d errors in this file; the rest is left out", maxFileErrors)
+		return
+	}
+	r.addAt(fleet.SeverityError, at, rule, hint, format, args...)
+}
+
+// full reports whether there were so many errors that no more are wanted.
+func (r *report) full() bool { return r.errors > maxFileErrors }
+
+func (r *report) warn(offset int, rule, hint, format string, args ...any) {
+	r.add(fleet.SeverityWarning, offset, rule, hint, format, args...)
+}
+
+func (r *report) note(offset int, rule, hint, format string, args ...any) {
+	r.add(fleet.SeverityNote, offset, rule, hint, format, args...)
+}
+
+func (r *report) add(severity fleet.Severity, offset int, rule, hint, format string, args ...any) {
+	r.addAt(severity, r.position(offset), rule, hint, format, args...)
+}
+
+func (r *report) addAt(severity fleet.Severity, at fleet.Position, rule, hint, format string, args ...any) {
+	r.diags = append(r.diags, fleet.Diagnostic{
+		Rule: rule, Severity: severity, Position: at, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
