@@ -1,0 +1,311 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Handler answers what the other side asks.
+type Handler interface {
+	// Serve answers one request. The result is sent as JSON; nil is an empty answer. An
+	// error that is an *Error reaches the other side as it is. ctx ends when the other
+	// side does not wait any more or the connection ends.
+	//
+	// When the other side opened a byte stream, stream takes its bytes and the result is
+	// ignored; otherwise stream is nil. Requests are served concurrently, at most 256
+	// of one peer; notifications one after the other.
+	Serve(ctx context.Context, verb Verb, body []byte, stream io.Writer) (any, error)
+}
+
+// HandlerFunc is a Handler that is a function.
+type HandlerFunc func(ctx context.Context, verb Verb, body []byte, stream io.Writer) (any, error)
+
+// Serve calls f.
+func (f HandlerFunc) Serve(ctx context.Context, verb Verb, body []byte, stream io.Writer) (any, error) {
+	return f(ctx, verb, body, stream)
+}
+
+// PeerConfig says how a Peer behaves.
+type PeerConfig struct {
+	// Initiator is set on the side that dialed. It pings; the other side only listens.
+	Initiator bool
+	// Handler answers requests. Optional: without one every request is refused.
+	Handler Handler
+	// Logger gets what neither side asked for. Optional, default discards.
+	Logger *slog.Logger
+	// IdleTimeout closes a connection on which nothing arrives. Optional, default 75 s.
+	IdleTimeout time.Duration
+	// PingEvery is how often the initiator pings. Optional, default 25 s.
+	PingEvery time.Duration
+}
+
+// Peer is one end of a connection: it asks and answers requests and byte streams, any
+// number at once. Run must be running for anything to be received. All methods are
+// safe for concurrent use.
+type Peer struct {
+	conn MessageConn
+	cfg  PeerConfig
+
+	// writing holds a value while someone writes; a channel, so that waiting for it can
+	// be given up.
+	writing chan struct{}
+
+	mu       sync.Mutex
+	err      error               // why the connection ended; nil while it lives
+	nextOwn  uint32              // the id of our next request
+	lastPeer uint32              // the id of the other side's last
+	calls    map[uint32]*call    // ours, until answered
+	streams  int                 // how many of calls are streams
+	serving  map[uint32]*serving // theirs, until answered
+	parts    map[uint32][]byte   // messages of which the last part is missing
+	buffered int                 // bytes in parts and in requests being served
+	notes    []note              // notifications not handled yet
+	noting   bool                // someone handles notes
+	ponging  bool                // someone sends a pong
+	tasks    sync.WaitGroup
+}
+
+// buffers is shared by all peers: what matters is how many messages are under way at
+// an instant, not how many connections there are.
+var buffers bufferPool
+
+// NewPeer makes a peer of a connection. From here on the peer owns it.
+func NewPeer(conn MessageConn, cfg PeerConfig) *Peer {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.IdleTimeout <= 0 {
+		cfg.IdleTimeout = 75 * time.Second
+	}
+	if cfg.PingEvery <= 0 {
+		cfg.PingEvery = 25 * time.Second
+	}
+	p := &Peer{conn: conn, cfg: cfg, writing: make(chan struct{}, 1), nextOwn: 2}
+	if cfg.Initiator {
+		p.nextOwn = 1
+	}
+	return p
+}
+
+// Run receives until the connection ends, and returns why. It returns nil when ctx or
+// Close ended it. It waits for the handlers it started.
+func (p *Peer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
+	if p.cfg.Initiator {
+		p.task(func() { p.ping(ctx) })
+	}
+	p.fail(p.receive(ctx))
+	cancel()
+	p.tasks.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(p.err, errStopped) {
+		return nil
+	}
+	return p.err
+}
+
+// errStopped is why a connection ended that we chose to end.
+var errStopped = errors.New("stopped")
+
+// Close tells the other side why and ends the connection, at the latest when ctx ends.
+func (p *Peer) Close(ctx context.Context, reason *Error) {
+	defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
+	if payload, err := encode(reason); err == nil {
+		_ = p.send(ctx, frameBye, 0, nil, payload)
+	}
+	p.fail(errStopped)
+}
+
+// fail ends the connection, once: nothing of it can be used after an error.
+func (p *Peer) fail(err error) {
+	p.mu.Lock()
+	if p.err != nil {
+		p.mu.Unlock()
+		return
+	}
+	p.err = err
+	calls, serving := p.calls, p.serving
+	p.calls, p.serving, p.parts, p.notes = nil, nil, nil, nil
+	p.mu.Unlock()
+	_ = p.conn.Close()
+	closed := fmt.Errorf("%w: %w", ErrClosed, err)
+	for _, c := range calls {
+		c.finish(nil, closed)
+	}
+	for _, s := range serving {
+		s.cancel()
+	}
+}
+
+// task runs f unless the connection has ended. Run waits for it.
+func (p *Peer) task(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.tasks.Go(f)
+	}
+}
+
+// receive reads until something fails. It never writes: two peers that both wait to
+// write while nobody reads would wait for each other.
+func (p *Peer) receive(ctx context.Context) error {
+	var armed time.Time
+	waiter, canWait := p.conn.(MessageWaiter)
+	for {
+		// Moving the deadline costs more than looking at the clock.
+		if now := time.Now(); now.Sub(armed) > p.cfg.IdleTimeout/8 {
+			armed = now
+			if err := p.conn.SetReadDeadline(now.Add(p.cfg.IdleTimeout)); err != nil {
+				return fmt.Errorf("set read deadline: %w", err)
+			}
+		}
+		if canWait {
+			if err := waiter.WaitMessage(); err != nil {
+				return fmt.Errorf("wait for a message: %w", err)
+			}
+		}
+		if err := p.receiveOne(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *Peer) receiveOne(ctx context.Context) error {
+	buf := buffers.get()
+	defer buffers.put(buf)
+	message, err := p.conn.ReadMessage(*buf)
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	f, err := parseFrame(message)
+	if err == nil {
+		err = p.handle(ctx, f)
+	}
+	return err
+}
+
+// handle acts on a frame, whose payload lives only until it returns.
+func (p *Peer) handle(ctx context.Context, f frame) error {
+	switch f.kind {
+	case framePing:
+		p.pong(ctx)
+		return nil
+	case framePong:
+		return nil
+	case frameBye:
+		return remoteError(f.payload)
+	case frameNotify:
+		return p.notified(ctx, f.payload)
+	case framePart, frameRequest, frameOpen, frameResponse, frameError, frameData, frameCredit, frameCancel:
+	}
+	ours := (f.id%2 == 1) == p.cfg.Initiator
+	var err error
+	switch {
+	case ours && (f.kind == frameResponse || f.kind == frameError):
+		err = p.answered(f)
+	case ours && f.kind == frameData:
+		err = p.streamed(f)
+	case ours && f.kind == framePart:
+		err = p.keepPart(f, p.knowsCall)
+	case !ours && f.kind == framePart:
+		err = p.keepPart(f, p.newRequest)
+	case !ours && (f.kind == frameRequest || f.kind == frameOpen):
+		err = p.requested(ctx, f)
+	case !ours && (f.kind == frameCredit || f.kind == frameCancel):
+		err = p.steered(f)
+	default:
+		err = errors.New("frame for the other side's request")
+	}
+	if err != nil {
+		return fmt.Errorf("frame of type %d for request %d: %w", f.kind, f.id, err)
+	}
+	return nil
+}
+
+// keepPart stores a piece of a message. known is asked, under the lock, whether the
+// first piece may come at all.
+func (p *Peer) keepPart(f frame, known func(id uint32) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	part, started := p.parts[f.id]
+	if !started {
+		if err := known(f.id); err != nil {
+			return err
+		}
+	}
+	if err := p.reserve(len(part), len(f.payload)); err != nil {
+		return err
+	}
+	if p.parts == nil {
+		p.parts = make(map[uint32][]byte)
+	}
+	p.parts[f.id] = append(part, f.payload...)
+	return nil
+}
+
+// assemble returns the whole message that f ends; it still counts as buffered. The
+// caller holds the lock. The result does not share memory with f.
+func (p *Peer) assemble(f frame) (message []byte, err error) {
+	part := p.parts[f.id]
+	if err := p.reserve(len(part), len(f.payload)); err != nil {
+		return nil, err
+	}
+	delete(p.parts, f.id)
+	if len(p.parts) == 0 {
+		p.parts = nil // an empty map keeps its memory
+	}
+	if len(part) == 0 && len(f.payload) == 0 {
+		return nil, nil
+	}
+	return append(part, f.payload...), nil
+}
+
+// reserve counts more bytes as buffered, on top of what a message already has.
+func (p *Peer) reserve(has, more int) error {
+	if has+more > maxBody || p.buffered+more > maxBuffered {
+		return Errorf(CodeTooLarge, "too many bytes are waiting to be handled")
+	}
+	p.buffered += more
+	return nil
+}
+
+// ping keeps proxies from closing the connection and makes both sides notice when it
+// is gone.
+func (p *Peer) ping(ctx context.Context) {
+	ticker := time.NewTicker(p.cfg.PingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := p.send(ctx, framePing, 0, nil, nil); err != nil {
+			return
+		}
+	}
+}
+
+// pong answers pings; several that arrive while one answer is on its way get one.
+func (p *Peer) pong(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ponging || p.err != nil {
+		return
+	}
+	p.ponging = true
+	p.tasks.Go(func() {
+		_ = p.send(ctx, framePong, 0, nil, nil) // a failed write has ended the connection
+		p.mu.Lock()
+		p.ponging = false
+		p.mu.Unlock()
+	})
+}
