@@ -80,6 +80,6 @@ type Version struct {
 type Page struct {
 	// Limit is how many; zero means 50, at most 500.
 	Limit int
-	// Before is the id of the last item already seen; zero starts with the newest.
+	// Before is the ID or Seq of the last item already seen; zero starts with the newest.
 	Before int64
 }

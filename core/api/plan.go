@@ -114,6 +114,8 @@ type RunResult struct {
 
 // Op is one op as the journal has it.
 type Op struct {
+	// Seq numbers the ops of a journal in the order they were recorded; see Page.
+	Seq     int64        `json:"seq,omitempty"`
 	Run     string       `json:"run"`
 	ID      string       `json:"id"`
 	Sync    string       `json:"sync"`

@@ -1,0 +1,234 @@
+// Package auth checks who calls core's API. A caller is an API key, nothing else: core
+// keeps only the SHA-256 of its secret, which is 256 random bits, so that neither a slow
+// hash nor a lockout is needed to make guessing hopeless.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// keyPrefix starts every API key; the digit is its format's version.
+const keyPrefix = "vk1"
+
+const (
+	idSize     = 8
+	secretSize = 32
+)
+
+// Failures per minute that are answered as such: per address, and over all of them.
+const (
+	maxFailures      = 5
+	maxFailuresTotal = 100
+)
+
+// noteEvery bounds how often the use of one key is written down.
+const noteEvery = time.Minute
+
+var (
+	// ErrUnauthorized is every failure to show a valid key; why stays in the log.
+	ErrUnauthorized = errors.New("no valid API key")
+	// ErrTooMany says that an address failed too often lately.
+	ErrTooMany = errors.New("too many failed attempts")
+)
+
+// NewKey makes an API key: the id it is listed by, the key to hand out once, and the hash
+// to store.
+func NewKey() (id string, key fleet.Secret, hash [32]byte) {
+	var random [idSize + secretSize]byte
+	_, _ = rand.Read(random[:]) // never fails: it crashes the program instead
+	id = encoding().EncodeToString(random[:idSize])
+	secret := encoding().EncodeToString(random[idSize:])
+	return id, fleet.NewSecret(keyPrefix + "_" + id + "_" + secret), sha256.Sum256(random[idSize:])
+}
+
+// ParseKey splits the one canonical form of a key into its id and the hash of its secret.
+func ParseKey(key string) (id string, hash [32]byte, err error) {
+	parts := strings.Split(key, "_")
+	if len(parts) != 3 || parts[0] != keyPrefix {
+		return "", hash, fmt.Errorf("%w: not of the form vk1_<id>_<secret>", ErrUnauthorized)
+	}
+	if _, err := decode(parts[1], idSize); err != nil {
+		return "", hash, err
+	}
+	secret, err := decode(parts[2], secretSize)
+	if err != nil {
+		return "", hash, err
+	}
+	return parts[1], sha256.Sum256(secret), nil
+}
+
+// decode accepts exactly what encoding writes, so that a key has one spelling.
+func decode(s string, size int) ([]byte, error) {
+	raw, err := encoding().DecodeString(s)
+	if err != nil || len(raw) != size || encoding().EncodeToString(raw) != s {
+		return nil, fmt.Errorf("%w: not canonical lower-case base32", ErrUnauthorized)
+	}
+	return raw, nil
+}
+
+func encoding() *base32.Encoding {
+	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+}
+
+// Keys is where the hashes are.
+type Keys interface {
+	// KeyHash returns the name of the key and the hash of its secret. Any error means
+	// that the key opens nothing.
+	KeyHash(ctx context.Context, id string) (name string, hash [32]byte, err error)
+	// KeyUsed notes the time of the last use.
+	KeyUsed(ctx context.Context, id string, at time.Time) error
+}
+
+// Actor is who calls.
+type Actor struct {
+	// ID and Name are those of the API key.
+	ID, Name string
+}
+
+type actorKey struct{}
+
+// ActorOf is who made the request that ctx belongs to; zero outside of one.
+func ActorOf(ctx context.Context) Actor {
+	actor, _ := ctx.Value(actorKey{}).(Actor)
+	return actor
+}
+
+// Config says where the keys are.
+type Config struct {
+	Keys   Keys             // required
+	Logger *slog.Logger     // required
+	Now    func() time.Time // optional, default time.Now
+}
+
+// Guard lets only callers with a valid API key through.
+type Guard struct {
+	keys     Keys
+	logger   *slog.Logger
+	clock    func() time.Time
+	failures *Limiter
+
+	mu    sync.Mutex
+	noted map[string]time.Time
+}
+
+// New makes a guard.
+func New(cfg Config) (*Guard, error) {
+	if cfg.Keys == nil || cfg.Logger == nil {
+		return nil, errors.New("auth: Keys and Logger are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Guard{
+		keys: cfg.Keys, logger: cfg.Logger, clock: cfg.Now, noted: map[string]time.Time{},
+		failures: NewLimiter(maxFailures, maxFailuresTotal, time.Minute),
+	}, nil
+}
+
+// Wrap lets requests with a valid key through to next, which finds the caller with ActorOf,
+// and hands all others to refuse.
+func (g *Guard) Wrap(next http.Handler, refuse func(w http.ResponseWriter, r *http.Request, err error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		actor, err := g.Check(r)
+		if err != nil {
+			refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, actor)))
+	})
+}
+
+// Check returns the caller of a request. Too many failures from one address are answered
+// with ErrTooMany, but a valid key is never refused for what others behind the same
+// address did.
+func (g *Guard) Check(r *http.Request) (Actor, error) {
+	actor, err := g.verify(r)
+	if err == nil {
+		g.note(r.Context(), actor.ID)
+		return actor, nil
+	}
+	peer := Peer(r)
+	if !g.failures.Allow(peer, g.clock()) {
+		return Actor{}, ErrTooMany
+	}
+	g.logger.LogAttrs(r.Context(), slog.LevelWarn, "api key refused",
+		slog.String("peer", peer), slog.String("err", err.Error()))
+	return Actor{}, ErrUnauthorized
+}
+
+func (g *Guard) verify(r *http.Request) (Actor, error) {
+	text, err := presented(r.Header)
+	if err != nil {
+		return Actor{}, err
+	}
+	id, hash, err := ParseKey(text)
+	if err != nil {
+		return Actor{}, err
+	}
+	name, want, err := g.keys.KeyHash(r.Context(), id)
+	if err != nil {
+		return Actor{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	if subtle.ConstantTimeCompare(hash[:], want[:]) != 1 {
+		return Actor{}, fmt.Errorf("%w: wrong secret for key %s", ErrUnauthorized, id)
+	}
+	return Actor{ID: id, Name: name}, nil
+}
+
+// presented is the key of a request: one of the two headers, once. A query parameter would
+// end up in logs, so none is looked at.
+func presented(header http.Header) (string, error) {
+	bearer, plain := header.Values("Authorization"), header.Values("X-Api-Key")
+	if len(bearer)+len(plain) != 1 {
+		return "", fmt.Errorf("%w: want exactly one Authorization or X-API-Key header", ErrUnauthorized)
+	}
+	if len(plain) == 1 {
+		return plain[0], nil
+	}
+	scheme, key, _ := strings.Cut(bearer[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", fmt.Errorf("%w: the Authorization is not a Bearer", ErrUnauthorized)
+	}
+	return key, nil
+}
+
+// note writes down that a key was used, but not every time.
+func (g *Guard) note(ctx context.Context, id string) {
+	now := g.clock()
+	g.mu.Lock()
+	due := now.Sub(g.noted[id]) >= noteEvery
+	if due {
+		g.noted[id] = now
+	}
+	g.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := g.keys.KeyUsed(ctx, id, now); err != nil {
+		g.logger.LogAttrs(ctx, slog.LevelWarn, "api key use not noted", slog.String("err", err.Error()))
+	}
+}
+
+// Peer is the address at the other end of the connection, without its port. Headers that a
+// client can write, like X-Forwarded-For, have no say in it.
+func Peer(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

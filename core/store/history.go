@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/varanhq/varan/core/api"
+)
+
+const (
+	// keepEvents is how many lines of history stay.
+	keepEvents = 20_000
+	// trimEvery spares most inserts the trimming.
+	trimEvery = 256
+	// keepWebhooks and keepWebhooksFor bound the memory for replays.
+	keepWebhooks    = 100_000
+	keepWebhooksFor = 24 * time.Hour
+)
+
+const opColumns = `o.seq, o.run, o.id, r.sync, o.kind, o.stack, o.server, r.source_commit, o.release_sum, r.trigger_kind,
+	r.actor, o.status, o.reason, o.causes, o.outcome, o.started_at, o.ended_at`
+
+// History lists the ops of a stack, newest first, from before the op with that sequence
+// number if it is not zero.
+func (s *Store) History(ctx context.Context, stack string, before int64, limit int) ([]api.Op, error) {
+	ops, err := list(ctx, s.reader, scanOp, "SELECT "+opColumns+` FROM ops o JOIN runs r ON r.id = o.run
+		WHERE o.stack = $1 AND ($2 = 0 OR o.seq < $2) ORDER BY o.seq DESC LIMIT $3`, stack, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of stack %q: %w", stack, err)
+	}
+	return ops, nil
+}
+
+// RunOps lists the ops of a run in the order they were recorded.
+func (s *Store) RunOps(ctx context.Context, run string) ([]api.Op, error) {
+	ops, err := list(ctx, s.reader, scanOp, "SELECT "+opColumns+` FROM ops o JOIN runs r ON r.id = o.run
+		WHERE o.run = $1 ORDER BY o.seq`, run)
+	if err != nil {
+		return nil, fmt.Errorf("read the ops of run %q: %w", run, err)
+	}
+	return ops, nil
+}
+
+func scanOp(row scanner) (api.Op, error) {
+	var o api.Op
+	err := row.Scan(&o.Seq, &o.Run, &o.ID, &o.Sync, &o.Kind, &o.Stack, &o.Server, jsonColumn{&o.Commit}, &o.Release, &o.Trigger,
+		&o.Actor, &o.Status, &o.Reason, jsonColumn{&o.Causes}, jsonColumn{&o.Outcome},
+		stampColumn{&o.Started}, stampColumn{&o.Ended})
+	o.Hint = o.Outcome.Hint
+	return o, err
+}
+
+// AddEvent appends to the history.
+func (s *Store) AddEvent(ctx context.Context, event api.Event) error {
+	err := s.write(ctx, func(tx *sql.Tx) error { return s.addEvent(ctx, tx, event) })
+	if err != nil {
+		return fmt.Errorf("record an event: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, e api.Event) error {
+	if e.At.IsZero() {
+		e.At = s.clock()
+	}
+	var id int64
+	err := tx.QueryRowContext(ctx, `INSERT INTO events (at, kind, sync, stack, server, actor, text)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
+		stamp(e.At), e.Kind, e.Sync, e.Stack, e.Server, e.Actor, e.Text).Scan(&id)
+	if err == nil && id%trimEvery == 0 {
+		_, err = tx.ExecContext(ctx, "DELETE FROM events WHERE id <= $1", id-keepEvents)
+	}
+	return err
+}
+
+// Events lists the history, newest first, from before the event with that id if it is
+// not zero.
+func (s *Store) Events(ctx context.Context, before int64, limit int) ([]api.Event, error) {
+	events, err := list(ctx, s.reader, func(row scanner) (e api.Event, err error) {
+		err = row.Scan(&e.ID, stampColumn{&e.At}, &e.Kind, &e.Sync, &e.Stack, &e.Server, &e.Actor, &e.Text)
+		return e, err
+	}, `SELECT id, at, kind, sync, stack, server, actor, text FROM events
+		WHERE $1 = 0 OR id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	return events, nil
+}
+
+// WebhookSeen remembers a webhook by its hash and records what came of it in the same
+// transaction. It reports whether the same was seen in the last day.
+func (s *Store) WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		now := s.clock()
+		n, err := affected(tx.ExecContext(ctx, `INSERT INTO webhooks_seen (hash, at) VALUES ($1, $2)
+			ON CONFLICT (hash) DO UPDATE SET at = excluded.at WHERE at <= $3`,
+			hash, stamp(now), stamp(now.Add(-keepWebhooksFor))))
+		if err != nil {
+			return err
+		}
+		replay = n == 0
+		if !replay {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM webhooks_seen WHERE at <= $1 OR at <
+				(SELECT at FROM webhooks_seen ORDER BY at DESC LIMIT 1 OFFSET $2)`,
+				stamp(now.Add(-keepWebhooksFor)), keepWebhooks); err != nil {
+				return err
+			}
+		}
+		return s.addEvent(ctx, tx, event(replay))
+	})
+	if err != nil {
+		return false, fmt.Errorf("record a webhook: %w", err)
+	}
+	return replay, nil
+}

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/plan"
+)
+
+// keepRuns is how many runs stay in the journal, besides the last of every stack.
+const keepRuns = 2000
+
+// Inventory is what the sync owns, and what the other syncs that still exist do.
+func (s *Store) Inventory(ctx context.Context, sync string) ([]plan.Owned, map[string]string, error) {
+	type entry struct {
+		plan.Owned
+		sync string
+	}
+	entries, err := list(ctx, s.reader, func(row scanner) (e entry, err error) {
+		err = row.Scan(&e.Stack, &e.Server, &e.Project, &e.sync)
+		return e, err
+	}, `SELECT stack, server, project, sync FROM inventory
+		WHERE sync = $1 OR sync IN (SELECT name FROM syncs) ORDER BY stack, server`, sync)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the inventory of sync %q: %w", sync, err)
+	}
+	owned, foreign := []plan.Owned{}, map[string]string{}
+	for _, e := range entries {
+		if e.sync == sync {
+			owned = append(owned, e.Owned)
+		} else {
+			foreign[e.Stack] = e.sync
+		}
+	}
+	return owned, foreign, nil
+}
+
+// Begin records a run with its plan.
+func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
+	commit, err := encode(run.Plan.Commit)
+	if err != nil {
+		return err
+	}
+	whole, err := encode(run.Plan)
+	if err != nil {
+		return err
+	}
+	approved, err := encode(run.Approved)
+	if err != nil {
+		return err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO runs
+			(id, sync, trigger_kind, actor, source_commit, plan, approved, status, started_at, ended_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)`,
+			run.ID, run.Sync, string(run.Trigger), run.Actor, commit, whole, approved,
+			string(api.OpRunning), stamp(run.Started))
+		if err != nil {
+			return err
+		}
+		return s.addEvent(ctx, tx, api.Event{
+			At: run.Started, Kind: "run", Sync: run.Sync, Actor: run.Actor,
+			Text: fmt.Sprintf("run %s of commit %s started by %s: %s",
+				run.ID, run.Plan.Commit.Short(), run.Trigger, totals(run.Plan.Totals)),
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("record run %s: %w", run.ID, err)
+	}
+	return nil
+}
+
+func totals(t plan.Totals) string {
+	return fmt.Sprintf("%d to create, %d to update, %d to heal, %d to restart, %d to remove, %d blocked",
+		t.Create, t.Update, t.Heal, t.Restart, t.Remove, t.Blocked)
+}
+
+// OpStarted records that an order is about to be sent.
+func (s *Store) OpStarted(ctx context.Context, run, order string, op plan.Op) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		return insertOp(ctx, tx, run, order, op, reconciler.OpResult{Status: reconciler.OpStatus(api.OpRunning)}, stamp(s.clock()))
+	})
+	if err != nil {
+		return fmt.Errorf("record the start of %q in run %s: %w", op.ID, run, err)
+	}
+	return nil
+}
+
+// OpEnded records how an op ended, also of one that never started, and what the sync owns
+// since.
+func (s *Store) OpEnded(ctx context.Context, run string, op plan.Op, result reconciler.OpResult) error {
+	outcome, err := encode(result.Outcome)
+	if err != nil {
+		return err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, `UPDATE ops SET status = $1, reason = $2, outcome = $3, ended_at = $4
+			WHERE run = $5 AND id = $6`,
+			string(result.Status), cmp.Or(result.Reason, result.Outcome.Reason), outcome, stamp(result.Ended), run, op.ID))
+		if err == nil && n == 0 {
+			err = insertOp(ctx, tx, run, "", op, result, 0)
+		}
+		if err != nil {
+			return err
+		}
+		var sync string
+		if err := tx.QueryRowContext(ctx, "SELECT sync FROM runs WHERE id = $1", run).Scan(&sync); err != nil {
+			return err
+		}
+		return s.settle(ctx, tx, settled{
+			sync: sync, run: run, kind: op.Kind, stack: op.Stack, server: op.Server, project: op.Project,
+			status: api.OpStatus(result.Status), outcome: result.Outcome,
+			reason: cmp.Or(result.Reason, result.Outcome.Reason),
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("record the end of %q in run %s: %w", op.ID, run, err)
+	}
+	return nil
+}
+
+// End closes a run.
+func (s *Store) End(ctx context.Context, run string, result reconciler.RunResult) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if err := oneRow(affected(tx.ExecContext(ctx, "UPDATE runs SET status = $1, ended_at = $2 WHERE id = $3",
+			string(result.Status), stamp(result.Ended), run))); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE status <> 'running'
+			AND id < (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET $1)
+			AND id NOT IN (SELECT run FROM ops WHERE seq IN (SELECT max(seq) FROM ops GROUP BY stack, server))`, keepRuns)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record the end of run %s: %w", run, err)
+	}
+	return nil
+}
+
+// RecordOutcome records the outcome of an order that nobody waits for any more: core was
+// restarted while the agent worked. An order we never sent is no error.
+func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.Outcome) error {
+	encoded, err := encode(outcome)
+	if err != nil {
+		return err
+	}
+	status := api.OpStatus(outcome.Status)
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		op := settled{server: server, status: status, outcome: outcome, reason: outcome.Reason}
+		// Only what has no outcome yet: results repeat until the agent hears an answer.
+		row := tx.QueryRowContext(ctx, `UPDATE ops SET status = $1, reason = $2, outcome = $3, ended_at = $4
+			WHERE order_id = $5 AND server = $6 AND status IN ('running', 'interrupted')
+			RETURNING run, kind, stack, project`,
+			string(status), outcome.Reason, encoded, stamp(outcome.EndedAt), outcome.Order, server)
+		err := row.Scan(&op.run, &op.kind, &op.stack, &op.project)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, "SELECT sync FROM runs WHERE id = $1", op.run).Scan(&op.sync); err != nil {
+			return err
+		}
+		return s.settle(ctx, tx, op)
+	})
+	if err != nil {
+		return fmt.Errorf("record the outcome of order %s: %w", outcome.Order, err)
+	}
+	return nil
+}
+
+// settled is an op that ended.
+type settled struct {
+	sync, run              string
+	kind                   plan.OpKind
+	stack, server, project string
+	status                 api.OpStatus
+	reason                 string
+	outcome                fleet.Outcome
+}
+
+// settle keeps the inventory and tells the history. A failed create owns too, unless
+// nothing was touched: what it left behind must not become nobody's.
+func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
+	var err error
+	switch {
+	case op.kind == plan.OpRemove && op.status == api.OpSucceeded:
+		_, err = tx.ExecContext(ctx, "DELETE FROM inventory WHERE stack = $1 AND server = $2 AND sync = $3",
+			op.stack, op.server, op.sync)
+	case op.kind != plan.OpRemove && touched(op):
+		_, err = tx.ExecContext(ctx, `INSERT INTO inventory (stack, server, project, sync) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (stack, server) DO UPDATE SET project = excluded.project, sync = excluded.sync`,
+			op.stack, op.server, op.project, op.sync)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the inventory: %w", err)
+	}
+	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.stack, op.server, op.status)
+	if op.reason != "" {
+		text += ": " + op.reason
+	}
+	return s.addEvent(ctx, tx, api.Event{
+		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.stack, Server: op.server, Actor: op.run, Text: text,
+	})
+}
+
+func touched(op settled) bool {
+	switch op.status {
+	case api.OpSucceeded, api.OpRolledBack:
+		return true
+	case api.OpFailed:
+		return op.outcome.Order != "" && !op.outcome.Untouched
+	case api.OpRunning, api.OpSkipped, api.OpStale, api.OpCanceled, api.OpInterrupted:
+		return false
+	}
+	return false
+}
+
+func insertOp(
+	ctx context.Context, tx *sql.Tx, run, order string, op plan.Op, result reconciler.OpResult, started int64,
+) error {
+	causes, err := encode(allCauses(op))
+	if err != nil {
+		return err
+	}
+	outcome, err := encode(result.Outcome)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO ops
+		(run, id, order_id, kind, stack, server, project, release_sum, causes, status, reason, outcome, started_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		run, op.ID, order, string(op.Kind), op.Stack, op.Server, op.Project, string(op.Release), causes,
+		string(result.Status), cmp.Or(result.Reason, result.Outcome.Reason), outcome, started, stamp(result.Ended))
+	return err
+}
+
+// allCauses are the op's own and those of its services.
+func allCauses(op plan.Op) []plan.Cause {
+	causes := append([]plan.Cause{}, op.Causes...)
+	for _, change := range op.Services {
+		causes = append(causes, change.Causes...)
+	}
+	return causes
+}
+
+// interrupt marks what a killed process left running. The agents may well have gone on:
+// RecordOutcome hears of it, and the next pass looks at what runs.
+func (s *Store) interrupt(ctx context.Context) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		now := stamp(s.clock())
+		for _, query := range []string{
+			`UPDATE ops SET status = 'interrupted', reason = 'core stopped before the outcome was known', ended_at = $1
+				WHERE run IN (SELECT id FROM runs WHERE status = 'running') AND status = 'running'`,
+			"UPDATE runs SET status = 'interrupted', ended_at = $1 WHERE status = 'running'",
+		} {
+			if _, err := tx.ExecContext(ctx, query, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("mark interrupted runs: %w", err)
+	}
+	return nil
+}

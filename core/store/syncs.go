@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+)
+
+const syncColumns = `name, url, branch, paths, match_tags, interval_seconds,
+	auto_apply, delete_orphans, self_heal, max_removals, created_at`
+
+// AddSync records a sync. ErrExists when there is one of that name.
+func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
+	credentials, err := json.Marshal(spec.Credentials) //nolint:gosec // sealed before it is written
+	if err != nil {
+		return fmt.Errorf("encode the credentials of sync %q: %w", spec.Name, err)
+	}
+	paths, err := encode(spec.Paths)
+	if err != nil {
+		return err
+	}
+	tags, err := encode(spec.MatchTags)
+	if err != nil {
+		return err
+	}
+	n, err := s.exec(ctx, `INSERT INTO syncs
+		(name, url, branch, paths, match_tags, interval_seconds, auto_apply, delete_orphans, self_heal,
+		 max_removals, webhook_secret_sealed, credentials_sealed, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING`,
+		spec.Name, spec.URL, spec.Branch, paths, tags, spec.IntervalSeconds,
+		spec.AutoApply, spec.Delete, spec.SelfHeal, spec.MaxRemovals,
+		s.sealer.seal(webhookSecretOf(spec.Name), []byte(spec.WebhookSecret)),
+		s.sealer.seal(credentialsOf(spec.Name), credentials),
+		stamp(s.clock()))
+	if err == nil && n == 0 {
+		err = ErrExists
+	}
+	if err != nil {
+		return fmt.Errorf("add sync %q: %w", spec.Name, err)
+	}
+	return nil
+}
+
+// RemoveSync forgets a sync. Its inventory stays, unused, so that a sync added again under
+// the same name still owns what it deployed.
+func (s *Store) RemoveSync(ctx context.Context, name string) error {
+	if err := oneRow(s.exec(ctx, "DELETE FROM syncs WHERE name = $1", name)); err != nil {
+		return fmt.Errorf("remove sync %q: %w", name, err)
+	}
+	return nil
+}
+
+// Syncs lists the syncs by name, without their state.
+func (s *Store) Syncs(ctx context.Context) ([]api.Sync, error) {
+	syncs, err := list(ctx, s.reader, scanSync, "SELECT "+syncColumns+" FROM syncs ORDER BY name")
+	if err != nil {
+		return nil, fmt.Errorf("list syncs: %w", err)
+	}
+	return syncs, nil
+}
+
+// Sync returns one sync, without its state.
+func (s *Store) Sync(ctx context.Context, name string) (api.Sync, error) {
+	row := s.reader.QueryRowContext(ctx, "SELECT "+syncColumns+" FROM syncs WHERE name = $1", name)
+	sync, err := found(scanSync(row))
+	if err != nil {
+		return sync, fmt.Errorf("read sync %q: %w", name, err)
+	}
+	return sync, nil
+}
+
+// WebhookSecret is what a sync's Git host signs with.
+func (s *Store) WebhookSecret(ctx context.Context, sync string) (fleet.Secret, error) {
+	plain, err := s.unseal(ctx, webhookSecretOf(sync))
+	if err != nil {
+		return fleet.Secret{}, fmt.Errorf("read the webhook secret of sync %q: %w", sync, err)
+	}
+	return fleet.NewSecret(string(plain)), nil
+}
+
+// Credentials open a sync's repository.
+func (s *Store) Credentials(ctx context.Context, sync string) (api.GitCredentials, error) {
+	var credentials api.GitCredentials
+	plain, err := s.unseal(ctx, credentialsOf(sync))
+	if err == nil {
+		err = json.Unmarshal(plain, &credentials)
+	}
+	if err != nil {
+		return credentials, fmt.Errorf("read the credentials of sync %q: %w", sync, err)
+	}
+	return credentials, nil
+}
+
+func webhookSecretOf(sync string) place {
+	return place{table: "syncs", column: "webhook_secret_sealed", row: sync}
+}
+
+func credentialsOf(sync string) place {
+	return place{table: "syncs", column: "credentials_sealed", row: sync}
+}
+
+// unseal reads a sealed cell of the syncs table. The names in the query are constants.
+func (s *Store) unseal(ctx context.Context, at place) ([]byte, error) {
+	query := "SELECT webhook_secret_sealed FROM syncs WHERE name = $1"
+	if at.column == "credentials_sealed" {
+		query = "SELECT credentials_sealed FROM syncs WHERE name = $1"
+	}
+	var sealed []byte
+	_, err := found(struct{}{}, s.reader.QueryRowContext(ctx, query, at.row).Scan(&sealed))
+	if err != nil {
+		return nil, err
+	}
+	return s.sealer.open(at, sealed)
+}
+
+func scanSync(row scanner) (api.Sync, error) {
+	var y api.Sync
+	err := row.Scan(&y.Name, &y.URL, &y.Branch, jsonColumn{&y.Paths}, jsonColumn{&y.MatchTags},
+		&y.IntervalSeconds, &y.AutoApply, &y.Delete, &y.SelfHeal, &y.MaxRemovals, stampColumn{&y.Created})
+	return y, err
+}
