@@ -54,8 +54,10 @@ type Journal interface {
 	Inventory(ctx context.Context, sync string) (owned []plan.Owned, foreign map[string]string, err error)
 	// Begin records a run with its plan before anything is executed.
 	Begin(ctx context.Context, run Run) error
-	// OpStarted and OpEnded record one op. OpEnded also keeps the inventory: a
-	// successful create or update owns, a successful remove disowns.
+	// OpStarted and OpEnded record one op; OpEnded is called only for ops that were
+	// started, the results of the others come with End. OpEnded also keeps the inventory:
+	// a successful create, update or heal owns (with the op's StackAfter as Owned.After), a
+	// successful remove disowns.
 	OpStarted(ctx context.Context, run, order string, op plan.Op) error
 	OpEnded(ctx context.Context, run string, op plan.Op, result OpResult) error
 	// End closes a run.

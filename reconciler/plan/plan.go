@@ -26,15 +26,20 @@ type Owned struct {
 	Stack   string `json:"stack"`
 	Server  string `json:"server"`
 	Project string `json:"project"`
+	// After is what the stack declared when it was last applied, so that removals can
+	// go in reverse order although Git no longer says it.
+	After []string `json:"after,omitempty"`
 }
 
 // Policy is what a sync allows.
 type Policy struct {
-	// Delete removes stacks that left Git. Without it they are reported as orphans.
+	// Delete removes stacks that left Git. Without it they are reported as orphans. A
+	// stack that moved to another server is taken down on the old one either way.
 	Delete bool
 	// SelfHeal makes ops out of drift. Without it drift is only reported.
 	SelfHeal bool
-	// MaxRemovals is how many stacks one plan may remove without consent; default 3.
+	// MaxRemovals is how many stacks one plan may remove without consent; default 3,
+	// negative for none. Moves do not count.
 	MaxRemovals int
 	// Forced stacks are applied even when they look right or are remembered as bad:
 	// a person asked for them.
@@ -46,7 +51,8 @@ type Policy struct {
 // Plan is an ordered list of work with the reason for each piece of it. It is a plain
 // value: it can be stored, shown, compared and approved later.
 type Plan struct {
-	// ID is a digest of the plan's content, its time left out.
+	// ID is a digest of what the plan would do: its time and Stacks are left out, so that
+	// the same work found twice has the same ID.
 	ID     string       `json:"id"`
 	Sync   string       `json:"sync"`
 	Commit fleet.Commit `json:"commit"`
@@ -89,8 +95,11 @@ type Op struct {
 	Project string       `json:"project"`
 	Release fleet.Digest `json:"release,omitempty"`
 	// After lists ids of ops that must succeed first.
-	After    []string        `json:"after,omitempty"`
-	Services []ServiceChange `json:"services,omitempty"`
+	After []string `json:"after,omitempty"`
+	// StackAfter names the stacks the stack declares to come after; an inventory keeps
+	// it as Owned.After.
+	StackAfter []string        `json:"stack_after,omitempty"`
+	Services   []ServiceChange `json:"services,omitempty"`
 	// Causes say why the op exists at all, the most telling first.
 	Causes []Cause `json:"causes"`
 	// Gates lists ids of gates that must be approved before the op may run.
@@ -207,14 +216,22 @@ const (
 	GateVolume   GateKind = "volume"   // a volume's definition changed: its data would be lost
 )
 
-// Gate is consent that a person must give. Without it the ops that name it do not run.
+// Gate is consent that a person must give. Without it the ops that name it do not run:
+// a gated volume is never destroyed, and its stack never half applied, unasked. A
+// volume's gate also opens by KeepApproval, which applies the rest and keeps the data.
 type Gate struct {
 	// ID is like "volume db/data@alpha" or "removals".
 	ID   string   `json:"id"`
 	Kind GateKind `json:"kind"`
-	Text string   `json:"text"`
-	Ops  []string `json:"ops"`
+	// Volume is set for GateVolume only.
+	Volume string   `json:"volume,omitempty"`
+	Text   string   `json:"text"`
+	Ops    []string `json:"ops"`
 }
+
+// KeepApproval is the consent that opens a volume's gate without destroying its data:
+// the stack is applied and the volume stays as it was made.
+func KeepApproval(gate string) string { return "keep " + gate }
 
 // Notice is something worth knowing that needs no work.
 type Notice struct {

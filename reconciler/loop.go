@@ -1,0 +1,432 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler/plan"
+)
+
+// settleFor is how long reports and results are gathered before a check: a deploy makes
+// many of each within moments.
+const settleFor = 50 * time.Millisecond
+
+// loop watches one sync. Its goroutine loads, plans and begins executions; executions
+// run beside it, so that a slow server never keeps a new commit from the others.
+type loop struct {
+	r    *Reconciler
+	name string
+	// stop is closed when the sync is removed; woken has room for one wake-up.
+	stop, woken chan struct{}
+	// reading lets one call of Source.Load run at a time.
+	reading *slots
+
+	mu       sync.Mutex
+	interval time.Duration
+	pending  pending
+	// good is the last valid reading, nil before the first.
+	good     *Loaded
+	status   SyncStatus
+	loading  bool
+	active   map[*execution]struct{}
+	attempts attempts
+	// places holds server and stack of everything desired or owned.
+	places map[place]struct{}
+}
+
+type place struct{ server, stack string }
+
+// pending is what the next wake-up has to do.
+type pending struct {
+	load, check bool
+	trigger     Trigger
+	actor       string
+	// checkTrigger and checkActor go with check.
+	checkTrigger Trigger
+	checkActor   string
+}
+
+func newLoop(r *Reconciler, settings SyncSettings) *loop {
+	return &loop{
+		r:        r,
+		name:     settings.Name,
+		stop:     make(chan struct{}),
+		woken:    make(chan struct{}, 1),
+		reading:  newSlots(1),
+		interval: settings.Interval,
+		status:   SyncStatus{Sync: settings.Name},
+		active:   map[*execution]struct{}{},
+		attempts: attempts{},
+		places:   map[place]struct{}{},
+	}
+}
+
+// reset takes over new settings and has a look at once.
+func (l *loop) reset(settings SyncSettings) {
+	l.mu.Lock()
+	l.interval = settings.Interval
+	l.mu.Unlock()
+	l.poke(TriggerManual, "settings")
+}
+
+// poke asks for a look at the source.
+func (l *loop) poke(trigger Trigger, actor string) (coalesced bool) {
+	l.mu.Lock()
+	coalesced = l.pending.load
+	if !coalesced {
+		l.pending.load, l.pending.trigger, l.pending.actor = true, trigger, actor
+	}
+	if trigger == TriggerManual {
+		l.attempts = attempts{}
+	}
+	l.mu.Unlock()
+	wake(l.woken)
+	return coalesced
+}
+
+// check asks for a plan without a look at the source.
+func (l *loop) check(trigger Trigger, actor string) {
+	l.mu.Lock()
+	if !l.pending.check {
+		l.pending.check, l.pending.checkTrigger, l.pending.checkActor = true, trigger, actor
+	}
+	l.mu.Unlock()
+	wake(l.woken)
+}
+
+// concerned reports whether the sync has any of the stacks on the server.
+func (l *loop) concerned(server string, stacks []string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(stacks) == 0 {
+		for p := range l.places {
+			if p.server == server {
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range stacks {
+		if _, ok := l.places[place{server, s}]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// read loads the head of the sync's branch.
+func (l *loop) read(ctx context.Context) (Loaded, error) {
+	release, err := l.reading.acquire(ctx, l.name)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("wait to load %s: %w", l.name, err)
+	}
+	defer release()
+	loaded, err := l.r.cfg.Source.Load(ctx, l.name)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("load %s: %w", l.name, err)
+	}
+	return loaded, nil
+}
+
+// reading is the answer to a load that the loop asked for.
+type reading struct {
+	loaded  Loaded
+	err     error
+	trigger Trigger
+	actor   string
+}
+
+// watch is the state of one loop's goroutine.
+type watch struct {
+	*loop
+	group sync.WaitGroup
+	poll  *time.Timer
+	// settle gathers reports and results, retry ends the longest wait of a held op.
+	settle, retry *time.Timer
+	settling      bool
+	loaded        chan reading
+	failures      int
+}
+
+// run watches the sync until ctx ends or it is removed.
+func (l *loop) run(ctx, work context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &watch{loop: l, poll: time.NewTimer(l.interval), loaded: make(chan reading, 1)}
+	w.settle, w.retry = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	w.settle.Stop()
+	w.retry.Stop()
+	defer func() {
+		cancel()
+		l.supersede("the sync is no longer watched", nil)
+		w.poll.Stop()
+		w.settle.Stop()
+		w.retry.Stop()
+		w.group.Wait()
+	}()
+	l.poke(TriggerStart, "core")
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.stop:
+			return
+		case <-l.woken:
+		case <-w.poll.C:
+			l.poke(TriggerPoll, "poll")
+		case <-w.retry.C:
+			l.check(TriggerResult, "retry")
+		case <-w.settle.C:
+			w.settled(ctx, work)
+		case read := <-w.loaded:
+			w.accept(ctx, work, read)
+		}
+		w.begin(ctx)
+	}
+}
+
+// begin starts what is pending.
+func (w *watch) begin(ctx context.Context) {
+	w.mu.Lock()
+	ask := w.pending
+	load := ask.load && !w.loading
+	if load {
+		w.pending.load = false
+		w.loading = true
+	}
+	w.mu.Unlock()
+	if load {
+		w.group.Go(func() {
+			loaded, err := w.read(ctx)
+			w.loaded <- reading{loaded, err, ask.trigger, ask.actor}
+		})
+	}
+	if ask.check && !w.settling {
+		w.settling = true
+		w.settle.Reset(settleFor)
+	}
+}
+
+// settled plans again with what was read last.
+func (w *watch) settled(ctx, work context.Context) {
+	w.settling = false
+	w.mu.Lock()
+	ask := w.pending
+	w.pending.check = false
+	good := w.good
+	if good != nil {
+		w.status.Checks++
+	}
+	w.mu.Unlock()
+	if good != nil && ask.check {
+		w.pass(ctx, work, good, ask.checkTrigger, ask.checkActor)
+	}
+}
+
+// accept takes in what a load brought and plans with it.
+func (w *watch) accept(ctx, work context.Context, read reading) {
+	w.mu.Lock()
+	w.loading = false
+	interval := w.interval
+	w.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	if read.err != nil {
+		wait := min(backoff(w.failures), interval)
+		w.failures++
+		w.schedule(wait)
+		w.fail(ctx, read.err)
+		return
+	}
+	w.failures = 0
+	w.schedule(spread(interval))
+	loaded := &read.loaded
+	w.mu.Lock()
+	w.status.Passes++
+	w.status.Head = loaded.Desired.Commit
+	w.status.Diagnostics = loaded.Diagnostics
+	w.status.AutoApply = loaded.AutoApply
+	stalled := loaded.Diagnostics.HasErrors()
+	if stalled {
+		loaded = w.good
+	} else {
+		if w.good != nil && w.good.Desired.Commit.ID != loaded.Desired.Commit.ID {
+			w.attempts = attempts{}
+		}
+		w.good = loaded
+		w.status.Good = loaded.Desired.Commit
+	}
+	w.mu.Unlock()
+	if stalled {
+		w.r.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "sync stalled by invalid input",
+			slog.String("sync", w.name), slog.String("commit", read.loaded.Desired.Commit.Short()))
+		w.r.emit(Event{Kind: EventStatus, Sync: w.name, Text: "stalled"}, nil)
+	}
+	if loaded != nil {
+		w.pass(ctx, work, loaded, read.trigger, read.actor)
+	}
+}
+
+// schedule sets the time of the next look at the source.
+func (w *watch) schedule(in time.Duration) {
+	w.poll.Reset(in)
+	w.mu.Lock()
+	w.status.NextPoll = time.Now().Add(in)
+	w.mu.Unlock()
+}
+
+func (w *watch) fail(ctx context.Context, err error) {
+	w.mu.Lock()
+	w.status.Error = err.Error()
+	w.mu.Unlock()
+	w.r.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "sync failed, will try again",
+		slog.String("sync", w.name), slog.Any("err", err))
+	w.r.emit(Event{Kind: EventStatus, Sync: w.name, Text: err.Error()}, nil)
+}
+
+// pass plans, and begins what there is to do. It waits for none of it.
+func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger, actor string) {
+	in, err := w.r.input(ctx, w.name, loaded, loaded.Policy)
+	if err != nil {
+		w.fail(ctx, err)
+		w.retry.Reset(max(backoff(0), settleFor))
+		return
+	}
+	p := plan.Compute(in)
+	w.keep(in, p)
+	if !loaded.AutoApply {
+		return
+	}
+	w.supersede("commit "+p.Commit.Short()+" superseded it", func(e *execution) bool {
+		return e.run.Plan.Commit.ID != p.Commit.ID
+	})
+	next := w.start(ctx, work, Run{Sync: w.name, Trigger: trigger, Actor: actor, Plan: p}, loaded)
+	if !next.IsZero() {
+		w.retry.Reset(max(time.Until(next), settleFor))
+	}
+}
+
+// keep remembers a plan for Status and PokeServer.
+func (w *watch) keep(in plan.Input, p plan.Plan) {
+	places := make(map[place]struct{}, len(in.Desired.Stacks)+len(in.Inventory))
+	for i := range in.Desired.Stacks {
+		places[place{in.Desired.Stacks[i].Server, in.Desired.Stacks[i].Name}] = struct{}{}
+	}
+	for _, o := range in.Inventory {
+		places[place{o.Server, o.Stack}] = struct{}{}
+	}
+	w.mu.Lock()
+	fresh := !w.status.Planned || w.status.Plan.ID != p.ID
+	w.places = places
+	w.status.Plan, w.status.Planned = p, true
+	w.status.LastPass = in.Now
+	w.status.Error = ""
+	w.mu.Unlock()
+	if fresh {
+		w.r.emit(Event{Kind: EventPlan, Sync: w.name, Plan: &p}, nil)
+	}
+}
+
+// start begins the ops of a run that may go now, and says when held ones may.
+func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next time.Time) {
+	now := time.Now()
+	w.mu.Lock()
+	claimed := w.claims()
+	take, left := sift(run.Plan.Ops, func(op plan.Op) string {
+		if by, ok := claimed[place{op.Server, op.Stack}]; ok {
+			return "under way in run " + by
+		}
+		reason, until := w.attempts.hold(op, now)
+		if reason != "" && !until.IsZero() && (next.IsZero() || until.Before(next)) {
+			next = until
+		}
+		if reason == "" {
+			reason = closedGate(run.Plan.Gates, op, nil)
+		}
+		return reason
+	})
+	if len(take) == 0 {
+		w.mu.Unlock()
+		return next
+	}
+	e := newExecution(w.loop, run, loaded, take, left, nil)
+	w.active[e] = struct{}{}
+	w.mu.Unlock()
+	w.group.Go(func() {
+		if _, err := e.execute(ctx, work); err != nil {
+			w.fail(ctx, err)
+		}
+	})
+	return next
+}
+
+// claims maps every place an active execution works on or will to its run. The caller
+// holds the lock.
+func (l *loop) claims() map[place]string {
+	claimed := map[place]string{}
+	for e := range l.active {
+		for _, p := range e.claims() {
+			claimed[p] = e.run.ID
+		}
+	}
+	return claimed
+}
+
+// supersede keeps executions from starting what they have not started yet.
+func (l *loop) supersede(why string, which func(*execution) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := range l.active {
+		if which == nil || which(e) {
+			e.supersede(why)
+		}
+	}
+}
+
+// learned remembers how an op fared.
+func (l *loop) learned(op plan.Op, result OpResult) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.attempts.record(op, result, time.Now())
+}
+
+// began and ended keep the status of runs.
+func (l *loop) began(run Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status.Run, l.status.Result = &run, nil
+}
+
+func (l *loop) ended(e *execution, result RunResult) {
+	l.mu.Lock()
+	delete(l.active, e)
+	if l.status.Run != nil && l.status.Run.ID == e.run.ID {
+		l.status.Result = &result
+	}
+	l.mu.Unlock()
+	l.check(TriggerResult, e.run.ID)
+}
+
+func (l *loop) snapshot() SyncStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.status
+	switch {
+	case len(l.active) > 0:
+		s.Phase = PhaseApplying
+	case l.loading:
+		s.Phase = PhaseLoading
+	case s.Diagnostics.HasErrors():
+		s.Phase = PhaseStalled
+	case s.Error != "":
+		s.Phase = PhaseFailing
+	default:
+		s.Phase = PhaseIdle
+	}
+	s.Diagnostics = append(fleet.Diagnostics(nil), s.Diagnostics...)
+	return s
+}

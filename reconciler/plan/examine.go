@@ -1,0 +1,360 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// finding is what a look at one desired stack found.
+type finding struct {
+	// kind is the work to do; empty when there is none.
+	kind     OpKind
+	services []ServiceChange
+	causes   []Cause
+	// bad is set when the desired release failed there before.
+	bad *fleet.BadRelease
+	// stopped is set when a person stopped the stack and it is to stay so.
+	stopped bool
+	// differs is set when the desired release is not the one that was deployed.
+	differs bool
+	// drift says what self-healing would repair, if the policy let it.
+	drift string
+	// volumes changed their definition.
+	volumes                  []fleet.Volume
+	create, recreate, remove int
+}
+
+// examine compares one desired stack with its report.
+func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
+	forced := p.forced[s.Name]
+	f := finding{differs: r.Release.Digest != s.Release.Digest}
+	if r.Stopped && !s.Deploy && !forced {
+		f.stopped = true
+		return f
+	}
+	c := compareServices(s, r)
+	switch {
+	case r.Release.Digest == "" && len(r.Containers) == 0:
+		f.kind = OpCreate
+		f.causes = p.creationCauses(s)
+	case f.differs || c.relabel:
+		f.kind = OpUpdate
+		f.volumes = changedVolumes(r.Release.Volumes, s.Release.Volumes)
+		f.causes = updateCauses(&r.Release, &s.Release, f.volumes)
+	case r.Stopped:
+		f.kind = OpHeal
+		f.causes = []Cause{{Kind: CauseNotRunning, Text: "a person stopped it; deploy = true starts it again"}}
+	case c.hard && p.in.Policy.SelfHeal:
+		f.kind = OpHeal
+	case c.hard && !forced:
+		f.drift = c.summary()
+		return f
+	case forced:
+		f.kind = OpUpdate
+	default:
+		return f
+	}
+	if forced {
+		f.causes = slices.Insert(f.causes, 0, Cause{Kind: CauseForced, Text: "a person asked for it"})
+	}
+	if f.kind != OpCreate && s.Release.Options.DestroyFirst {
+		c.recreateAll()
+	}
+	f.services, f.create, f.recreate, f.remove = c.list, c.create, c.recreate, c.remove
+	if len(f.causes) == 0 {
+		f.causes = []Cause{c.mostTelling(f.differs)}
+	}
+	if f.differs && f.kind != OpHeal && !forced {
+		f.bad = remembered(r.Bad, s.Release.Digest)
+	}
+	return f
+}
+
+// creationCauses tell a stack that is new from one that moved here.
+func (p *planner) creationCauses(s *fleet.Stack) []Cause {
+	for _, o := range p.leftBehind(s.Name) {
+		return []Cause{{Kind: CauseMoved, Field: "server", From: o.Server, To: s.Server, Origin: s.Origin}}
+	}
+	return []Cause{{Kind: CauseNew, Text: "not on " + s.Server + " yet", Origin: s.Origin}}
+}
+
+// remembered finds the newest failure of a release.
+func remembered(bad []fleet.BadRelease, d fleet.Digest) *fleet.BadRelease {
+	for i := len(bad) - 1; i >= 0; i-- {
+		if bad[i].Release == d {
+			return &bad[i]
+		}
+	}
+	return nil
+}
+
+func badText(b *fleet.BadRelease) string {
+	text := "failed here before"
+	if b.Commit != "" {
+		text = "commit " + fleet.Commit{ID: b.Commit}.Short() + " " + text
+	}
+	if b.Reason != "" {
+		text += ": " + b.Reason
+	}
+	if b.RolledBack {
+		text += "; the last good release runs"
+	}
+	return text
+}
+
+// comparison is the difference between a release and what runs, service by service.
+type comparison struct {
+	list []ServiceChange
+	// lives counts the live containers of each entry of list.
+	lives []int
+	// hard is set when something differs that is worth an op of its own.
+	hard bool
+	// relabel is set when a container does not carry the desired digest.
+	relabel                  bool
+	create, recreate, remove int
+}
+
+func compareServices(s *fleet.Stack, r *fleet.StackReport) comparison {
+	c := comparison{
+		list:  make([]ServiceChange, 0, len(s.Release.Services)),
+		lives: make([]int, 0, len(s.Release.Services)),
+	}
+	recorded := r.Release.Digest != ""
+	for i := range s.Release.Services {
+		want := &s.Release.Services[i]
+		l := look(want, r, recorded)
+		change, hard := l.change(s)
+		switch {
+		case change.Action == ActionCreate:
+			c.create += max(want.Replicas-l.live, 0)
+		case change.Action == ActionRecreate:
+			c.recreate += l.live
+			c.create += max(want.Replicas-l.live, 0)
+		case change.Action == ActionScale && l.live < want.Replicas:
+			c.create += want.Replicas - l.live
+		case change.Action == ActionScale:
+			c.remove += l.live - want.Replicas
+		}
+		c.hard = c.hard || hard
+		c.relabel = c.relabel || l.otherDigest
+		c.list = append(c.list, change)
+		c.lives = append(c.lives, l.live)
+	}
+	c.addUndeclared(s, r)
+	return c
+}
+
+// addUndeclared adds the services that run and are not desired.
+func (c *comparison) addUndeclared(s *fleet.Stack, r *fleet.StackReport) {
+	for i := range r.Containers {
+		name := r.Containers[i].Service
+		if _, ok := s.Release.Service(name); ok {
+			continue
+		}
+		c.hard = true
+		c.remove++
+		if slices.ContainsFunc(c.list, func(have ServiceChange) bool { return have.Service == name }) {
+			continue
+		}
+		cause := Cause{Kind: CauseDrift, Text: "no such service is declared"}
+		if _, deployed := r.Release.Service(name); deployed && r.Release.Digest != s.Release.Digest {
+			cause = Cause{Kind: CauseLeftGit, Text: "no longer declared"}
+		}
+		c.list = append(c.list, ServiceChange{Service: name, Action: ActionRemove, Causes: []Cause{cause}})
+		c.lives = append(c.lives, 0)
+	}
+	less := func(a, b ServiceChange) int { return cmp.Compare(a.Service, b.Service) }
+	if !slices.IsSortedFunc(c.list, less) {
+		slices.SortStableFunc(c.list, less)
+		c.lives = nil // only recreateAll reads it, and it falls back to one each
+	}
+}
+
+// recreateAll is what taking the stack down first amounts to.
+func (c *comparison) recreateAll() {
+	for i := range c.list {
+		switch c.list[i].Action {
+		case ActionKeep, ActionStart, ActionRestart, ActionScale:
+			c.list[i].Action = ActionRecreate
+			c.list[i].Causes = append(c.list[i].Causes, Cause{
+				Kind: CauseOptions, Field: "destroy_before_deploy", Text: "the stack is taken down first",
+			})
+			if c.lives == nil {
+				c.recreate++
+				continue
+			}
+			c.recreate += c.lives[i]
+		case ActionCreate, ActionRecreate, ActionRemove:
+		}
+	}
+}
+
+// mostTelling picks the one cause that explains the op when the stack itself has none.
+func (c *comparison) mostTelling(differs bool) Cause {
+	for _, change := range c.list {
+		if change.Action == ActionKeep || len(change.Causes) == 0 {
+			continue
+		}
+		first := change.Causes[0]
+		first.Field = strings.TrimSuffix(servicePrefix+change.Service+"."+first.Field, ".")
+		return first
+	}
+	if differs {
+		return Cause{Kind: CauseOptions, Text: "files or deploy options changed"}
+	}
+	return Cause{Kind: CauseUnknown, Text: "what runs is not what is declared"}
+}
+
+// summary says in a few words what differs.
+func (c *comparison) summary() string {
+	var parts []string
+	for _, change := range c.list {
+		if change.Action == ActionKeep {
+			continue
+		}
+		for _, cause := range change.Causes {
+			parts = append(parts, change.Service+": "+cause.String())
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// sight is what is seen of one declared service.
+type sight struct {
+	want *fleet.Service
+	// have is the service in the recorded release, nil when it is not there.
+	have     *fleet.Service
+	recorded bool
+	live     int
+	// otherDigest is set when a live container carries another digest than want's.
+	otherDigest bool
+	drift       []fleet.Drift
+	// down describes the first container that should run and does not.
+	down string
+}
+
+func look(want *fleet.Service, r *fleet.StackReport, recorded bool) sight {
+	l := sight{want: want, recorded: recorded}
+	for i := range r.Release.Services {
+		if r.Release.Services[i].Name == want.Name {
+			l.have = &r.Release.Services[i]
+			break
+		}
+	}
+	for i := range r.Containers {
+		c := &r.Containers[i]
+		if c.Service != want.Name || c.State == fleet.StateRemoving {
+			continue
+		}
+		l.live++
+		l.otherDigest = l.otherDigest || c.Digest != want.Digest
+		l.drift = append(l.drift, c.Drift...)
+		if l.down == "" && down(want, c) {
+			l.down = containerText(c)
+		}
+	}
+	return l
+}
+
+// down reports whether a container should run and does not. One that restarts, is
+// paused or is unhealthy is a matter of health: bringing it up again changes nothing.
+func down(want *fleet.Service, c *fleet.Container) bool {
+	switch c.State {
+	case fleet.StateCreated, fleet.StateDead:
+		return true
+	case fleet.StateExited:
+		return !want.OneShot
+	case fleet.StateRunning, fleet.StatePaused, fleet.StateRestarting, fleet.StateRemoving:
+	}
+	return false
+}
+
+func containerText(c *fleet.Container) string {
+	if c.State == fleet.StateExited {
+		return "exited with code " + strconv.Itoa(c.ExitCode)
+	}
+	return string(c.State)
+}
+
+// change decides what happens to the service. hard is false for what is put right along
+// with other work but is no work of its own: a one-shot that did its job may have been
+// cleaned away, and a stack's ignored services may be down.
+func (l *sight) change(s *fleet.Stack) (change ServiceChange, hard bool) {
+	change = ServiceChange{Service: l.want.Name, Action: ActionKeep}
+	switch {
+	case l.have != nil && l.have.Digest != l.want.Digest:
+		change.Action, change.Causes = ActionRecreate, fieldCauses(l.have.Fields, l.want.Fields)
+		if len(change.Causes) == 0 {
+			change.Causes = []Cause{{Kind: CauseUnknown, Text: "the digest differs"}}
+		}
+	case l.live == 0 && l.have == nil && l.recorded:
+		change.Action, change.Causes = ActionCreate, []Cause{{Kind: CauseNew, Text: "newly declared"}}
+	case l.live == 0 && l.have == nil:
+		change.Action = ActionCreate
+	case l.otherDigest:
+		change.Action, change.Causes = ActionRecreate, []Cause{{Kind: CauseUnknown, Text: l.digestText()}}
+	case len(l.drift) > 0:
+		change.Action, change.Causes = ActionRecreate, driftCauses(l.drift)
+	default:
+		return l.countAndState(s)
+	}
+	if change.Action == ActionRecreate && l.live == 0 {
+		change.Action = ActionCreate
+	}
+	return change, true
+}
+
+func (l *sight) digestText() string {
+	if l.recorded {
+		return "the container carries another digest"
+	}
+	return "there is no record of what was deployed"
+}
+
+// countAndState looks at a service whose definition is right.
+func (l *sight) countAndState(s *fleet.Stack) (change ServiceChange, hard bool) {
+	change = ServiceChange{Service: l.want.Name, Action: ActionKeep}
+	ignored := slices.Contains(s.IgnoreServices, l.want.Name)
+	rescaled := l.have != nil && l.have.Replicas != l.want.Replicas
+	switch {
+	case l.live != l.want.Replicas && (rescaled || l.live > l.want.Replicas):
+		change.Action = ActionScale
+		change.Causes = []Cause{{
+			Kind: CauseScale, Field: "replicas", From: strconv.Itoa(l.live), To: strconv.Itoa(l.want.Replicas),
+		}}
+		return change, true
+	case l.live < l.want.Replicas:
+		change.Action = ActionCreate
+		change.Causes = []Cause{{Kind: CauseMissing, Text: missingText(l.want.Replicas-l.live, l.want.Replicas)}}
+		return change, !l.want.OneShot && !ignored
+	case l.down != "":
+		change.Action = ActionStart
+		change.Causes = []Cause{{Kind: CauseNotRunning, Text: l.down}}
+		return change, !ignored
+	}
+	return change, false
+}
+
+func missingText(missing, replicas int) string {
+	if replicas == 1 {
+		return "the container is missing"
+	}
+	return fmt.Sprintf("%d of %d containers missing", missing, replicas)
+}
+
+func driftCauses(drift []fleet.Drift) []Cause {
+	var causes []Cause
+	for _, d := range drift {
+		c := Cause{Kind: CauseDrift, Field: d.Field, From: d.Want, To: d.Have}
+		if !slices.Contains(causes, c) {
+			causes = append(causes, c)
+		}
+	}
+	slices.SortStableFunc(causes, func(a, b Cause) int { return cmp.Compare(a.Field, b.Field) })
+	return causes
+}

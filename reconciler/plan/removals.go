@@ -1,0 +1,198 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// The kinds of notice.
+const (
+	// NoticeOrphan: the sync brought the stack up, it left Git, and nothing removes it.
+	NoticeOrphan = "orphan"
+	// NoticeDrift: what runs is not what was deployed, and nothing heals it.
+	NoticeDrift = "drift"
+	// NoticeStopped: a person stopped the stack.
+	NoticeStopped = "stopped"
+	// NoticeUndeclared: no sync declares or owns the stack that runs.
+	NoticeUndeclared = "undeclared"
+)
+
+// leftovers plans what the sync brought up and Git no longer places there.
+func (p *planner) leftovers() {
+	inventory := slices.Clone(p.in.Inventory)
+	at := func(o Owned) address { return address{o.Server, o.Stack} }
+	slices.SortStableFunc(inventory, func(a, b Owned) int { return compareAddress(at(a), at(b)) })
+	inventory = slices.CompactFunc(inventory, func(a, b Owned) bool { return at(a) == at(b) })
+	for _, o := range inventory {
+		places := p.places[o.Stack]
+		switch {
+		case slices.Contains(places, o.Server):
+		case p.in.Foreign[o.Stack] != "":
+			p.notice(at(o), NoticeOrphan, "the sync "+p.in.Foreign[o.Stack]+" owns it as well; it is left alone")
+		case len(places) > 0:
+			p.moved(o, places)
+		case p.in.Policy.Delete:
+			p.remove(o, Cause{Kind: CauseLeftGit, Text: "no longer declared"}).prunes = p.exists(at(o))
+		case p.exists(at(o)):
+			p.notice(at(o), NoticeOrphan, "it left Git and still runs; delete = true on the sync would remove it")
+			p.orphanState(at(o), "left Git")
+		}
+	}
+}
+
+// exists reports whether something of a stack is there, or might be.
+func (p *planner) exists(at address) bool {
+	if reason, _, _ := p.unreachable(at.server); reason != "" {
+		return true
+	}
+	r := p.report(at)
+	return r.Release.Digest != "" || len(r.Containers) > 0
+}
+
+// leftBehind lists what the sync owns of a desired stack where it is not desired.
+func (p *planner) leftBehind(stack string) []Owned {
+	var left []Owned
+	for _, o := range p.in.Inventory {
+		if o.Stack == stack && !slices.Contains(p.places[stack], o.Server) {
+			left = append(left, o)
+		}
+	}
+	slices.SortFunc(left, func(a, b Owned) int { return cmp.Compare(a.Server, b.Server) })
+	return left
+}
+
+// moved takes a stack down where it was, once it is well where it is now.
+func (p *planner) moved(o Owned, places []string) {
+	it := p.remove(o, Cause{Kind: CauseMoved, Field: "server", From: o.Server, To: strings.Join(places, ", ")})
+	for _, server := range places {
+		to := address{server, o.Stack}
+		if slices.ContainsFunc(p.work[o.Stack], func(w *item) bool { return w.server == server }) {
+			continue // the edge to that op says it all
+		}
+		switch h := p.health[to]; h {
+		case fleet.Healthy, fleet.Suspended:
+		case fleet.Progressing, fleet.Degraded, fleet.Missing, fleet.HealthUnknown:
+			it.block(BlockDependency, fmt.Sprintf("%s is %s; what runs on %s stays until it is Healthy", to, h, o.Server), "")
+		}
+	}
+}
+
+// remove makes the work that takes a stack down.
+func (p *planner) remove(o Owned, cause Cause) *item {
+	at := address{o.Server, o.Stack}
+	report := p.report(at)
+	f := finding{kind: OpRemove, causes: []Cause{cause}}
+	for _, c := range report.Containers {
+		f.remove++
+		if !slices.ContainsFunc(f.services, func(s ServiceChange) bool { return s.Service == c.Service }) {
+			f.services = append(f.services, ServiceChange{Service: c.Service, Action: ActionRemove})
+		}
+	}
+	slices.SortFunc(f.services, func(a, b ServiceChange) int { return cmp.Compare(a.Service, b.Service) })
+	it := p.newItem(at, f)
+	it.op.Project, it.op.Expect = cmp.Or(o.Project, report.Project), Fingerprint(report)
+	it.op.StackAfter = slices.Clone(o.After)
+	it.block(p.unreachable(o.Server))
+	if report.Busy != "" {
+		it.block(BlockBusy, "the agent on "+o.Server+" is at work on "+o.Stack, "")
+	}
+	it.state = p.orphanState(at, cause.String())
+	p.removals[o.Stack] = append(p.removals[o.Stack], it)
+	return it
+}
+
+// orphanState adds the line of a stack that is not desired.
+func (p *planner) orphanState(at address, text string) int {
+	state := StackState{Stack: at.stack, Server: at.server, Sync: fleet.OutOfSync, Health: fleet.HealthUnknown, Text: text}
+	if reason, _, _ := p.unreachable(at.server); reason == "" {
+		report := p.report(at)
+		state.Health, _ = health(&fleet.Stack{Release: report.Release}, &report)
+	}
+	return p.addState(state)
+}
+
+// undeclared tells of stacks that agents know and nobody declares or owns.
+func (p *planner) undeclared() {
+	for server, reports := range p.observed {
+		for i := range reports {
+			at := address{server, reports[i].Stack}
+			_, owned := p.owned[at]
+			switch {
+			case owned, p.in.Foreign[at.stack] != "", slices.Contains(p.places[at.stack], server):
+			case i > 0 && reports[i-1].Stack == at.stack:
+			default:
+				p.notice(at, NoticeUndeclared, "it runs there and no sync declares it; it is left alone")
+			}
+		}
+	}
+}
+
+// gate asks for consent where something would be lost.
+func (p *planner) gate() {
+	p.gateRemovals()
+	for _, it := range p.items {
+		if it.reason != "" {
+			continue
+		}
+		for _, v := range it.volumes {
+			id := fmt.Sprintf("volume %s/%s@%s", it.stack, v.Name, it.server)
+			p.plan.Gates = append(p.plan.Gates, Gate{
+				ID: id, Kind: GateVolume, Volume: v.Name, Ops: []string{it.op.ID},
+				Text: fmt.Sprintf("the definition of volume %s changed: making it anew destroys its data", v.Name),
+			})
+			p.closeBy(it, id)
+		}
+	}
+}
+
+// gateRemovals guards against a source that lost its stacks by mistake.
+func (p *planner) gateRemovals() {
+	most := p.in.Policy.MaxRemovals
+	switch {
+	case most == 0:
+		most = defaultMaxRemovals
+	case most < 0:
+		most = 0
+	}
+	count := 0
+	var ops []*item
+	for _, it := range p.items {
+		if it.op.Kind != OpRemove || it.op.Causes[0].Kind != CauseLeftGit {
+			continue
+		}
+		if it.prunes {
+			count++
+		}
+		if it.reason == "" {
+			ops = append(ops, it)
+		}
+	}
+	g := Gate{ID: "removals", Kind: GateRemovals}
+	g.Text = fmt.Sprintf("%d stacks would be removed; at most %d go without consent", count, most)
+	switch {
+	case len(ops) == 0 || count == 0:
+		return
+	case len(p.in.Desired.Stacks) == 0:
+		g.ID, g.Kind = "empty", GateEmpty
+		g.Text = fmt.Sprintf("the source declares no stack at all; %d would be removed", count)
+	case count <= most:
+		return
+	}
+	for _, it := range ops {
+		g.Ops = append(g.Ops, it.op.ID)
+		p.closeBy(it, g.ID)
+	}
+	p.plan.Gates = append(p.plan.Gates, g)
+}
+
+// closeBy makes an op wait for a gate.
+func (p *planner) closeBy(it *item, gate string) {
+	it.op.Gates = append(it.op.Gates, gate)
+	if it.state >= 0 {
+		p.plan.Stacks[it.state].Text = "waits for approval: " + gate
+	}
+}
