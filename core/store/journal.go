@@ -23,9 +23,9 @@ func (s *Store) Inventory(ctx context.Context, sync string) ([]plan.Owned, map[s
 		sync string
 	}
 	entries, err := list(ctx, s.reader, func(row scanner) (e entry, err error) {
-		err = row.Scan(&e.Stack, &e.Server, &e.Project, &e.sync)
+		err = row.Scan(&e.Stack, &e.Server, &e.Project, jsonColumn{&e.After}, &e.sync)
 		return e, err
-	}, `SELECT stack, server, project, sync FROM inventory
+	}, `SELECT stack, server, project, stack_after, sync FROM inventory
 		WHERE sync = $1 OR sync IN (SELECT name FROM syncs) ORDER BY stack, server`, sync)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the inventory of sync %q: %w", sync, err)
@@ -114,7 +114,8 @@ func (s *Store) OpEnded(ctx context.Context, run string, op plan.Op, result reco
 			return err
 		}
 		return s.settle(ctx, tx, settled{
-			sync: sync, run: run, kind: op.Kind, stack: op.Stack, server: op.Server, project: op.Project,
+			sync: sync, run: run, kind: op.Kind, cause: cause(op),
+			Owned:  plan.Owned{Stack: op.Stack, Server: op.Server, Project: op.Project, After: op.StackAfter},
 			status: api.OpStatus(result.Status), outcome: result.Outcome,
 			reason: cmp.Or(result.Reason, result.Outcome.Reason),
 		})
@@ -152,13 +153,13 @@ func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.
 	}
 	status := api.OpStatus(outcome.Status)
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		op := settled{server: server, status: status, outcome: outcome, reason: outcome.Reason}
+		op := settled{Owned: plan.Owned{Server: server}, status: status, outcome: outcome, reason: outcome.Reason}
 		// Only what has no outcome yet: results repeat until the agent hears an answer.
 		row := tx.QueryRowContext(ctx, `UPDATE ops SET status = $1, reason = $2, outcome = $3, ended_at = $4
 			WHERE order_id = $5 AND server = $6 AND status IN ('running', 'interrupted')
-			RETURNING run, kind, stack, project`,
+			RETURNING run, kind, stack, project, stack_after`,
 			string(status), outcome.Reason, encoded, stamp(outcome.EndedAt), outcome.Order, server)
-		err := row.Scan(&op.run, &op.kind, &op.stack, &op.project)
+		err := row.Scan(&op.run, &op.kind, &op.Stack, &op.Project, jsonColumn{&op.After})
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -178,12 +179,14 @@ func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.
 
 // settled is an op that ended.
 type settled struct {
-	sync, run              string
-	kind                   plan.OpKind
-	stack, server, project string
-	status                 api.OpStatus
-	reason                 string
-	outcome                fleet.Outcome
+	plan.Owned
+	sync, run string
+	kind      plan.OpKind
+	// cause is why the op was due; empty when only its outcome is known.
+	cause   string
+	status  api.OpStatus
+	reason  string
+	outcome fleet.Outcome
 }
 
 // settle keeps the inventory and tells the history. A failed create owns too, unless
@@ -193,22 +196,48 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
 	switch {
 	case op.kind == plan.OpRemove && op.status == api.OpSucceeded:
 		_, err = tx.ExecContext(ctx, "DELETE FROM inventory WHERE stack = $1 AND server = $2 AND sync = $3",
-			op.stack, op.server, op.sync)
+			op.Stack, op.Server, op.sync)
 	case op.kind != plan.OpRemove && touched(op):
-		_, err = tx.ExecContext(ctx, `INSERT INTO inventory (stack, server, project, sync) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (stack, server) DO UPDATE SET project = excluded.project, sync = excluded.sync`,
-			op.stack, op.server, op.project, op.sync)
+		err = own(ctx, tx, op)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the inventory: %w", err)
 	}
-	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.stack, op.server, op.status)
+	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.Stack, op.Server, op.status)
 	if op.reason != "" {
 		text += ": " + op.reason
 	}
+	if op.cause != "" {
+		text += "; due because " + op.cause
+	}
 	return s.addEvent(ctx, tx, api.Event{
-		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.stack, Server: op.server, Actor: op.run, Text: text,
+		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.Stack, Server: op.Server, Actor: op.run, Text: text,
 	})
+}
+
+func own(ctx context.Context, tx *sql.Tx, op settled) error {
+	after, err := encode(op.After)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO inventory (stack, server, project, stack_after, sync)
+		VALUES ($1, $2, $3, $4, $5) ON CONFLICT (stack, server) DO UPDATE
+		SET project = excluded.project, stack_after = excluded.stack_after, sync = excluded.sync`,
+		op.Stack, op.Server, op.Project, after, op.sync)
+	return err
+}
+
+// cause is the most telling reason of an op.
+func cause(op plan.Op) string {
+	for _, change := range op.Services {
+		for _, c := range change.Causes {
+			return "service " + change.Service + ": " + c.String()
+		}
+	}
+	for _, c := range op.Causes {
+		return c.String()
+	}
+	return ""
 }
 
 func touched(op settled) bool {
@@ -230,14 +259,18 @@ func insertOp(
 	if err != nil {
 		return err
 	}
+	after, err := encode(op.StackAfter)
+	if err != nil {
+		return err
+	}
 	outcome, err := encode(result.Outcome)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO ops
-		(run, id, order_id, kind, stack, server, project, release_sum, causes, status, reason, outcome, started_at, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		run, op.ID, order, string(op.Kind), op.Stack, op.Server, op.Project, string(op.Release), causes,
+	_, err = tx.ExecContext(ctx, `INSERT INTO ops (run, id, order_id, kind, stack, server, project, release_sum,
+		stack_after, causes, status, reason, outcome, started_at, ended_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		run, op.ID, order, string(op.Kind), op.Stack, op.Server, op.Project, string(op.Release), after, causes,
 		string(result.Status), cmp.Or(result.Reason, result.Outcome.Reason), outcome, started, stamp(result.Ended))
 	return err
 }

@@ -90,6 +90,7 @@ CREATE TABLE ops (
   server       TEXT NOT NULL,
   project      TEXT NOT NULL,
   release_sum  TEXT NOT NULL,
+  stack_after  TEXT NOT NULL,
   causes       TEXT NOT NULL,
   status       TEXT NOT NULL,
   reason       TEXT NOT NULL,
@@ -102,10 +103,11 @@ CREATE INDEX ops_by_stack ON ops (stack, seq);
 CREATE INDEX ops_by_order ON ops (order_id);
 
 CREATE TABLE inventory (
-  stack   TEXT NOT NULL,
-  server  TEXT NOT NULL,
-  project TEXT NOT NULL,
-  sync    TEXT NOT NULL,
+  stack       TEXT NOT NULL,
+  server      TEXT NOT NULL,
+  project     TEXT NOT NULL,
+  stack_after TEXT NOT NULL,
+  sync        TEXT NOT NULL,
   PRIMARY KEY (stack, server)
 );
 CREATE INDEX inventory_by_sync ON inventory (sync);
