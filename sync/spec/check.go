@@ -59,7 +59,7 @@ func (c *checker) count() {
 	if len(d.Files) > 0 {
 		at.File = d.Files[0]
 	}
-	c.fail(at, "too-many-resources", "raise MaxResources, or name fewer resource paths",
+	c.fail(at, "too-many-resources", "raise max_resources, or name fewer resource paths",
 		"%d resources are declared; the most is %d", n, c.opts.MaxResources)
 }
 
@@ -146,6 +146,10 @@ func (c *checker) after() {
 		names[i] = c.decls.Stacks[i].Name
 		index[names[i]] = i
 	}
+	deployments := map[string]bool{}
+	for _, o := range c.decls.Others {
+		deployments[o.Name] = deployments[o.Name] || o.Type == "deployment"
+	}
 	edges := make([][]edge, len(names))
 	for i := range c.decls.Stacks {
 		s := &c.decls.Stacks[i]
@@ -156,6 +160,11 @@ func (c *checker) after() {
 				c.fail(s.afterAt(n), "after-self", "remove it", "stack %s comes after itself", quoted(name))
 			case ok:
 				edges[i] = append(edges[i], edge{to: to, item: n})
+			case deployments[name]:
+				c.diags = append(c.diags, fleet.Diagnostic{
+					Rule: "not-acted-on", Severity: fleet.SeverityNote, Position: s.afterAt(n),
+					Message: fmt.Sprintf("%s is a deployment: waiting for it is not acted on yet", quoted(name)),
+				})
 			case !c.full():
 				c.fail(s.afterAt(n), "unknown-stack", referenceHint(name, names),
 					"stack %s comes after %s, which is not declared", quoted(s.Name), quoted(name))

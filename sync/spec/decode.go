@@ -130,7 +130,7 @@ func (d decoder) table(dst reflect.Value, t *table, name string, set *fieldSet) 
 			continue
 		}
 		if first, again := seen[f]; again {
-			d.fail(e.at, "duplicate-key", "keep one of them", "%s and %s are the same key, first on line %d",
+			d.fail(e.at, "duplicate-field", "keep one of them", "%s and %s are the same key, first on line %d",
 				quoted(e.key), quoted(f.key), d.position(first).Line)
 			continue
 		}
@@ -143,11 +143,13 @@ func (d decoder) table(dst reflect.Value, t *table, name string, set *fieldSet) 
 func (d decoder) unknownKey(e entry, where string, known []string) {
 	for _, k := range known {
 		if strings.EqualFold(k, e.key) {
-			d.fail(e.at, "key-case", "write "+quoted(k), "keys are lower case: %s in %s", quoted(e.key), where)
+			d.failUnknown(e.at, "key-case", func() string { return "write " + quoted(k) },
+				"keys are lower case: %s in %s", quoted(e.key), where)
 			return
 		}
 	}
-	d.fail(e.at, "unknown-key", didYouMean(e.key, known), "unknown key %s in %s", quoted(e.key), where)
+	d.failUnknown(e.at, "unknown-key", func() string { return didYouMean(e.key, known) },
+		"unknown key %s in %s", quoted(e.key), where)
 }
 
 // entries decodes a list whose items are tables, or strings that stand for their path.

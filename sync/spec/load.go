@@ -103,7 +103,7 @@ type loader struct {
 	decls Declarations
 	diags fleet.Diagnostics
 	// unreadable is set when a file could not be read to its end: what it declares is
-	// then unknown, and missing references mean nothing.
+	// then not known, and missing references mean nothing.
 	unreadable bool
 }
 
@@ -192,7 +192,15 @@ func (l *loader) read(c candidate) {
 	l.decls.Syncs = append(l.decls.Syncs, f.file.Syncs...)
 	l.decls.Others = append(l.decls.Others, f.file.Others...)
 	l.diags = append(l.diags, f.diags...)
-	l.unreadable = l.unreadable || f.diags.HasErrors()
+	l.unreadable = l.unreadable || slices.ContainsFunc(f.diags, hidesNames)
+}
+
+// hidesNames reports an error after which a file may declare more than was read.
+func hidesNames(d fleet.Diagnostic) bool {
+	return slices.Contains([]string{
+		"control-character", "duplicate-key", "file-too-large", "invalid-utf8", "line-endings", "merge-conflict-marker",
+		"missing-name", "table-conflict", "too-deep", "too-many-errors", "toml-syntax", "unterminated",
+	}, d.Rule)
 }
 
 // parse returns a file from the cache, or reads and parses it. Nothing is read that is
@@ -273,7 +281,7 @@ func (l *loader) relax() fleet.Diagnostics {
 		return out
 	}
 	for i := range out {
-		if out[i].Rule == "unknown-key" || out[i].Rule == "key-case" {
+		if slices.Contains([]string{"unknown-key", "key-case", "too-many-unknown-keys"}, out[i].Rule) {
 			out[i].Severity = fleet.SeverityWarning
 		}
 	}

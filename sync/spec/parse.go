@@ -2,7 +2,6 @@ package spec
 
 import (
 	"bytes"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -61,7 +60,15 @@ func (p *parser) parse(src []byte) {
 	if failure != nil && unbalanced != nil && unbalanced.offset <= failure.offset {
 		failure = unbalanced
 	}
-	p.fault(failure)
+	if failure != nil {
+		p.fault(failure) // what was read before it may be half a resource
+		return
+	}
+	if foreign(root) {
+		p.warn(root.entries[0].at, "not-a-resource-file", "name the files and directories that hold resources as resource paths",
+			"the file declares no resource: %s is none", quoted(root.entries[0].key))
+		return
+	}
 	p.resources(root)
 }
 
@@ -73,12 +80,6 @@ func (p *parser) fault(f *fault) {
 
 // resources reads the top level of a file.
 func (p *parser) resources(root *table) {
-	if len(root.entries) > 0 && foreign(root) {
-		first := root.entries[0]
-		p.warn(first.at, "not-a-resource-file", "list the files and directories that hold resources as resource paths",
-			"the file declares no resource: %s is none", quoted(first.key))
-		return
-	}
 	for _, e := range root.entries {
 		name, ok := typeOf(e.key)
 		if !ok {
@@ -98,7 +99,7 @@ func (p *parser) resources(root *table) {
 // foreign reports whether nothing at the top level is a resource type or a misspelt
 // one: a TOML file of some application.
 func foreign(root *table) bool {
-	return !slices.ContainsFunc(root.entries, func(e entry) bool {
+	return len(root.entries) > 0 && !slices.ContainsFunc(root.entries, func(e entry) bool {
 		_, ok := typeOf(strings.ToLower(e.key))
 		return ok || nearest(e.key, typeNames()) != ""
 	})
@@ -110,9 +111,6 @@ func (v value) tables() bool {
 }
 
 func (p *parser) resource(name string, t *table) {
-	if p.full() {
-		return
-	}
 	switch name {
 	case serverSchema.name:
 		s, marks := decodeResource[Server](p, serverSchema, t)
@@ -204,7 +202,7 @@ func (r *resourceDecoder) entries(t *table, inConfig bool) {
 func (r *resourceDecoder) field(e entry, at place) {
 	name := at.name()
 	if first, again := r.seen[name]; again {
-		r.fail(e.at, "duplicate-key", "keep one of them",
+		r.fail(e.at, "duplicate-field", "keep one of them",
 			"%s is set in two places, first on line %d", quoted(name), r.position(first).Line)
 		return
 	}
@@ -226,8 +224,8 @@ func (r *resourceDecoder) field(e entry, at place) {
 // misplaced reports an unknown key, and says so when it belongs beside config.
 func (r *resourceDecoder) misplaced(e entry, where string, inConfig bool) {
 	if _, ok := r.schema.top.byKey[e.key]; ok && inConfig {
-		r.fail(e.at, "unknown-key", fmt.Sprintf("write it directly under [[%s]]", r.schema.name),
-			"%s does not belong into %s", quoted(e.key), where)
+		r.failUnknown(e.at, "unknown-key", func() string { return "write it directly under [[" + r.schema.name + "]]" },
+			"%s does not belong in %s", quoted(e.key), where)
 		return
 	}
 	r.unknownKey(e, where, r.schema.keys(inConfig))

@@ -8,6 +8,7 @@ import (
 )
 
 // maxFileErrors is how many errors one file may have before the rest is left out.
+// Unknown keys are counted apart, as they may be no more than warnings in the end.
 const maxFileErrors = 20
 
 // report collects the diagnostics of one file and turns offsets into positions.
@@ -16,6 +17,8 @@ type report struct {
 	lines  []int // offset at which each line starts
 	diags  fleet.Diagnostics
 	errors int
+	// unknown counts unknown keys.
+	unknown int
 }
 
 // position is the line and the column, both from 1, the column counted in bytes.
@@ -47,6 +50,18 @@ func (r *report) failAt(at fleet.Position, rule, hint, format string, args ...an
 		return
 	}
 	r.addAt(fleet.SeverityError, at, rule, hint, format, args...)
+}
+
+// failUnknown reports an unknown key; hint is only computed when it is shown.
+func (r *report) failUnknown(offset int, rule string, hint func() string, format string, args ...any) {
+	r.unknown++
+	switch {
+	case r.unknown <= maxFileErrors:
+		r.add(fleet.SeverityError, offset, rule, hint(), format, args...)
+	case r.unknown == maxFileErrors+1:
+		r.add(fleet.SeverityError, offset, "too-many-unknown-keys", "fix the ones above, then look again",
+			"more than %d unknown keys in this file; the rest is left out", maxFileErrors)
+	}
 }
 
 // full reports whether there were so many errors that no more are wanted.

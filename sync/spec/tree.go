@@ -105,8 +105,7 @@ type treeBuilder struct {
 	current *table
 }
 
-// buildTree parses src. It returns what was read before the first syntax error, and
-// whether there was none.
+// buildTree parses src. With a syntax error the tree is incomplete.
 func buildTree(rep *report, src []byte, escapes []int) (root *table, failure *fault) {
 	b := &treeBuilder{rep: rep, src: string(src), escapes: escapes, root: &table{defined: definedByHeader}}
 	b.current = b.root
@@ -168,7 +167,7 @@ func (b *treeBuilder) header(node *unstable.Node) *table {
 		return found.value.table
 	case found.value.extendable:
 		b.rep.fail(at, "table-conflict", "write [["+last.key+"]] here too",
-			"[%s] is a table, but a list of tables on line %d", quoted(last.key), b.line(found.at))
+			"%s is a table here, but a list of tables on line %d", quoted(last.key), b.line(found.at))
 	default:
 		b.rep.fail(at, "duplicate-key", "write all of its keys in one place",
 			"table %s is defined twice, first on line %d", quoted(last.key), b.line(found.at))
@@ -189,7 +188,7 @@ func (b *treeBuilder) appendTable(parent *table, last entry, at int) *table {
 		found.value.list = append(found.value.list, item)
 	default:
 		b.rep.fail(at, "table-conflict", "use the same form in both places",
-			"[[%s]] is a list of tables, but %s on line %d", quoted(last.key), found.value.kind, b.line(found.at))
+			"%s is a list of tables here, but %s on line %d", quoted(last.key), found.value.kind, b.line(found.at))
 	}
 	return t
 }
