@@ -66,11 +66,6 @@ func (e *pipeEnd) ReadMessage(buf []byte) ([]byte, error) {
 // read waits for one message under the deadline as it is now; again asks to be called
 // again because the deadline moved.
 func (e *pipeEnd) read() (message []byte, again bool, err error) {
-	select {
-	case message = <-e.in: // what was sent before the close still arrives
-		return message, false, nil
-	default:
-	}
 	e.mu.Lock()
 	deadline := e.deadline
 	e.mu.Unlock()
@@ -84,7 +79,12 @@ func (e *pipeEnd) read() (message []byte, again bool, err error) {
 	case message = <-e.in:
 		return message, false, nil
 	case <-e.closed:
-		return nil, false, io.EOF
+		select {
+		case message = <-e.in: // what was sent before the close still arrives
+			return message, false, nil
+		default:
+			return nil, false, io.EOF
+		}
 	case <-expired:
 		return nil, false, os.ErrDeadlineExceeded
 	case <-e.rearm:
