@@ -63,6 +63,8 @@ func BenchmarkParseFile(b *testing.B) {
 	b.SetBytes(int64(len(src)))
 	b.ReportAllocs()
 	for b.Loop() {
-		spec.ParseFile("resources.toml", src)
+		if _, diags := spec.ParseFile("resources.toml", src); diags.HasErrors() {
+			b.Fatal(diags.Error())
+		}
 	}
 }

@@ -222,7 +222,7 @@ func TestExamples(t *testing.T) {
 		"quickstart": {"cache", "api", "web"},
 		"homelab":    {"proxy", "signin", "dns", "vault", "panel"},
 	} {
-		dir := filepath.Join("../../examples", name)
+		dir := "../../examples/" + name
 		decls, diags := load(t, dir)
 		if len(diags) > 0 {
 			t.Errorf("%s: %s", name, diags.Error())

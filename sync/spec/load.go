@@ -54,9 +54,7 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 		l.kept = make(map[cacheKey]parsed, len(opts.Cache.files))
 	}
 	l.discover()
-	for _, f := range l.files {
-		l.read(f)
-	}
+	l.read()
 	if opts.Cache != nil {
 		opts.Cache.files = l.kept
 	}
@@ -176,23 +174,32 @@ func (l *loader) add(p string, explicit bool, d fs.DirEntry) error {
 	return nil
 }
 
-// read adds what one file declares.
-func (l *loader) read(c candidate) {
-	if l.total > maxSourceSize {
-		return // said once
+// read parses the files and joins what they declare.
+func (l *loader) read() {
+	all := make([]parsed, 0, len(l.files))
+	var servers, stacks, variables, syncs, others int
+	for _, c := range l.files {
+		f, ok := l.parse(c)
+		if !ok {
+			continue
+		}
+		all = append(all, f)
+		l.decls.Files = append(l.decls.Files, c.path)
+		l.diags = append(l.diags, f.diags...)
+		l.unreadable = l.unreadable || slices.ContainsFunc(f.diags, hidesNames)
+		servers, stacks, variables = servers+len(f.file.Servers), stacks+len(f.file.Stacks), variables+len(f.file.Variables)
+		syncs, others = syncs+len(f.file.Syncs), others+len(f.file.Others)
 	}
-	f, ok := l.parse(c)
-	if !ok {
-		return
+	d := &l.decls
+	d.Servers, d.Stacks = slices.Grow(d.Servers, servers), slices.Grow(d.Stacks, stacks)
+	d.Variables = slices.Grow(d.Variables, variables)
+	d.Syncs, d.Others = slices.Grow(d.Syncs, syncs), slices.Grow(d.Others, others)
+	for i := range all {
+		f := &all[i].file
+		d.Servers, d.Stacks = append(d.Servers, f.Servers...), append(d.Stacks, f.Stacks...)
+		d.Variables = append(d.Variables, f.Variables...)
+		d.Syncs, d.Others = append(d.Syncs, f.Syncs...), append(d.Others, f.Others...)
 	}
-	l.decls.Files = append(l.decls.Files, c.path)
-	l.decls.Servers = append(l.decls.Servers, f.file.Servers...)
-	l.decls.Stacks = append(l.decls.Stacks, f.file.Stacks...)
-	l.decls.Variables = append(l.decls.Variables, f.file.Variables...)
-	l.decls.Syncs = append(l.decls.Syncs, f.file.Syncs...)
-	l.decls.Others = append(l.decls.Others, f.file.Others...)
-	l.diags = append(l.diags, f.diags...)
-	l.unreadable = l.unreadable || slices.ContainsFunc(f.diags, hidesNames)
 }
 
 // hidesNames reports an error after which a file may declare more than was read.
@@ -212,9 +219,13 @@ func (l *loader) parse(c candidate) (parsed, bool) {
 			"the file has %d bytes; the most is %d", c.size, maxFileSize)
 		return parsed{}, false
 	}
+	before := l.total
 	l.total += int(c.size)
 	if l.total > maxSourceSize {
 		l.unreadable = true
+		if before > maxSourceSize {
+			return parsed{}, false // said before
+		}
 		l.fail(fleet.Position{File: c.path, Line: 1, Col: 1}, "source-too-large", "name fewer resource paths",
 			"the resource files have more than %d bytes together", maxSourceSize)
 		return parsed{}, false
