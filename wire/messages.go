@@ -30,6 +30,16 @@ const (
 	VerbLogs     Verb = "logs"     // core: LogsRequest -> a byte stream of log lines
 )
 
+// Join is the JSON payload of a handshake whose purpose is to onboard. Only the core
+// that the token's fingerprint names can read it. The session that follows is an
+// ordinary one and begins with Hello.
+type Join struct {
+	// Token is the whole onboarding token, as OnboardingToken.Reveal gives it.
+	Token string `json:"token"`
+	// Server is the name the agent wants to take.
+	Server string `json:"server"`
+}
+
 // Hello opens a session.
 type Hello struct {
 	Version int `json:"version"`
