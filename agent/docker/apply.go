@@ -1,0 +1,362 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"github.com/varanhq/varan/agent"
+	"github.com/varanhq/varan/agent/docker/job"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/atomicfile"
+)
+
+// apply makes the host run the order's release, or puts the last good one back.
+//
+// Until touch is passed everything can be called off. From there on it is carried
+// through, whatever becomes of ctx.
+func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs) fleet.Outcome {
+	release := &t.order.Release
+	if t.rec.Failure != nil {
+		// An agent before us had found the release bad and was putting the old one back.
+		return t.fall(context.WithoutCancel(ctx), t.rec.Failure)
+	}
+	st := t.e.states.get(t.order.Stack)
+	if b, ok := st.bad(release.Digest); ok && !t.order.Force {
+		return t.outcome(&failure{
+			Reason: "this release failed here before: " + b.Reason,
+			Hint:   "push a fix, or deploy the stack by hand to try the same release again",
+		}, true)
+	}
+	prepare, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	t.tell(fleet.PhaseFiles, "", "fetching files")
+	images, f := t.prepare(prepare, release, blobs)
+	switch {
+	case f != nil && ctx.Err() != nil:
+		return t.canceled()
+	case f != nil:
+		f.Log = t.said.String()
+		return t.refuse(f)
+	}
+	// The point of no return.
+	t.rec.Touched = true
+	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	now, f := t.bring(ctx, release, images.build, deadline)
+	if f != nil {
+		f.Log = t.evidence(ctx, f)
+		return t.fall(context.WithoutCancel(ctx), f)
+	}
+	if err := t.settle(ctx, release, now); err != nil {
+		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, false)
+	}
+	out := t.changed(t.outcome(nil, false), now)
+	if len(t.questions) > 0 {
+		out.Hint = "a volume keeps its old definition, since changing it would destroy its data"
+	}
+	return out
+}
+
+// prepare gets everything the release needs onto the host without touching a container
+// or a file that one may have mounted.
+func (t *task) prepare(ctx context.Context, release *fleet.Release, blobs agent.Blobs) (imagePlan, *failure) {
+	if err := t.e.blobs.fetch(ctx, release, blobs); err != nil {
+		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
+	}
+	raw, err := t.e.blobs.get(release.Model)
+	if err != nil {
+		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
+	}
+	images, err := t.e.planImages(ctx, release, raw)
+	if err != nil {
+		return imagePlan{}, t.away(ctx, err)
+	}
+	if len(images.pull) == 0 {
+		return images, nil
+	}
+	return images, t.pull(ctx, images.pull)
+}
+
+// pull pulls. Only an image that is not on the host either way is a failure.
+func (t *task) pull(ctx context.Context, images []wantedImage) *failure {
+	req := job.Request{Op: job.Pull}
+	req.Deadline, _ = ctx.Deadline()
+	for _, img := range images {
+		req.Images = append(req.Images, job.Image{Ref: img.ref, Platform: img.platform})
+	}
+	t.tell(fleet.PhasePull, "", "pulling images")
+	res, err := t.work(ctx, fleet.PhasePull, req)
+	if err != nil {
+		f := t.away(ctx, fmt.Errorf("pull images: %w", err))
+		f.Retryable = true
+		return f
+	}
+	for _, img := range images {
+		reason, failed := res.Images[img.ref]
+		switch {
+		case !failed:
+		case img.present:
+			t.note(fmt.Sprintf("warning: %s was not refreshed, the one on the host is used: %s", img.ref, reason))
+		default:
+			return &failure{
+				Reason:    fmt.Sprintf("image %s is not on the host and cannot be pulled: %s", img.ref, reason),
+				Hint:      "check the image's name and tag, and that the host may pull it",
+				Retryable: retryablePull(reason),
+			}
+		}
+	}
+	return nil
+}
+
+// refuse ends an order that touched nothing. Unless trying again may help, the release
+// is remembered as bad.
+func (t *task) refuse(f *failure) fleet.Outcome {
+	if !f.Retryable {
+		if err := t.remember(f, t.e.states.get(t.order.Stack).Good != nil); err != nil {
+			f.Reason += "; " + err.Error()
+		}
+	}
+	return t.outcome(f, true)
+}
+
+// bring places a release's files, starts it and waits for the verdict.
+func (t *task) bring(ctx context.Context, release *fleet.Release, build []string, deadline time.Time) ([]live, *failure) {
+	t.tell(fleet.PhaseFiles, "", "placing files")
+	if err := t.place(release); err != nil {
+		return nil, &failure{Reason: err.Error()}
+	}
+	req := t.request(release, deadline)
+	if len(build) > 0 {
+		t.tell(fleet.PhaseBuild, "", "building "+strings.Join(build, ", "))
+		b := req
+		b.Op, b.Services, b.Refresh = job.Build, build, release.Options.Pull
+		if _, err := t.work(ctx, fleet.PhaseBuild, b); err != nil {
+			return nil, t.workFailed(ctx, fmt.Errorf("build: %w", err))
+		}
+	}
+	if release.Options.DestroyFirst && len(t.before) > 0 && t.rec.Failure == nil {
+		t.tell(fleet.PhaseRemove, "", "taking the stack down first")
+		down := req
+		down.Op, down.Model = job.Down, ""
+		if _, err := t.work(ctx, fleet.PhaseRemove, down); err != nil {
+			return nil, t.workFailed(ctx, fmt.Errorf("take the stack down: %w", err))
+		}
+	}
+	req.Op, req.Recreate = job.Up, t.stale(release)
+	t.tell(fleet.PhaseUp, "", "starting")
+	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
+		return nil, t.workFailed(ctx, err)
+	}
+	// Others may load the engine while this one waits.
+	t.slot.release()
+	j := newJury(release.Services, release.Options.IgnoreServices, t.before, t.e.cfg.StableFor, time.Now())
+	return t.e.verdict(ctx, t.order.Project, j, func(service, text string) { t.tell(fleet.PhaseVerdict, service, text) })
+}
+
+// request is what every call of the worker for a release has in common.
+func (t *task) request(release *fleet.Release, deadline time.Time) job.Request {
+	return job.Request{
+		Dir:   t.e.runDir(t.order.Stack),
+		Model: t.e.modelPath(t.order.Stack),
+		OwnerLabels: map[string]string{
+			fleet.LabelServer: t.e.cfg.Server,
+			fleet.LabelStack:  t.order.Stack,
+		},
+		ReleaseLabels: map[string]string{
+			fleet.LabelRelease: string(release.Digest),
+			fleet.LabelCommit:  release.Commit.ID,
+		},
+		RecreateVolumes: t.order.RecreateVolumes,
+		Deadline:        deadline,
+	}
+}
+
+// stale lists the services that Compose would leave alone although they are not as they
+// were deployed: it compares a hash it wrote itself.
+func (t *task) stale(release *fleet.Release) []string {
+	st := t.e.states.get(t.order.Stack)
+	healing := st.Good != nil && st.Good.Digest == release.Digest
+	var out []string
+	for i := range t.before {
+		l := &t.before[i]
+		s, ok := release.Service(l.Service)
+		if !ok || l.oneOff || l.Digest != s.Digest {
+			continue
+		}
+		_, recorded := st.Baseline[l.ID]
+		// What a worker made for this very release before a crash is not drift.
+		ours := !recorded && !healing && l.release == release.Digest
+		switch {
+		case !ours && len(drift(l, st)) > 0,
+			l.State == fleet.StatePaused, l.State == fleet.StateDead,
+			healing && l.Health == fleet.HealthUnhealthy:
+			out = append(out, l.Service)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// place puts a release's files and its model where containers and Compose find them.
+// What will be there is recorded first: a file that is not recorded is never removed.
+func (t *task) place(release *fleet.Release) error {
+	stack := t.order.Stack
+	placed := t.e.states.get(stack).Placed
+	if all := union(placed, paths(release)); !slices.Equal(all, placed) {
+		err := t.e.states.update(stack, func(s *state) { s.Project, s.Placed = t.order.Project, all })
+		if err != nil {
+			return err
+		}
+	}
+	raw, err := t.e.blobs.get(release.Model)
+	if err != nil {
+		return err
+	}
+	if err := place(t.e.runDir(stack), release, placed, t.e.blobs.get); err != nil {
+		return err
+	}
+	path := t.e.modelPath(stack)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make model directory: %w", err)
+	}
+	return atomicfile.Write(path, raw, 0o600)
+}
+
+// workFailed makes a failure of what the worker returned.
+func (t *task) workFailed(ctx context.Context, err error) *failure {
+	f := t.away(ctx, err)
+	f.Reason = strings.TrimSpace(f.Reason)
+	return f
+}
+
+// settle makes a release the last good one.
+func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	now, err := t.removeOrphans(ctx, release, now)
+	if err != nil {
+		return err
+	}
+	old := t.e.states.get(t.order.Stack)
+	images := imagesOf(now)
+	if err := t.e.hold(ctx, t.order.Project, images, old.Images); err != nil {
+		return err
+	}
+	good := *release
+	err = t.e.states.update(t.order.Stack, func(s *state) {
+		s.Project, s.Good, s.Images = t.order.Project, &good, images
+		s.Placed = paths(release)
+		s.Baseline = baselineOf(now)
+		s.Bad = s.withoutBad(release.Digest)
+		s.Stopped = false
+		if t.rec.Failure == nil {
+			s.DeployedAt = time.Now()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	dropped := slices.DeleteFunc(slices.Clone(old.Images), func(img image) bool {
+		_, ok := release.Service(img.Service)
+		return ok
+	})
+	if err := t.e.unhold(ctx, t.order.Project, dropped); err != nil {
+		return err
+	}
+	gone := named(&t.order.Release)
+	if old.Good != nil {
+		gone = append(gone, named(old.Good)...)
+	}
+	t.forgetWanted()
+	return t.e.blobs.drop(gone, t.e.needed())
+}
+
+// forgetWanted lets the blobs of the order's release go.
+func (t *task) forgetWanted() {
+	t.e.mu.Lock()
+	defer t.e.mu.Unlock()
+	delete(t.e.wanted, t.order.ID)
+}
+
+// removeOrphans removes the containers of services that the release no longer has.
+// Only now: what it replaces them with runs.
+func (t *task) removeOrphans(ctx context.Context, release *fleet.Release, now []live) ([]live, error) {
+	cl, err := t.e.conn.api()
+	if err != nil {
+		return nil, err
+	}
+	keep := make([]live, 0, len(now))
+	for i := range now {
+		l := &now[i]
+		if _, ok := release.Service(l.Service); ok || l.oneOff {
+			keep = append(keep, *l)
+			continue
+		}
+		t.tell(fleet.PhaseRemove, l.Service, "removing "+l.Name+", which is no longer declared")
+		if _, err := cl.ContainerStop(ctx, l.ID, client.ContainerStopOptions{}); err != nil && !errdefs.IsNotFound(err) {
+			return nil, fmt.Errorf("stop %s: %w", l.Name, err)
+		}
+		_, err := cl.ContainerRemove(ctx, l.ID, client.ContainerRemoveOptions{Force: true})
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+			return nil, fmt.Errorf("remove %s: %w", l.Name, err)
+		}
+	}
+	return keep, nil
+}
+
+// imagesOf lists what each service runs.
+func imagesOf(now []live) []image {
+	var out []image
+	for i := range now {
+		if l := &now[i]; !l.oneOff {
+			out = append(out, image{Service: l.Service, Ref: l.Image, ID: l.ImageID})
+		}
+	}
+	slices.SortFunc(out, func(a, b image) int { return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.ID, b.ID)) })
+	return slices.CompactFunc(out, func(a, b image) bool { return a.Service == b.Service })
+}
+
+func baselineOf(now []live) map[string]baseline {
+	out := make(map[string]baseline, len(now))
+	for i := range now {
+		if l := &now[i]; !l.oneOff {
+			out[l.ID] = baseline{Service: l.Service, Number: l.number, Config: l.config}
+		}
+	}
+	return out
+}
+
+// changed fills in which services' containers changed.
+func (t *task) changed(out fleet.Outcome, now []live) fleet.Outcome {
+	old, had, has := map[string]live{}, map[string]bool{}, map[string]bool{}
+	for _, l := range t.first {
+		old[l.ID], had[l.Service] = l, true
+	}
+	recreated, started := map[string]bool{}, map[string]bool{}
+	for i := range now {
+		l := &now[i]
+		has[l.Service] = true
+		was, same := old[l.ID]
+		switch {
+		case !same && had[l.Service]:
+			recreated[l.Service] = true
+		case !same, !was.StartedAt.Equal(l.StartedAt):
+			started[l.Service] = true
+		}
+	}
+	maps.DeleteFunc(had, func(s string, _ bool) bool { return has[s] })
+	out.Recreated, out.Started, out.Removed = keys(recreated), keys(started), keys(had)
+	return out
+}
+
+func keys(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }

@@ -1,0 +1,93 @@
+// Package job holds the messages between the agent and its worker process: one request
+// on the worker's standard input, and lines on its standard output of which the last is
+// the result. It is what lets agent/docker start a worker without linking the Compose
+// SDK that the worker is made of.
+package job
+
+import "time"
+
+// Op is what a worker is asked to do.
+type Op string
+
+// The ops. Each is one call of the Compose SDK and is idempotent.
+const (
+	Pull    Op = "pull"
+	Build   Op = "build"
+	Up      Op = "up"
+	Down    Op = "down"
+	Restart Op = "restart"
+	Stop    Op = "stop"
+	Start   Op = "start"
+)
+
+// Request is all that a worker knows: it reads no environment and no configuration of
+// the project's own.
+type Request struct {
+	Op Op `json:"op"`
+	// Host is the address of the Docker Engine.
+	Host    string `json:"host"`
+	Project string `json:"project"`
+	// Dir is the absolute run directory, against which relative paths are resolved.
+	Dir string `json:"dir,omitempty"`
+	// Model is the absolute path of the resolved model. Without one, Down works from
+	// what carries the project's label.
+	Model string `json:"model,omitempty"`
+	// OwnerLabels go onto containers, networks and volumes, ReleaseLabels onto containers
+	// only. Neither takes part in Compose's hash.
+	OwnerLabels   map[string]string `json:"owner_labels,omitempty"`
+	ReleaseLabels map[string]string `json:"release_labels,omitempty"`
+	// Images are what Pull pulls.
+	Images []Image `json:"images,omitempty"`
+	// Services narrows Build, Restart, Stop and Start; empty means all.
+	Services []string `json:"services,omitempty"`
+	// Recreate lists services that Up recreates although their hash is the same.
+	Recreate []string `json:"recreate,omitempty"`
+	// RecreateVolumes lists volumes, by their key in the model, whose data Up may destroy.
+	RecreateVolumes []string `json:"recreate_volumes,omitempty"`
+	// Refresh makes Build pull newer base images.
+	Refresh bool `json:"refresh,omitempty"`
+	// Volumes makes Down remove named volumes.
+	Volumes bool `json:"volumes,omitempty"`
+	// Deadline ends the work wherever it is.
+	Deadline time.Time `json:"deadline"`
+}
+
+// Image is one image to pull.
+type Image struct {
+	Ref      string `json:"ref"`
+	Platform string `json:"platform,omitempty"`
+}
+
+// Line is one line of a worker's output. Exactly one field is set.
+type Line struct {
+	Event    *Event    `json:"event,omitempty"`
+	Question *Question `json:"question,omitempty"`
+	Result   *Result   `json:"result,omitempty"`
+}
+
+// Event is one piece of progress.
+type Event struct {
+	// ID is like "Container web-api-1" or "Image app:1"; Parent is set for a layer.
+	ID     string `json:"id"`
+	Parent string `json:"parent,omitempty"`
+	// Text is like "Starting" or "Pulled".
+	Text    string `json:"text,omitempty"`
+	Details string `json:"details,omitempty"`
+	// Percent is 0 to 100; -1 when unknown.
+	Percent int  `json:"percent"`
+	Failed  bool `json:"failed,omitempty"`
+}
+
+// Question is something Compose asked and the answer it got.
+type Question struct {
+	Text   string `json:"text"`
+	Answer bool   `json:"answer"`
+}
+
+// Result ends a worker's output.
+type Result struct {
+	// Error is empty on success.
+	Error string `json:"error,omitempty"`
+	// Images tells, for a pull, what went wrong with each image that was not pulled.
+	Images map[string]string `json:"images,omitempty"`
+}

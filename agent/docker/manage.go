@@ -1,0 +1,152 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/varanhq/varan/agent/docker/job"
+	"github.com/varanhq/varan/fleet"
+)
+
+// remove takes a stack down and forgets it. Named volumes and files that are not ours
+// stay, unless a person gave the volumes up.
+func (t *task) remove(ctx context.Context, deadline time.Time) fleet.Outcome {
+	t.rec.Touched = true
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	st := t.e.states.get(t.order.Stack)
+	if len(t.before) > 0 || st.Project != "" {
+		t.tell(fleet.PhaseRemove, "", "taking the stack down")
+		req := job.Request{Op: job.Down, Volumes: t.order.Volumes, Deadline: deadline}
+		if _, err := t.work(ctx, fleet.PhaseRemove, req); err != nil {
+			f := t.workFailed(ctx, fmt.Errorf("take the stack down: %w", err))
+			f.Log, f.Retryable = t.evidence(ctx, f), true
+			return t.outcome(f, false)
+		}
+	}
+	left, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project, fleet.LabelServer+"="+t.e.cfg.Server)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%s is still there", left[0].Name)
+	}
+	if err == nil {
+		err = t.clean(ctx, st)
+	}
+	if err != nil {
+		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, false)
+	}
+	return t.changed(t.outcome(nil, false), nil)
+}
+
+// clean removes what we put on the host beside containers.
+func (t *task) clean(ctx context.Context, st *state) error {
+	if err := t.e.unhold(ctx, t.order.Project, st.Images); err != nil {
+		return err
+	}
+	dir := t.e.runDir(t.order.Stack)
+	root, err := os.OpenRoot(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("open run directory: %w", err)
+	default:
+		err := errors.Join(unplace(root, st.Placed), root.Close())
+		if err != nil {
+			return err
+		}
+		// Data that containers wrote there stays, and the directory with it.
+		_ = os.Remove(dir)
+	}
+	if err := os.RemoveAll(filepath.Dir(t.e.modelPath(t.order.Stack))); err != nil {
+		return fmt.Errorf("remove model: %w", err)
+	}
+	if err := t.e.states.drop(t.order.Stack); err != nil {
+		return err
+	}
+	if st.Good == nil {
+		return nil
+	}
+	return t.e.blobs.drop(named(st.Good), t.e.needed())
+}
+
+// manage restarts, stops or starts what is there.
+func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
+	services, f := t.targets()
+	if f != nil {
+		return t.outcome(f, true)
+	}
+	t.rec.Touched = true
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	if kind := t.order.Kind; kind != fleet.OrderRestart && len(t.order.Services) == 0 {
+		// Before it is done: a stop that is interrupted must not be taken for a failure.
+		err := t.e.states.update(t.order.Stack, func(s *state) {
+			s.Project, s.Stopped = t.order.Project, kind == fleet.OrderStop
+		})
+		if err != nil {
+			return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
+		}
+	}
+	req := job.Request{Op: job.Op(t.order.Kind), Services: t.order.Services, Dir: t.e.runDir(t.order.Stack), Deadline: deadline}
+	if model := t.e.modelPath(t.order.Stack); t.e.states.get(t.order.Stack).Good != nil {
+		req.Model = model
+	}
+	t.tell(fleet.PhaseUp, "", string(t.order.Kind))
+	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
+		f := t.workFailed(ctx, fmt.Errorf("%s: %w", t.order.Kind, err))
+		f.Log = t.evidence(ctx, f)
+		return t.outcome(f, false)
+	}
+	if t.order.Kind == fleet.OrderStop {
+		return t.outcome(nil, false)
+	}
+	t.slot.release()
+	j := newJury(services, nil, t.before, t.e.cfg.StableFor, time.Now())
+	now, f := t.e.verdict(ctx, t.order.Project, j, func(service, text string) { t.tell(fleet.PhaseVerdict, service, text) })
+	if f != nil {
+		f.Log = t.evidence(ctx, f)
+		return t.outcome(f, false)
+	}
+	return t.changed(t.outcome(nil, false), now)
+}
+
+// targets are the services an order is for, as they are here, whatever their release.
+func (t *task) targets() ([]fleet.Service, *failure) {
+	counts := map[string]int{}
+	for i := range t.before {
+		if l := &t.before[i]; !l.oneOff {
+			counts[l.Service]++
+		}
+	}
+	names := t.order.Services
+	if len(names) == 0 {
+		names = make([]string, 0, len(counts))
+		for name := range counts {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	good := t.e.states.get(t.order.Stack).Good
+	out := make([]fleet.Service, 0, len(names))
+	for _, name := range names {
+		if counts[name] == 0 {
+			return nil, &failure{Reason: "no container of service " + name + " is here", Hint: "deploy the stack first"}
+		}
+		s := fleet.Service{Name: name, Replicas: counts[name]}
+		if good != nil {
+			known, _ := good.Service(name)
+			s.OneShot = known.OneShot
+		}
+		out = append(out, s)
+	}
+	if len(out) == 0 {
+		return nil, &failure{Reason: "nothing of the stack " + strings.TrimSpace(t.order.Stack) + " is here", Hint: "deploy the stack first"}
+	}
+	return out, nil
+}

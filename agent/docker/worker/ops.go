@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/docker/compose/v5/pkg/api"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varanhq/varan/agent/docker/job"
+)
+
+// pullParallel is how many images are pulled at a time; the engine has a limit of its
+// own for layers.
+const pullParallel = 4
+
+// pull pulls every image, each on its own: the SDK's way for many stops at the first
+// failure and then cannot tell which images failed.
+func (w *work) pull(ctx context.Context) map[string]string {
+	var (
+		mu     sync.Mutex
+		failed = map[string]string{}
+		group  errgroup.Group
+	)
+	group.SetLimit(pullParallel)
+	for _, img := range w.req.Images {
+		group.Go(func() error {
+			project := &types.Project{Name: w.req.Project, Services: types.Services{
+				"image": {Name: "image", Image: img.Ref, Platform: img.Platform},
+			}}
+			err := w.compose.Pull(ctx, project, api.PullOptions{})
+			if err == nil {
+				// The SDK calls an interrupted pull a success.
+				err = ctx.Err()
+			}
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[img.Ref] = err.Error()
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return failed
+}
+
+// change carries out every op but Pull.
+func (w *work) change(ctx context.Context) error {
+	project, err := w.load(ctx)
+	if err != nil {
+		return err
+	}
+	name, services := w.req.Project, w.req.Services
+	switch w.req.Op {
+	case job.Up:
+		return w.up(ctx, project)
+	case job.Build:
+		build := buildOptions()
+		build.Services, build.Pull = services, w.req.Refresh
+		return w.compose.Build(ctx, project, *build)
+	case job.Down:
+		// Without a project the SDK takes everything that carries the project's label,
+		// services and networks of earlier releases included.
+		return w.compose.Down(ctx, name, api.DownOptions{RemoveOrphans: true, Volumes: w.req.Volumes})
+	case job.Restart:
+		return w.compose.Restart(ctx, name, api.RestartOptions{Project: project, Services: services, NoDeps: len(services) > 0})
+	case job.Stop:
+		return w.compose.Stop(ctx, name, api.StopOptions{Project: project, Services: services})
+	case job.Start:
+		if project != nil && len(services) > 0 {
+			if project, err = project.WithSelectedServices(services, types.IgnoreDependencies); err != nil {
+				return err
+			}
+		}
+		return w.compose.Start(ctx, name, api.StartOptions{Project: project, AttachTo: services})
+	case job.Pull:
+	}
+	return fmt.Errorf("unknown op %q", w.req.Op)
+}
+
+// up creates and starts. Images were pulled before, so that nothing is pulled now:
+// between the old container and the new one there must be no registry.
+func (w *work) up(ctx context.Context, project *types.Project) error {
+	if project == nil {
+		return errors.New("no model")
+	}
+	for name, s := range project.Services {
+		s.PullPolicy = types.PullPolicyNever
+		project.Services[name] = s
+	}
+	create := api.CreateOptions{
+		// Without it the SDK does not know the image of a service that is built.
+		Build:                buildOptions(),
+		IgnoreOrphans:        true,
+		Recreate:             api.RecreateDiverged,
+		RecreateDependencies: api.RecreateDiverged,
+		Inherit:              true,
+		QuietPull:            true,
+	}
+	if len(w.req.Recreate) > 0 {
+		create.Services, create.Recreate = w.req.Recreate, api.RecreateForce
+	}
+	return w.compose.Up(ctx, project, api.UpOptions{Create: create, Start: api.StartOptions{Project: project}})
+}
+
+func buildOptions() *api.BuildOptions {
+	return &api.BuildOptions{Progress: "plain", Out: os.Stderr}
+}
+
+// load reads the resolved model: nothing is interpolated, no environment is looked at.
+func (w *work) load(ctx context.Context) (*types.Project, error) {
+	if w.req.Model == "" {
+		return nil, nil //nolint:nilnil // no model is a case of its own: the SDK then works from labels
+	}
+	opts, err := cli.NewProjectOptions(
+		[]string{w.req.Model},
+		cli.WithWorkingDirectory(w.req.Dir),
+		cli.WithName(w.req.Project),
+		cli.WithInterpolation(false),
+		// Core left out what is not enabled. What is there must not be left out again.
+		cli.WithProfiles([]string{"*"}),
+		// Else a service with an env_file hashes differently than it does for the CLI.
+		cli.WithDiscardEnvFile,
+		cli.WithLoadOptions(func(o *loader.Options) { o.SkipInclude = true }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	project, err := opts.LoadProject(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	project = project.WithoutUnnecessaryResources()
+	return project, w.label(project)
+}
+
+// label puts the labels on that Compose and Varan find their things by.
+func (w *work) label(project *types.Project) error {
+	for name, s := range project.Services {
+		if s.Provider != nil {
+			return fmt.Errorf("service %s: %w", name, errProvider)
+		}
+		s.CustomLabels = types.Labels{
+			api.ProjectLabel:     project.Name,
+			api.ServiceLabel:     name,
+			api.VersionLabel:     api.ComposeVersion,
+			api.WorkingDirLabel:  project.WorkingDir,
+			api.ConfigFilesLabel: w.req.Model,
+			api.OneoffLabel:      "False",
+		}
+		maps.Copy(s.CustomLabels, w.req.OwnerLabels)
+		maps.Copy(s.CustomLabels, w.req.ReleaseLabels)
+		project.Services[name] = s
+	}
+	for key, n := range project.Networks {
+		n.CustomLabels = types.Labels{}
+		maps.Copy(n.CustomLabels, w.req.OwnerLabels)
+		project.Networks[key] = n
+	}
+	w.volumes = map[string]string{}
+	for key, v := range project.Volumes {
+		v.CustomLabels = types.Labels{}
+		maps.Copy(v.CustomLabels, w.req.OwnerLabels)
+		project.Volumes[key] = v
+		w.volumes[v.Name] = key
+	}
+	return nil
+}
