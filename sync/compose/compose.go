@@ -1,0 +1,261 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// Tree is the content of one commit or directory. Paths are slash separated and
+// relative to its root, as in io/fs. Stat must not follow symbolic links.
+type Tree interface {
+	fs.FS
+	fs.ReadDirFS
+	fs.ReadFileFS
+	fs.StatFS
+	// ObjectID names the content of a file or directory: equal ids, equal content.
+	ObjectID(name string) (string, error)
+}
+
+// Variable is one entry of a stack's environment.
+type Variable struct {
+	Name  string
+	Value string
+	// Secret values never appear in a field, a label, a diagnostic or a plain digest.
+	Secret bool
+	// Origin is where the variable is declared.
+	Origin fleet.Position
+}
+
+// Request says which stack to load, from where, and for whom.
+type Request struct {
+	// Tree is required; everything is read from it.
+	Tree Tree
+	// Stack, Server and Project are required names.
+	Stack, Server, Project string
+	// Origin is where the stack is declared: for findings no Compose file explains.
+	Origin fleet.Position
+	// Tier is that of the server; empty means trusted.
+	Tier fleet.Tier
+	// RunDirectory is a directory in Tree; empty means its root.
+	RunDirectory string
+	// FilePaths are the Compose files, later ones override; empty means the one file
+	// that has a usual name.
+	FilePaths []string
+	// FileContents is a Compose file given inline instead of by FilePaths.
+	FileContents string
+	// FileContentsOrigin is where the string FileContents begins.
+	FileContentsOrigin fleet.Position
+	// Environment is the stack's own environment, already interpolated.
+	Environment []Variable
+	// EnvFilePath is where Environment is written on the host; empty means ".env".
+	EnvFilePath string
+	// Profiles are the Compose profiles to enable.
+	Profiles []string
+	// Key is the HMAC key for content that may hold secrets. Required.
+	Key []byte
+	// Options go into the release as they are.
+	Options fleet.ReleaseOptions
+	// Commit goes into the release; no digest covers it.
+	Commit fleet.Commit
+	// Lenient makes undefined variables blank with a warning, as Compose does.
+	Lenient bool
+}
+
+// Result is a loaded stack.
+type Result struct {
+	Release fleet.Release
+	// Content has a blob for every digest the release names.
+	Content map[fleet.Digest]Blob
+	// Dependencies are the paths in the tree that decided the result, sorted, those
+	// that were looked for and not found included.
+	Dependencies []string
+}
+
+// Blob is content of a release: generated, or a file of the tree.
+type Blob struct {
+	// Path is the file in the tree; empty for generated content.
+	Path string
+	// Size is the number of bytes.
+	Size int64
+	// data is generated content. It may hold secrets.
+	data []byte
+}
+
+// Bytes returns the content. tree may be a later one in which Path is unchanged.
+func (b Blob) Bytes(tree fs.ReadFileFS) ([]byte, error) {
+	if b.Path == "" {
+		return b.data, nil
+	}
+	data, err := tree.ReadFile(b.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", b.Path, err)
+	}
+	return data, nil
+}
+
+// Load resolves one stack. The result is complete when no diagnostic is an error, and
+// zero but for its dependencies otherwise.
+func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
+	l := &load{
+		req:     req,
+		dir:     cleanDir(req.RunDirectory),
+		deps:    map[string]bool{},
+		sources: map[string]*source{},
+		bases:   map[string][]serviceRef{},
+		content: map[fleet.Digest]Blob{},
+		files:   map[string]fleet.File{},
+	}
+	l.seal = newSealer(req.Key)
+	release, ok := l.run(ctx)
+	result := Result{Dependencies: slices.Sorted(maps.Keys(l.deps))}
+	if ok {
+		result.Release, result.Content = release, l.content
+	}
+	return result, l.findings.Sort()
+}
+
+// load is the state of one Load.
+type load struct {
+	req Request
+	dir string
+	// findings grow up to maxFindings.
+	findings fleet.Diagnostics
+	deps     map[string]bool
+	// sources are the Compose files read, by path relative to the run directory.
+	sources map[string]*source
+	// mains are the documents of the files asked for, lowest precedence first;
+	// included those of the files they include.
+	mains, included []*layer
+	// bases are what each service extends, nearest first.
+	bases map[string][]serviceRef
+	// includeEnv are the environment files that include reads.
+	includeEnv map[string][]byte
+	env        map[string]string
+	envFile    generatedFile
+	seal       *sealer
+	content    map[fleet.Digest]Blob
+	// files are those of the release, by path relative to the run directory.
+	files map[string]fleet.File
+}
+
+// generatedFile is the environment file written for the stack.
+type generatedFile struct {
+	path string
+	data []byte
+}
+
+// run does the steps in order; each needs the one before to have found no error.
+func (l *load) run(ctx context.Context) (fleet.Release, bool) {
+	if !l.checkRequest() {
+		return fleet.Release{}, false
+	}
+	l.prepareEnvironment()
+	l.readMains()
+	if l.findings.HasErrors() {
+		return fleet.Release{}, false
+	}
+	l.followReferences()
+	l.checkSources()
+	if l.findings.HasErrors() {
+		return fleet.Release{}, false
+	}
+	project := l.loadProject(ctx)
+	if project == nil || l.findings.HasErrors() {
+		return fleet.Release{}, false
+	}
+	l.resolveEnvironments(project)
+	l.resolveLabels(project)
+	l.resolveObjects(project)
+	l.checkPolicy(project)
+	mounts := l.resolvePaths(ctx, project)
+	if l.findings.HasErrors() {
+		return fleet.Release{}, false
+	}
+	release, err := l.release(project, mounts)
+	if err != nil {
+		l.fail("compose-invalid", l.req.Origin, err.Error(), "")
+		return fleet.Release{}, false
+	}
+	return release, !l.findings.HasErrors()
+}
+
+func (l *load) checkRequest() bool {
+	if l.dir == "" {
+		l.fail("path-outside", l.req.Origin,
+			fmt.Sprintf("run directory %q is not inside the repository", l.req.RunDirectory),
+			"give a path relative to the root of the repository")
+		return false
+	}
+	if !validProject(l.req.Project) {
+		l.fail("project-name", l.req.Origin,
+			fmt.Sprintf("project name %q is not one Compose accepts", l.req.Project),
+			"use lower-case letters, digits, - and _, and begin with a letter or digit")
+		return false
+	}
+	if l.dir == "." {
+		return true
+	}
+	l.deps[l.dir] = true
+	info, err := l.req.Tree.Stat(l.dir)
+	switch {
+	case err != nil:
+		l.fail("file-not-found", l.req.Origin, fmt.Sprintf("run directory %q does not exist", l.dir), "")
+	case !info.IsDir():
+		l.fail("not-a-directory", l.req.Origin, fmt.Sprintf("run directory %q is not a directory", l.dir), "")
+	default:
+		return true
+	}
+	return false
+}
+
+// maxFindings bounds what one stack reports; nobody reads more.
+const maxFindings = 100
+
+func (l *load) add(severity fleet.Severity, rule string, pos fleet.Position, message, hint string) {
+	if len(l.findings) >= maxFindings {
+		// An error must never be lost to a crowd of warnings.
+		if severity != fleet.SeverityError || l.findings.HasErrors() {
+			return
+		}
+	}
+	l.findings = append(l.findings, fleet.Diagnostic{
+		Rule: rule, Severity: severity, Position: pos,
+		Message: l.seal.redact(message), Hint: l.seal.redact(hint),
+	})
+}
+
+func (l *load) fail(rule string, pos fleet.Position, message, hint string) {
+	l.add(fleet.SeverityError, rule, pos, message, hint)
+}
+
+func (l *load) warn(rule string, pos fleet.Position, message, hint string) {
+	l.add(fleet.SeverityWarning, rule, pos, message, hint)
+}
+
+// show is a path relative to the run directory as people know it.
+func (l *load) show(rel string) string { return path.Join(l.dir, rel) }
+
+// cleanDir is the run directory as io/fs wants it, or "" when it leaves the tree.
+func cleanDir(dir string) string {
+	clean := path.Clean(dir)
+	if dir == "" {
+		return "."
+	}
+	if !fs.ValidPath(clean) {
+		return ""
+	}
+	return clean
+}
+
+// serviceNames are the names of the services, sorted: map order decides nothing.
+func serviceNames(project *types.Project) []string {
+	return slices.Sorted(maps.Keys(project.Services))
+}

@@ -1,0 +1,307 @@
+package compose
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// projectNameVariable is the one variable that is there without being declared.
+const projectNameVariable = "COMPOSE_PROJECT_NAME"
+
+// dotenvPath is where Compose looks for variables of its own accord.
+const dotenvPath = ".env"
+
+// prepareEnvironment fills env: the repository's ".env" unless it is shadowed, then the
+// stack's environment over it. It also generates the environment file.
+func (l *load) prepareEnvironment() {
+	l.env = map[string]string{projectNameVariable: l.req.Project}
+	own := map[string]string{}
+	for _, v := range l.req.Environment {
+		l.checkVariable(v)
+		own[v.Name] = v.Value
+		if v.Secret {
+			l.seal.addSecret(v.Value)
+		}
+	}
+	if len(l.req.Environment) > 0 {
+		l.generateEnvFile()
+	}
+	if l.envFile.path != dotenvPath {
+		maps.Copy(l.env, l.readDotenv(own))
+	}
+	maps.Copy(l.env, own)
+	l.env[projectNameVariable] = l.req.Project
+	l.seal.nameSecrets(l.env)
+}
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+func (l *load) checkVariable(v Variable) {
+	origin := cmp.Or(v.Origin, l.req.Origin)
+	switch {
+	case !variableName.MatchString(v.Name):
+		l.fail("variable-name", origin, fmt.Sprintf("%q is not a name for a variable", v.Name),
+			"use letters, digits and _, and do not begin with a digit")
+	case len(v.Value) > maxVariable:
+		l.fail("too-large", origin,
+			fmt.Sprintf("the value of %s has %d bytes; at most %d are allowed", v.Name, len(v.Value), maxVariable), "")
+	case strings.ContainsRune(v.Value, 0) || !utf8.ValidString(v.Value):
+		l.fail("invalid-encoding", origin, fmt.Sprintf("the value of %s is not UTF-8 text", v.Name), "")
+	case steersCompose(v.Name):
+		l.warn("ignored-variable", origin,
+			fmt.Sprintf("%s does not steer how the stack is deployed", v.Name), "use the fields of the [[stack]] table")
+	}
+}
+
+// steersCompose reports variables by which the Compose and Docker commands are told
+// what to act on. Here the stack's declaration alone says that.
+func steersCompose(name string) bool {
+	switch name {
+	case "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
+		"DOCKER_API_VERSION", "DOCKER_DEFAULT_PLATFORM", "DOCKER_BUILDKIT":
+		return true
+	}
+	return strings.HasPrefix(name, "COMPOSE_")
+}
+
+func (l *load) generateEnvFile() {
+	rel, refused := inside(".", cmp.Or(l.req.EnvFilePath, dotenvPath))
+	if refused != nil {
+		l.fail(refused.rule, l.req.Origin, "env_file_path: "+refused.message, refused.hint)
+		return
+	}
+	if info, refusedFile := l.stat(rel); refusedFile != nil {
+		l.fail(refusedFile.rule, l.req.Origin, refusedFile.message, refusedFile.hint)
+	} else if info != nil {
+		l.add(fleet.SeverityNote, "env-file-replaced", l.req.Origin,
+			fmt.Sprintf("%s of the repository is replaced by the stack's environment", l.show(rel)), "")
+	}
+	data := FormatEnv(l.req.Environment)
+	l.envFile = generatedFile{path: rel, data: l.seal.prefix(data)}
+}
+
+// readDotenv reads the ".env" of the run directory, if there is one.
+func (l *load) readDotenv(own map[string]string) map[string]string {
+	info, refused := l.stat(dotenvPath)
+	if refused != nil {
+		l.fail(refused.rule, fleet.Position{File: l.show(dotenvPath)}, refused.message, refused.hint)
+		return nil
+	}
+	if info == nil || info.IsDir() {
+		return nil
+	}
+	data, refused := l.read(dotenvPath)
+	if refused != nil {
+		l.fail(refused.rule, fleet.Position{File: l.show(dotenvPath)}, refused.message, refused.hint)
+		return nil
+	}
+	vars := map[string]string{}
+	if !l.parseEnv(dotenvPath, "", data, vars, lookupIn(own)) {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		if steersCompose(name) {
+			l.warn("ignored-variable", l.envLine(dotenvPath, data, name),
+				fmt.Sprintf("%s in a .env file is ignored", name), "use the fields of the [[stack]] table")
+			delete(vars, name)
+		}
+	}
+	return vars
+}
+
+// envLine finds where an environment file sets a variable.
+func (l *load) envLine(rel string, data []byte, name string) fleet.Position {
+	pos := fleet.Position{File: l.show(rel)}
+	line := 0
+	for text := range bytes.Lines(data) {
+		line++
+		trimmed := bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(text, " \t"), []byte("export ")), " \t")
+		if bytes.HasPrefix(trimmed, []byte(name)) {
+			pos.Line, pos.Col = line, bytes.Index(text, []byte(name))+1
+			return pos
+		}
+	}
+	return pos
+}
+
+func lookupIn(env map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}
+}
+
+var envErrorLine = regexp.MustCompile(`line (\d+): ([^"'` + "`" + `]*)`)
+
+// parseEnv reads an environment file into vars.
+func (l *load) parseEnv(
+	rel, format string, data []byte, vars map[string]string, lookup func(string) (string, bool),
+) bool {
+	var err error
+	switch format {
+	case "":
+		err = dotenv.ParseWithFormat(bytes.NewReader(data), rel, vars, lookup, dotenv.DotEnv)
+	case "raw":
+		err = parseRawEnv(data, vars)
+	default:
+		err = fmt.Errorf("unknown env_file format %q", format)
+	}
+	if err == nil {
+		return true
+	}
+	pos, message := fleet.Position{File: l.show(rel)}, err.Error()
+	// The parser quotes the line it stumbled over, which may hold a password.
+	if m := envErrorLine.FindStringSubmatch(message); m != nil {
+		pos.Line, _ = strconv.Atoi(m[1])
+		pos.Col = 1
+		message = strings.TrimSpace(m[2])
+	}
+	l.fail("env-file-syntax", pos, message, "write one KEY=VALUE a line")
+	return false
+}
+
+// parseRawEnv reads KEY=VALUE lines in which nothing is quoted or expanded.
+func parseRawEnv(data []byte, vars map[string]string) error {
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		switch {
+		case name == "" || strings.ContainsAny(name, " \t"):
+			return fmt.Errorf("line %d: bad variable name", number)
+		case ok:
+			vars[name] = value
+		}
+	}
+	return nil
+}
+
+// resolveEnvironments merges env_file into environment, as compose-go would, but from
+// the tree: the files are never on disk.
+func (l *load) resolveEnvironments(project *types.Project) {
+	for _, name := range serviceNames(project) {
+		service := project.Services[name]
+		declared := service.Environment.Resolve(lookupIn(l.env))
+		merged := declared.ToMapping()
+		lookup := func(key string) (string, bool) {
+			if value, ok := l.env[key]; ok {
+				return value, true
+			}
+			if value, ok := declared[key]; ok && value != nil {
+				return *value, true
+			}
+			return "", false
+		}
+		for _, file := range service.EnvFiles {
+			l.mergeEnvFile(name, file, merged, lookup)
+		}
+		service.Environment = merged.ToMappingWithEquals().OverrideBy(declared)
+		if len(service.Environment) == 0 {
+			service.Environment = nil
+		}
+		service.EnvFiles = nil
+		project.Services[name] = service
+		for _, key := range slices.Sorted(maps.Keys(declared)) {
+			if declared[key] == nil {
+				l.warn("undefined-variable", l.at("services", name, "environment", key),
+					fmt.Sprintf("%s has no value here, so the container does not get it", key),
+					"set it in the stack's environment, or remove it")
+			}
+		}
+	}
+}
+
+func (l *load) mergeEnvFile(
+	service string, file types.EnvFile, into map[string]string, lookup func(string) (string, bool),
+) {
+	pos := l.atItem(path.Base(file.Path), "services", service, "env_file")
+	rel, refused := inside(".", file.Path)
+	var data []byte
+	if refused == nil {
+		data, refused = l.read(rel)
+	}
+	switch {
+	case refused == nil:
+		l.parseEnv(rel, file.Format, data, into, lookup)
+	case refused.rule == "file-not-found" && !bool(file.Required):
+	default:
+		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
+	}
+}
+
+// resolveLabels merges label_file into labels.
+func (l *load) resolveLabels(project *types.Project) {
+	for _, name := range serviceNames(project) {
+		service := project.Services[name]
+		if len(service.LabelFiles) == 0 {
+			continue
+		}
+		labels := map[string]string{}
+		for _, file := range service.LabelFiles {
+			rel, refused := inside(".", file)
+			var data []byte
+			if refused == nil {
+				data, refused = l.read(rel)
+			}
+			if refused != nil {
+				l.fail(refused.rule, l.atItem(path.Base(file), "services", name, "label_file"),
+					"label_file: "+refused.message, refused.hint)
+				continue
+			}
+			l.parseEnv(rel, "", data, labels, lookupIn(labels))
+		}
+		maps.Copy(labels, service.Labels)
+		service.Labels, service.LabelFiles = labels, nil
+		project.Services[name] = service
+	}
+}
+
+// resolveObjects puts the value of a variable into the configs and secrets that name
+// one: the agent has no environment to take it from.
+func (l *load) resolveObjects(project *types.Project) {
+	for _, name := range slices.Sorted(maps.Keys(project.Configs)) {
+		config := project.Configs[name]
+		if config.Environment == "" {
+			continue
+		}
+		config.Content = l.objectValue("configs", name, config.Environment)
+		config.Environment = ""
+		project.Configs[name] = config
+	}
+	for _, name := range slices.Sorted(maps.Keys(project.Secrets)) {
+		secret := project.Secrets[name]
+		if secret.Environment == "" {
+			continue
+		}
+		secret.Content = l.objectValue("secrets", name, secret.Environment)
+		l.seal.addSecret(secret.Content)
+		project.Secrets[name] = secret
+	}
+}
+
+func (l *load) objectValue(kind, name, variable string) string {
+	value := l.env[variable]
+	if value == "" {
+		l.fail("undefined-variable", l.at(kind, name, "environment"),
+			fmt.Sprintf("%s has no value, and %s %s is made of it", variable, strings.TrimSuffix(kind, "s"), name),
+			"set it in the stack's environment")
+	}
+	return value
+}

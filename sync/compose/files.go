@@ -1,0 +1,340 @@
+package compose
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// mount is a file of the release that a service uses.
+type mount struct {
+	file fleet.File
+	// origin is where the service asks for it.
+	origin fleet.Position
+}
+
+// resolvePaths makes every path inside the run directory a relative one, gathers the
+// repository's files behind them, and returns those by service, sorted by path.
+func (l *load) resolvePaths(ctx context.Context, project *types.Project) map[string][]mount {
+	if l.envFile.path != "" {
+		l.addGenerated()
+	}
+	objects := l.resolveObjectFiles(ctx, project)
+	for _, name := range slices.Sorted(maps.Keys(project.Volumes)) {
+		l.resolveVolume(name, project.Volumes[name])
+	}
+	mounts := map[string][]mount{}
+	for _, name := range serviceNames(project) {
+		g := &gatherer{load: l, ctx: ctx, seen: map[string]mount{}}
+		service := project.Services[name]
+		g.volumes(&service)
+		g.build(&service)
+		g.seccomp(service)
+		for _, c := range service.Configs {
+			g.take(objects["configs "+c.Source])
+		}
+		for _, s := range service.Secrets {
+			g.take(objects["secrets "+s.Source])
+		}
+		project.Services[name] = service
+		mounts[name] = g.sorted()
+	}
+	return mounts
+}
+
+// gatherer collects the files of one service.
+//
+//nolint:containedctx // It lives for one call of resolvePaths and saves six parameters.
+type gatherer struct {
+	*load
+	ctx  context.Context
+	seen map[string]mount
+}
+
+func (g *gatherer) take(list []mount) {
+	for _, m := range list {
+		if _, ok := g.seen[m.file.Path]; !ok {
+			g.seen[m.file.Path] = m
+		}
+	}
+}
+
+func (g *gatherer) sorted() []mount {
+	out := make([]mount, 0, len(g.seen))
+	for _, p := range slices.Sorted(maps.Keys(g.seen)) {
+		out = append(out, g.seen[p])
+	}
+	return out
+}
+
+func (g *gatherer) volumes(s *types.ServiceConfig) {
+	for i, v := range s.Volumes {
+		if !path.IsAbs(v.Target) {
+			// "v:/data" is a drive of Windows to Compose, and would be a nameless volume.
+			g.fail("volume-target", g.atItem(v.Target, "services", s.Name, "volumes"),
+				fmt.Sprintf("service %s mounts a volume at %q, which is no absolute path", s.Name, v.Target),
+				"the name of a volume has two characters or more")
+			continue
+		}
+		if v.Type != types.VolumeTypeBind {
+			continue
+		}
+		pos := g.atItem(v.Target, "services", s.Name, "volumes")
+		if path.IsAbs(v.Source) {
+			g.checkHostPath(v.Source, v.ReadOnly, pos, "service "+s.Name)
+			s.Volumes[i].Source = path.Clean(v.Source)
+			continue
+		}
+		rel, refused := inside(".", v.Source)
+		if refused != nil {
+			g.fail(refused.rule, pos, fmt.Sprintf("service %s: %s", s.Name, refused.message), refused.hint)
+			continue
+		}
+		if g.sealedKeys("services", s.Name)["volumes"] && g.seal.holds(rel) {
+			g.fail("secret-in-path", pos, fmt.Sprintf("service %s mounts a path that holds a secret", s.Name),
+				"paths are shown to people and in labels")
+			continue
+		}
+		s.Volumes[i].Source = relative(rel)
+		// What is not in the repository is data: the engine makes a directory of it.
+		g.take(g.gather(g.ctx, rel, pos, false))
+	}
+}
+
+func (g *gatherer) build(s *types.ServiceConfig) {
+	if s.Build == nil {
+		return
+	}
+	at := func(key string) fleet.Position { return g.at("services", s.Name, "build", key) }
+	if !isRemote(s.Build.Context) {
+		rel, refused := inside(".", cmp.Or(s.Build.Context, "."))
+		if refused != nil {
+			g.fail(refused.rule, at("context"), "build: "+refused.message, refused.hint)
+			return
+		}
+		s.Build.Context = relative(rel)
+		g.take(g.gather(g.ctx, rel, at("context"), true))
+		if s.Build.Dockerfile != "" {
+			g.dockerfile(rel, s.Build.Dockerfile, at("dockerfile"))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Build.AdditionalContexts)) {
+		written := s.Build.AdditionalContexts[name]
+		pos := g.at("services", s.Name, "build", "additional_contexts", name)
+		switch {
+		case strings.HasPrefix(written, "docker-image://"), strings.HasPrefix(written, types.ServicePrefix):
+		case isRemote(written):
+			g.risky("remote-build", pos, fmt.Sprintf("service %s is built from elsewhere", s.Name))
+		default:
+			rel, refused := inside(".", written)
+			if refused != nil {
+				g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
+				continue
+			}
+			s.Build.AdditionalContexts[name] = relative(rel)
+			g.take(g.gather(g.ctx, rel, pos, true))
+		}
+	}
+}
+
+// dockerfile may lie outside its context, but not outside the run directory.
+func (g *gatherer) dockerfile(contextDir, written string, pos fleet.Position) {
+	rel, refused := inside(contextDir, written)
+	if refused != nil {
+		g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
+		return
+	}
+	g.take(g.gather(g.ctx, rel, pos, true))
+}
+
+// seccomp profiles are files that Compose reads on the host.
+func (g *gatherer) seccomp(s types.ServiceConfig) {
+	for _, opt := range s.SecurityOpt {
+		key, value, ok := strings.Cut(strings.Replace(opt, ":", "=", 1), "=")
+		if !ok || key != "seccomp" || value == "unconfined" || value == "builtin" {
+			continue
+		}
+		pos := g.atItem(opt, "services", s.Name, "security_opt")
+		rel, refused := inside(".", value)
+		if refused != nil {
+			g.fail(refused.rule, pos, "security_opt: "+refused.message, refused.hint)
+			continue
+		}
+		g.take(g.gather(g.ctx, rel, pos, true))
+	}
+}
+
+// resolveObjectFiles handles the files of configs and secrets, by "configs NAME".
+func (l *load) resolveObjectFiles(ctx context.Context, project *types.Project) map[string][]mount {
+	out := map[string][]mount{}
+	resolveFile := func(kind, name, file string) string {
+		if file == "" {
+			return ""
+		}
+		pos := l.at(kind, name, "file")
+		rel, refused := inside(".", file)
+		if refused != nil {
+			l.fail(refused.rule, pos, fmt.Sprintf("%s %s: %s", strings.TrimSuffix(kind, "s"), name, refused.message), refused.hint)
+			return file
+		}
+		out[kind+" "+name] = l.gather(ctx, rel, pos, true)
+		return relative(rel)
+	}
+	for _, name := range slices.Sorted(maps.Keys(project.Configs)) {
+		config := project.Configs[name]
+		config.File = resolveFile("configs", name, config.File)
+		project.Configs[name] = config
+	}
+	for _, name := range slices.Sorted(maps.Keys(project.Secrets)) {
+		secret := project.Secrets[name]
+		secret.File = resolveFile("secrets", name, secret.File)
+		project.Secrets[name] = secret
+	}
+	return out
+}
+
+// resolveVolume keeps a bind mount in the clothes of a volume inside the run directory.
+func (l *load) resolveVolume(name string, v types.VolumeConfig) {
+	device := v.DriverOpts["device"]
+	if device == "" || path.IsAbs(device) || !isBind(v.DriverOpts) {
+		return
+	}
+	rel, refused := inside(".", device)
+	if refused != nil {
+		l.fail(refused.rule, l.at("volumes", name, "driver_opts", "device"),
+			fmt.Sprintf("volume %s: %s", name, refused.message), refused.hint)
+		return
+	}
+	v.DriverOpts["device"] = relative(rel)
+}
+
+// relative is how a path inside the run directory is written in the model.
+func relative(rel string) string {
+	if rel == "." {
+		return "."
+	}
+	return "./" + rel
+}
+
+func (l *load) addGenerated() {
+	digest := fleet.SumDigest(l.envFile.data)
+	size := int64(len(l.envFile.data))
+	l.content[digest] = Blob{Size: size, data: l.envFile.data}
+	l.files[l.envFile.path] = fleet.File{
+		Path: l.envFile.path, Mode: 0o600, Size: size, Digest: digest, Secret: true,
+	}
+}
+
+// gather adds a file, or all files of a directory, to the release.
+func (l *load) gather(ctx context.Context, rel string, pos fleet.Position, required bool) []mount {
+	if rel == l.envFile.path {
+		return []mount{{l.files[rel], pos}}
+	}
+	info, refused := l.stat(rel)
+	if refused == nil && info == nil && required {
+		refused = &refusal{"file-not-found", fmt.Sprintf("%s does not exist", l.show(rel)), l.suggestFile(rel)}
+	}
+	if refused != nil {
+		l.fail(refused.rule, pos, refused.message, refused.hint)
+		return nil
+	}
+	var out []mount
+	switch {
+	case info == nil:
+	case info.IsDir():
+		out = l.gatherDir(ctx, rel, pos, 1)
+	default:
+		if file, ok := l.addFile(rel, info, pos); ok {
+			out = append(out, mount{file, pos})
+		}
+	}
+	if l.envFile.path != "" && (rel == "." || strings.HasPrefix(l.envFile.path, rel+"/")) {
+		out = append(out, mount{l.files[l.envFile.path], pos})
+	}
+	return out
+}
+
+func (l *load) gatherDir(ctx context.Context, rel string, pos fleet.Position, depth int) []mount {
+	full := path.Join(l.dir, rel)
+	if depth > maxDepth {
+		l.fail("too-deep", pos, fmt.Sprintf("%s nests deeper than %d directories", full, maxDepth), "")
+		return nil
+	}
+	list, err := l.req.Tree.ReadDir(full)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		l.fail("file-unreadable", pos, fmt.Sprintf("%s cannot be read: %v", full, err), "")
+		return nil
+	}
+	var out []mount
+	for _, entry := range list {
+		name := path.Join(rel, entry.Name())
+		if name == l.envFile.path || entry.Name() == ".git" {
+			continue
+		}
+		info, err := entry.Info()
+		switch {
+		case err != nil:
+			l.fail("file-unreadable", pos, fmt.Sprintf("%s cannot be read: %v", l.show(name), err), "")
+		case info.IsDir():
+			out = append(out, l.gatherDir(ctx, name, pos, depth+1)...)
+		case !info.Mode().IsRegular():
+			refused := refuseMode(l.show(name), info.Mode())
+			l.fail(refused.rule, pos, refused.message, refused.hint)
+		default:
+			if file, ok := l.addFile(name, info, pos); ok {
+				out = append(out, mount{file, pos})
+			}
+		}
+		if l.findings.HasErrors() {
+			return out
+		}
+	}
+	return out
+}
+
+// addFile reads a file once to name its content.
+func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.File, bool) {
+	if known, ok := l.files[rel]; ok {
+		return known, true
+	}
+	total := info.Size()
+	for _, f := range l.files {
+		total += f.Size
+	}
+	switch {
+	case info.Size() > maxBlob:
+		l.fail("too-large", pos, fmt.Sprintf("%s has %d bytes; at most %d are sent to a host", l.show(rel), info.Size(), maxBlob),
+			"put large data in an image or a volume")
+		return fleet.File{}, false
+	case len(l.files) >= maxMountedFiles || total > maxMounted:
+		l.fail("too-many-files", pos,
+			fmt.Sprintf("the stack uses more than %d files or %d bytes of the repository", maxMountedFiles, maxMounted),
+			"mount only the directories the service needs")
+		return fleet.File{}, false
+	}
+	full := path.Join(l.dir, rel)
+	data, err := l.req.Tree.ReadFile(full)
+	if err != nil {
+		l.fail("file-unreadable", pos, fmt.Sprintf("%s cannot be read: %v", full, err), "")
+		return fleet.File{}, false
+	}
+	file := fleet.File{Path: rel, Mode: 0o644, Size: int64(len(data)), Digest: fleet.SumDigest(data)}
+	if info.Mode()&0o111 != 0 {
+		file.Mode = 0o755
+	}
+	l.content[file.Digest] = Blob{Path: full, Size: file.Size}
+	l.files[rel] = file
+	return file, true
+}

@@ -1,0 +1,122 @@
+package compose
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// refusal is why a path is not read.
+type refusal struct{ rule, message, hint string }
+
+const insideHint = "only files of the stack's run directory can be used"
+
+// inside makes a written path one relative to the run directory. base is the directory,
+// relative to the run directory, that the path starts from.
+func inside(base, written string) (string, *refusal) {
+	switch {
+	case isRemote(written):
+		return "", &refusal{
+			"remote-reference", fmt.Sprintf("%q is fetched from elsewhere", written),
+			"copy the file into the repository",
+		}
+	case written == "":
+		return "", &refusal{"path-outside", "the path is empty", insideHint}
+	case path.IsAbs(written), strings.HasPrefix(written, "~"), isWindowsPath(written):
+		return "", &refusal{"path-outside", fmt.Sprintf("%q is a path of the host", written), insideHint}
+	case strings.ContainsAny(written, "\x00\n\\"):
+		return "", &refusal{"path-outside", fmt.Sprintf("%q is not a plain path", written), insideHint}
+	}
+	clean := path.Join(base, written)
+	if !fs.ValidPath(clean) {
+		return "", &refusal{"path-outside", fmt.Sprintf("%q leaves the run directory", written), insideHint}
+	}
+	return clean, nil
+}
+
+// isRemote reports references that Compose would fetch.
+func isRemote(ref string) bool {
+	if strings.Contains(ref, "://") {
+		return true
+	}
+	for _, prefix := range []string{"git@", "github.com/", "oci:"} {
+		if strings.HasPrefix(ref, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func isWindowsPath(p string) bool {
+	if strings.HasPrefix(p, `\\`) {
+		return true
+	}
+	return len(p) >= 3 && p[1] == ':' && (p[2] == '\\' || p[2] == '/')
+}
+
+// stat looks at a path of the run directory. A nil FileInfo with no refusal means that
+// nothing is there.
+func (l *load) stat(rel string) (fs.FileInfo, *refusal) {
+	full := path.Join(l.dir, rel)
+	l.deps[full] = true
+	info, err := l.req.Tree.Stat(full)
+	if err != nil {
+		// A link on the way looks like an absent file to a tree that follows none.
+		for dir := path.Dir(full); dir != "."; dir = path.Dir(dir) {
+			if parent, parentErr := l.req.Tree.Stat(dir); parentErr == nil && !parent.IsDir() {
+				return nil, refuseMode(dir, parent.Mode())
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil //nolint:nilnil // Absence is an answer here, not an error.
+		}
+		return nil, &refusal{"file-unreadable", fmt.Sprintf("%s cannot be read: %v", full, err), ""}
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return nil, refuseMode(full, info.Mode())
+	}
+	return info, nil
+}
+
+func refuseMode(name string, mode fs.FileMode) *refusal {
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return &refusal{
+			"symlink", fmt.Sprintf("%s is a symbolic link", name),
+			"links are never followed; commit the file itself",
+		}
+	case mode.IsRegular():
+		return &refusal{"not-a-directory", fmt.Sprintf("%s is a file, not a directory", name), ""}
+	default:
+		return &refusal{"not-regular", fmt.Sprintf("%s is not a regular file", name), ""}
+	}
+}
+
+// read returns a text file of the run directory that configures the stack. The stack's
+// own environment file shadows one of the repository.
+func (l *load) read(rel string) ([]byte, *refusal) {
+	if l.envFile.path == rel {
+		return l.envFile.data, nil
+	}
+	info, refused := l.stat(rel)
+	switch {
+	case refused != nil:
+		return nil, refused
+	case info == nil:
+		return nil, &refusal{"file-not-found", fmt.Sprintf("%s does not exist", l.show(rel)), ""}
+	case info.IsDir():
+		return nil, &refusal{"not-regular", fmt.Sprintf("%s is a directory", l.show(rel)), ""}
+	case info.Size() > maxFileSize:
+		return nil, &refusal{
+			"too-large",
+			fmt.Sprintf("%s has %d bytes; at most %d are read", l.show(rel), info.Size(), maxFileSize), "",
+		}
+	}
+	data, err := l.req.Tree.ReadFile(path.Join(l.dir, rel))
+	if err != nil {
+		return nil, &refusal{"file-unreadable", fmt.Sprintf("%s cannot be read: %v", l.show(rel), err), ""}
+	}
+	return data, nil
+}

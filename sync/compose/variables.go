@@ -1,0 +1,190 @@
+package compose
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/template"
+	"go.yaml.in/yaml/v4"
+)
+
+// use is one reference to a variable in a text.
+type use struct {
+	name string
+	// text is how it begins in the source: "$NAME" or "${NAME".
+	text string
+	// blank is set when the variable would expand to nothing for want of a value.
+	blank bool
+}
+
+// uses finds the variables of a text that take part in its value under env. Defaults
+// count only where they are used. deep is set when the text nests too deep.
+func uses(text string, env map[string]string) (found []use, deep bool) {
+	f := &useFinder{env: env}
+	f.scan(text, 0)
+	return f.found, f.deep
+}
+
+type useFinder struct {
+	env   map[string]string
+	found []use
+	deep  bool
+}
+
+func (f *useFinder) scan(text string, depth int) {
+	if depth > maxNesting {
+		f.deep = true
+		return
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '$' || i+1 == len(text) {
+			continue
+		}
+		rest := text[i+1:]
+		switch rest[0] {
+		case '$':
+			i++
+		case '{':
+			end := closing(rest)
+			f.braced(rest[1:end], depth)
+			i += end
+		default:
+			if name := leadingName(rest); name != "" {
+				f.note(name, "$"+name, true)
+				i += len(name)
+			}
+		}
+	}
+}
+
+// braced handles what is between braces: NAME, or NAME with an operator and a text.
+func (f *useFinder) braced(body string, depth int) {
+	name := leadingName(body)
+	if name == "" {
+		return
+	}
+	operator, text := body[len(name):], ""
+	for _, op := range []string{":-", ":?", ":+", "-", "?", "+"} {
+		if after, ok := strings.CutPrefix(operator, op); ok {
+			operator, text = op, after
+			break
+		}
+	}
+	value, set := f.env[name]
+	filled := set && (value != "" || !strings.HasPrefix(operator, ":"))
+	f.note(name, "${"+name, operator == "")
+	switch {
+	case strings.HasSuffix(operator, "+"):
+		if filled {
+			f.scan(text, depth+1)
+		}
+	case operator != "" && !filled:
+		f.scan(text, depth+1)
+	}
+}
+
+func (f *useFinder) note(name, text string, needed bool) {
+	_, set := f.env[name]
+	f.found = append(f.found, use{name: name, text: text, blank: needed && !set})
+}
+
+// closing is the index of the brace that closes the one text begins with.
+func closing(text string) int {
+	open := 0
+	for i := range len(text) {
+		switch text[i] {
+		case '{':
+			open++
+		case '}':
+			open--
+			if open == 0 {
+				return i
+			}
+		}
+	}
+	return len(text)
+}
+
+func leadingName(text string) string {
+	for i := range len(text) {
+		c := text[i]
+		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return text[:i]
+		}
+	}
+	return text
+}
+
+// expand interpolates a text. It is for finding places only: errors leave it as it is.
+func expand(text string, env map[string]string) string {
+	if !strings.Contains(text, "$") || len(text) > maxVariable {
+		return text
+	}
+	out, err := substitute(text, lookupIn(env))
+	if err != nil {
+		return text
+	}
+	return out
+}
+
+// substitute is Compose's interpolation without its warnings on standard error.
+func substitute(text string, lookup template.Mapping) (string, error) {
+	return template.SubstituteWithOptions(text, lookup, template.WithoutLogging)
+}
+
+// checkVariables reports variables without a value in everything under n.
+func (l *load) checkVariables(in *layer, n *yaml.Node) {
+	seen := map[*yaml.Node]bool{}
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		n = resolve(n)
+		if seen[n] {
+			return
+		}
+		seen[n] = true
+		if n.Kind == yaml.ScalarNode {
+			l.checkScalar(in, n)
+		}
+		for i, child := range n.Content {
+			// Compose does not interpolate keys.
+			if n.Kind == yaml.SequenceNode || i%2 == 1 {
+				walk(child)
+			}
+		}
+	}
+	walk(n)
+}
+
+func (l *load) checkScalar(in *layer, n *yaml.Node) {
+	if !strings.Contains(n.Value, "$") || n.ShortTag() != "!!str" {
+		return
+	}
+	found, deep := uses(n.Value, in.env)
+	if deep {
+		l.fail("too-deep", in.position(n), fmt.Sprintf("defaults nest deeper than %d levels", maxNesting), "")
+		return
+	}
+	for _, u := range found {
+		if !u.blank {
+			continue
+		}
+		report := l.fail
+		if l.req.Lenient {
+			report = l.warn
+		}
+		report("undefined-variable", in.positionOf(n, u.text), fmt.Sprintf("variable %s is not defined", u.name),
+			suggestVariable(u.name, in.env))
+	}
+}
+
+func suggestVariable(name string, env map[string]string) string {
+	names := make([]string, 0, len(env))
+	for known := range env {
+		names = append(names, known)
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	return fmt.Sprintf("set it in the stack's environment, or give a default: ${%s:-value}; $$ is a plain dollar sign", name)
+}
