@@ -105,7 +105,7 @@ func (d decoder) checkRepeats(vars []EnvVar, name string) {
 	first := make(map[string]EnvVar, len(vars))
 	for _, e := range vars {
 		if before, again := first[e.Name]; again {
-			d.addAt(fleet.SeverityWarning, e.Pos, "duplicate-variable", "keep one of them; the last one counts",
+			d.remarkAt(fleet.SeverityWarning, e.Pos, "duplicate-variable", "keep one of them; the last one counts",
 				"%s sets %s twice, first on line %d", quoted(name), quoted(e.Name), before.Pos.Line)
 			continue
 		}
@@ -142,11 +142,17 @@ func envValue(text string) string {
 		return cutComment(text)
 	}
 	for i := 1; i < len(text); i++ {
-		if text[i] == text[0] && (i+1 == len(text) || cutComment(text[i:]) == text[:1]) {
+		if text[i] == text[0] && onlyComment(text[i+1:]) {
 			return text[1:i]
 		}
 	}
 	return cutComment(text)
+}
+
+// onlyComment reports whether nothing but a comment follows a value.
+func onlyComment(rest string) bool {
+	bare := strings.TrimLeft(rest, " \t")
+	return bare == "" || len(bare) < len(rest) && bare[0] == '#'
 }
 
 func validEnvName(name string) bool {

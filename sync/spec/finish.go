@@ -12,10 +12,10 @@ func (p *parser) finishServer(s *Server) {
 	if !s.has("config.enabled") {
 		s.Config.Enabled = s.Config.Address == ""
 		if s.Config.Enabled {
-			p.addAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true or false to be explicit",
+			p.remarkAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true or false to be explicit",
 				"server %s has no `enabled` and no `address`: it is taken as enabled", quoted(s.Name))
 		} else {
-			p.addAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true to use it",
+			p.remarkAt(fleet.SeverityNote, s.At(""), "server-enabled-default", "write enabled = true to use it",
 				"server %s has an `address` and no `enabled`: it is disabled", quoted(s.Name))
 		}
 	}
@@ -55,7 +55,7 @@ func (p *parser) finishVariable(v Variable) {
 		p.failAt(v.At("value"), "plaintext-secret", "remove it from Git, replace it at its source, and store it in core",
 			"the value of variable %s is a private key or access key in plain text", quoted(v.Name))
 	case v.IsSecret && !v.Value.IsEmpty():
-		p.addAt(fleet.SeverityWarning, v.At("value"), "plaintext-secret", "store the value in core and declare no value here",
+		p.remarkAt(fleet.SeverityWarning, v.At("value"), "plaintext-secret", "store the value in core and declare no value here",
 			"variable %s is secret, and its value is here in plain text", quoted(v.Name))
 	}
 }

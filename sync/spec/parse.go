@@ -111,6 +111,9 @@ func (v value) tables() bool {
 }
 
 func (p *parser) resource(name string, t *table) {
+	if p.full() {
+		return
+	}
 	switch name {
 	case serverSchema.name:
 		s, marks := decodeResource[Server](p, serverSchema, t)

@@ -11,6 +11,9 @@ import (
 // Unknown keys are counted apart, as they may be no more than warnings in the end.
 const maxFileErrors = 20
 
+// maxFileRemarks is how many warnings and notes one file may have.
+const maxFileRemarks = 500
+
 // report collects the diagnostics of one file and turns offsets into positions.
 type report struct {
 	file   string
@@ -19,6 +22,8 @@ type report struct {
 	errors int
 	// unknown counts unknown keys.
 	unknown int
+	// remarks counts warnings and notes.
+	remarks int
 }
 
 // position is the line and the column, both from 1, the column counted in bytes.
@@ -68,11 +73,23 @@ func (r *report) failUnknown(offset int, rule string, hint func() string, format
 func (r *report) full() bool { return r.errors > maxFileErrors }
 
 func (r *report) warn(offset int, rule, hint, format string, args ...any) {
-	r.add(fleet.SeverityWarning, offset, rule, hint, format, args...)
+	r.remarkAt(fleet.SeverityWarning, r.position(offset), rule, hint, format, args...)
 }
 
 func (r *report) note(offset int, rule, hint, format string, args ...any) {
-	r.add(fleet.SeverityNote, offset, rule, hint, format, args...)
+	r.remarkAt(fleet.SeverityNote, r.position(offset), rule, hint, format, args...)
+}
+
+// remarkAt adds a warning or a note.
+func (r *report) remarkAt(severity fleet.Severity, at fleet.Position, rule, hint, format string, args ...any) {
+	r.remarks++
+	switch {
+	case r.remarks <= maxFileRemarks:
+		r.addAt(severity, at, rule, hint, format, args...)
+	case r.remarks == maxFileRemarks+1:
+		r.addAt(fleet.SeverityNote, at, "too-many-remarks", "split the file",
+			"more than %d warnings and notes in this file; the rest is left out", maxFileRemarks)
+	}
 }
 
 func (r *report) add(severity fleet.Severity, offset int, rule, hint, format string, args ...any) {
