@@ -9,6 +9,10 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
+// tooLong is far above what any file needs, also under the race detector on a busy
+// machine, and far below what quadratic work on a megabyte takes.
+const tooLong = 20 * time.Second
+
 func TestHostileFilesAreBounded(t *testing.T) {
 	t.Parallel()
 	const size = 1<<20 - 100
@@ -40,16 +44,14 @@ func TestHostileFilesAreBounded(t *testing.T) {
 		"quoted value":        stack + "environment = '''\nA=\"" + strings.Repeat("\" ", size/2-60) + "'''\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			start := time.Now()
 			_, diags := spec.ParseFile("fleet.toml", []byte(src))
-			if took := time.Since(start); took > 2*time.Second {
+			if took := time.Since(start); took > tooLong {
 				t.Errorf("took %s", took)
 			}
 			if n := len(diags); n > 600 {
 				t.Errorf("%d diagnostics", n)
 			}
-			t.Logf("%d diagnostics after %s", len(diags), time.Since(start))
 		})
 	}
 }
