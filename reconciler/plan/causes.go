@@ -21,7 +21,7 @@ const (
 // String says the cause in a few words: "image: web:1 -> web:2".
 func (c Cause) String() string {
 	value := func(v string) string {
-		if v == "" {
+		if v == "" || isFile(c.Field) {
 			return ""
 		}
 		return ": " + clip(v)
@@ -64,7 +64,7 @@ func clip(v string) string {
 	if len(runes) > most {
 		v = string(runes[:most-1]) + "…"
 	}
-	if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if strings.ContainsAny(v, "\n\r\t") {
 		return strconv.Quote(v)
 	}
 	return v

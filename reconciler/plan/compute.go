@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/varanhq/varan/fleet"
@@ -20,9 +21,7 @@ const defaultMaxRemovals = 3
 // better and the change that waits may be its cure.
 func Compute(in Input) Plan {
 	p := newPlanner(in)
-	for _, i := range p.order {
-		p.declared(&in.Desired.Stacks[i])
-	}
+	p.desired()
 	p.leftovers()
 	p.undeclared()
 	p.link()
@@ -73,16 +72,22 @@ type planner struct {
 	order    []int
 	servers  map[string]fleet.Server
 	observed map[string][]fleet.StackReport
-	owned    map[address]Owned
-	// places maps a desired stack's name to the servers it is desired on.
-	places map[string][]string
+	// place maps a desired stack's name to a server it is desired on, more to all of them
+	// where there are several.
+	place map[string]string
+	more  map[string][]string
+	// left maps a stack's name to what the sync owns where the stack is not desired, and
+	// health holds how the desired ones of these names are.
+	left   map[string][]Owned
+	health map[address]fleet.HealthState
 	forced map[string]bool
 	only   map[string]bool
 	items  []*item
 	// work maps a stack's name to the items that bring it up; removals to those that
 	// take it down.
 	work, removals map[string][]*item
-	health         map[address]fleet.HealthState
+	// scratch is used for every comparison, to spare unchanged stacks the allocation.
+	scratch comparison
 }
 
 func newPlanner(in Input) *planner {
@@ -91,8 +96,9 @@ func newPlanner(in Input) *planner {
 		plan:     Plan{Sync: in.Desired.Sync, Commit: in.Desired.Commit, Time: in.Now, Ops: []Op{}},
 		servers:  make(map[string]fleet.Server, len(in.Desired.Servers)),
 		observed: make(map[string][]fleet.StackReport, len(in.Observed)),
-		owned:    make(map[address]Owned, len(in.Inventory)),
-		places:   make(map[string][]string, len(in.Desired.Stacks)),
+		place:    make(map[string]string, len(in.Desired.Stacks)),
+		more:     map[string][]string{},
+		left:     map[string][]Owned{},
 		forced:   set(in.Policy.Forced),
 		only:     set(in.Policy.Only),
 		work:     map[string][]*item{},
@@ -105,54 +111,124 @@ func newPlanner(in Input) *planner {
 	for name, report := range in.Observed {
 		p.observed[name] = byName(report.Stacks)
 	}
-	for _, o := range in.Inventory {
-		p.owned[address{o.Server, o.Stack}] = o
-	}
 	p.sortDesired()
+	p.sortInventory()
 	p.plan.Stacks = make([]StackState, 0, len(p.order))
 	return p
 }
 
-// sortDesired fills order and places.
+// sortDesired fills order, place and more.
 func (p *planner) sortDesired() {
 	stacks := p.in.Desired.Stacks
-	at := func(i int) address { return address{stacks[i].Server, stacks[i].Name} }
-	p.order = make([]int, len(stacks))
+	byServer := make(map[string][]int, len(p.in.Observed))
 	for i := range stacks {
-		p.order[i] = i
+		byServer[stacks[i].Server] = append(byServer[stacks[i].Server], i)
 	}
-	slices.SortStableFunc(p.order, func(a, b int) int { return compareAddress(at(a), at(b)) })
-	p.order = slices.CompactFunc(p.order, func(a, b int) bool { return at(a) == at(b) })
+	p.order = make([]int, 0, len(stacks))
+	for _, server := range slices.Sorted(maps.Keys(byServer)) {
+		list := byServer[server]
+		byStack := func(a, b int) int { return cmp.Or(cmp.Compare(stacks[a].Name, stacks[b].Name), a-b) }
+		if !slices.IsSortedFunc(list, byStack) {
+			slices.SortFunc(list, byStack)
+		}
+		list = slices.CompactFunc(list, func(a, b int) bool { return stacks[a].Name == stacks[b].Name })
+		p.order = append(p.order, list...)
+	}
 	for _, i := range p.order {
-		p.places[stacks[i].Name] = append(p.places[stacks[i].Name], stacks[i].Server)
+		s := &stacks[i]
+		first, several := p.place[s.Name]
+		switch {
+		case !several:
+			p.place[s.Name] = s.Server
+		case p.more[s.Name] == nil:
+			p.more[s.Name] = []string{first, s.Server}
+		default:
+			p.more[s.Name] = append(p.more[s.Name], s.Server)
+		}
 	}
 }
 
-// report finds what is known of a stack; a zero report when nothing is.
-func (p *planner) report(at address) fleet.StackReport {
+// places lists the servers a stack is desired on.
+func (p *planner) places(stack string) []string {
+	if more := p.more[stack]; more != nil {
+		return more
+	}
+	if server, ok := p.place[stack]; ok {
+		return []string{server}
+	}
+	return nil
+}
+
+// placed reports whether a stack is desired on a server.
+func (p *planner) placed(at address) bool {
+	if server, ok := p.place[at.stack]; !ok || server == at.server {
+		return ok
+	}
+	return slices.Contains(p.more[at.stack], at.server)
+}
+
+// sortInventory fills left.
+func (p *planner) sortInventory() {
+	for _, o := range p.in.Inventory {
+		if !p.placed(address{o.Server, o.Stack}) {
+			p.left[o.Stack] = append(p.left[o.Stack], o)
+		}
+	}
+	for stack, list := range p.left {
+		slices.SortFunc(list, func(a, b Owned) int {
+			return cmp.Or(cmp.Compare(a.Server, b.Server), cmp.Compare(a.Project, b.Project))
+		})
+		p.left[stack] = slices.CompactFunc(list, func(a, b Owned) bool { return a.Server == b.Server })
+	}
+}
+
+// report finds what is known of a stack; an empty report when nothing is.
+func (p *planner) report(at address) *fleet.StackReport {
 	list := p.observed[at.server]
 	i, found := slices.BinarySearchFunc(list, at.stack, func(r fleet.StackReport, name string) int {
 		return cmp.Compare(r.Stack, name)
 	})
 	if !found {
-		return fleet.StackReport{}
+		return &fleet.StackReport{}
 	}
-	return list[i]
+	return &list[i]
 }
 
 // wanted reports whether the policy lets the plan speak of a stack.
 func (p *planner) wanted(stack string) bool { return len(p.only) == 0 || p.only[stack] }
 
+// desired plans the desired stacks, server by server.
+func (p *planner) desired() {
+	var nothing fleet.StackReport
+	var reports []fleet.StackReport
+	var away outage
+	server := ""
+	for n, i := range p.order {
+		s := &p.in.Desired.Stacks[i]
+		if n == 0 || s.Server != server {
+			server = s.Server
+			reports, away = p.observed[server], p.unreachable(server)
+		}
+		// Stacks and reports are both in order of their names.
+		for len(reports) > 0 && reports[0].Stack < s.Name {
+			reports = reports[1:]
+		}
+		report := &nothing
+		if len(reports) > 0 && reports[0].Stack == s.Name {
+			report = &reports[0]
+		}
+		p.declared(s, report, away)
+	}
+}
+
 // declared plans one desired stack.
-func (p *planner) declared(s *fleet.Stack) {
+func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outage) {
 	at := address{s.Server, s.Name}
-	report := p.report(at)
-	found := p.examine(s, &report)
-	reason, text, hint := p.unreachable(s.Server)
+	found := p.examine(s, report)
 	state := StackState{Stack: s.Name, Server: s.Server, Sync: fleet.Synced}
-	state.Health, state.Text = health(s, &report)
-	if reason != "" {
-		state.Sync, state.Health, state.Text = fleet.SyncUnknown, fleet.HealthUnknown, text
+	state.Health, state.Text = health(s, report)
+	if away.reason != "" {
+		state.Sync, state.Health, state.Text = fleet.SyncUnknown, fleet.HealthUnknown, away.text
 	}
 	switch {
 	case found.stopped && found.differs:
@@ -161,7 +237,9 @@ func (p *planner) declared(s *fleet.Stack) {
 		state.Sync, state.Text = fleet.OutOfSync, cmp.Or(state.Text, found.drift)
 	}
 	p.note(s, found)
-	p.health[at] = state.Health
+	if len(p.left[s.Name]) > 0 {
+		p.health[at] = state.Health
+	}
 
 	foreign := p.in.Foreign[s.Name]
 	if found.kind == "" && foreign == "" {
@@ -171,13 +249,13 @@ func (p *planner) declared(s *fleet.Stack) {
 	it := p.newItem(at, found)
 	it.op.Project, it.op.Release, it.op.Origin = s.Release.Project, s.Release.Digest, s.Origin
 	it.op.StackAfter = slices.Clone(s.After)
-	it.op.Expect = Fingerprint(report)
+	it.op.Expect = Fingerprint(*report)
 	it.volumes = found.volumes
 	if foreign != "" {
 		it.block(BlockForeign, "the sync "+foreign+" owns "+s.Name,
 			"declare the stack in one sync only, or rename one of the two")
 	}
-	it.block(reason, text, hint)
+	it.block(away.reason, away.text, away.hint)
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+s.Server+" is at work on "+s.Name, "")
 	}
@@ -235,25 +313,40 @@ func (p *planner) addState(s StackState) int {
 	return len(p.plan.Stacks) - 1
 }
 
-// unreachable says why nothing can be done on a server now; reason is empty when it can.
-func (p *planner) unreachable(server string) (reason BlockReason, text, hint string) {
+// outage is why nothing can be done on a server; its reason is empty when it can.
+type outage struct {
+	reason     BlockReason
+	text, hint string
+}
+
+func (p *planner) unreachable(server string) outage {
 	if declared, ok := p.servers[server]; ok && !declared.Enabled {
-		return BlockDisabled, "server " + server + " is disabled", "set enabled = true for it when it is back in service"
+		return outage{
+			BlockDisabled, "server " + server + " is disabled",
+			"set enabled = true for it when it is back in service",
+		}
 	}
 	report, ok := p.in.Observed[server]
 	switch {
 	case !ok:
-		return BlockUnknown, "no agent has joined as " + server,
-			"start one there: varan agent --connect-as " + server
+		return outage{
+			BlockUnknown, "no agent has joined as " + server,
+			"start one there: varan agent --connect-as " + server,
+		}
 	case !report.Online:
-		return BlockOffline, "server " + server + " is offline", "it catches up as soon as its agent connects"
+		return outage{
+			BlockOffline, "server " + server + " is offline",
+			"it catches up as soon as its agent connects",
+		}
 	case report.Received.IsZero():
-		return BlockOffline, "server " + server + " has connected but not reported yet", ""
+		return outage{BlockOffline, "server " + server + " has connected but not reported yet", ""}
 	case report.Agent.EngineError != "":
-		return BlockEngine, "Docker on " + server + " does not answer: " + report.Agent.EngineError,
-			"look at the Docker service on " + server
+		return outage{
+			BlockEngine, "Docker on " + server + " does not answer: " + report.Agent.EngineError,
+			"look at the Docker service on " + server,
+		}
 	}
-	return "", "", ""
+	return outage{}
 }
 
 // finish puts the pieces together.
@@ -281,8 +374,25 @@ func (p *planner) finish() Plan {
 		slices.SortStableFunc(p.plan.Stacks, byAddress)
 	}
 	p.plan.Totals.Blocked = len(p.plan.Blocked)
+	p.plan.Totals.Unchanged = p.unchanged()
 	p.plan.ID = identify(p.plan)
 	return p.plan
+}
+
+// unchanged counts the desired stacks that need nothing.
+func (p *planner) unchanged() int {
+	n := 0
+	for _, i := range p.order {
+		if p.wanted(p.in.Desired.Stacks[i].Name) {
+			n++
+		}
+	}
+	for _, it := range p.items {
+		if it.op.Kind != OpRemove {
+			n--
+		}
+	}
+	return n
 }
 
 func (p *planner) count(it *item) {

@@ -37,7 +37,8 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 		f.stopped = true
 		return f
 	}
-	c := compareServices(s, r)
+	c := &p.scratch
+	c.compare(s, r)
 	switch {
 	case r.Release.Digest == "" && len(r.Containers) == 0:
 		f.kind = OpCreate
@@ -62,13 +63,13 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 	if forced {
 		f.causes = slices.Insert(f.causes, 0, Cause{Kind: CauseForced, Text: "a person asked for it"})
 	}
-	if f.kind != OpCreate && s.Release.Options.DestroyFirst {
-		c.recreateAll()
-	}
-	f.services, f.create, f.recreate, f.remove = c.list, c.create, c.recreate, c.remove
 	if len(f.causes) == 0 {
 		f.causes = []Cause{c.mostTelling(f.differs)}
 	}
+	if f.kind != OpCreate && s.Release.Options.DestroyFirst {
+		c.recreateAll()
+	}
+	f.services, f.create, f.recreate, f.remove = c.changes(), c.create, c.recreate, c.remove
 	if f.differs && f.kind != OpHeal && !forced {
 		f.bad = remembered(r.Bad, s.Release.Digest)
 	}
@@ -77,7 +78,7 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 
 // creationCauses tell a stack that is new from one that moved here.
 func (p *planner) creationCauses(s *fleet.Stack) []Cause {
-	for _, o := range p.leftBehind(s.Name) {
+	for _, o := range p.left[s.Name] {
 		return []Cause{{Kind: CauseMoved, Field: "server", From: o.Server, To: s.Server, Origin: s.Origin}}
 	}
 	return []Cause{{Kind: CauseNew, Text: "not on " + s.Server + " yet", Origin: s.Origin}}
@@ -107,11 +108,15 @@ func badText(b *fleet.BadRelease) string {
 	return text
 }
 
+// serviceWork is a change of a service that has live containers.
+type serviceWork struct {
+	ServiceChange
+	live int
+}
+
 // comparison is the difference between a release and what runs, service by service.
 type comparison struct {
-	list []ServiceChange
-	// lives counts the live containers of each entry of list.
-	lives []int
+	list []serviceWork
 	// hard is set when something differs that is worth an op of its own.
 	hard bool
 	// relabel is set when a container does not carry the desired digest.
@@ -119,11 +124,9 @@ type comparison struct {
 	create, recreate, remove int
 }
 
-func compareServices(s *fleet.Stack, r *fleet.StackReport) comparison {
-	c := comparison{
-		list:  make([]ServiceChange, 0, len(s.Release.Services)),
-		lives: make([]int, 0, len(s.Release.Services)),
-	}
+// compare starts afresh, with the memory of the comparison before.
+func (c *comparison) compare(s *fleet.Stack, r *fleet.StackReport) {
+	*c = comparison{list: c.list[:0]}
 	recorded := r.Release.Digest != ""
 	for i := range s.Release.Services {
 		want := &s.Release.Services[i]
@@ -142,11 +145,9 @@ func compareServices(s *fleet.Stack, r *fleet.StackReport) comparison {
 		}
 		c.hard = c.hard || hard
 		c.relabel = c.relabel || l.otherDigest
-		c.list = append(c.list, change)
-		c.lives = append(c.lives, l.live)
+		c.list = append(c.list, serviceWork{change, l.live})
 	}
 	c.addUndeclared(s, r)
-	return c
 }
 
 // addUndeclared adds the services that run and are not desired.
@@ -158,21 +159,29 @@ func (c *comparison) addUndeclared(s *fleet.Stack, r *fleet.StackReport) {
 		}
 		c.hard = true
 		c.remove++
-		if slices.ContainsFunc(c.list, func(have ServiceChange) bool { return have.Service == name }) {
+		if slices.ContainsFunc(c.list, func(have serviceWork) bool { return have.Service == name }) {
 			continue
 		}
 		cause := Cause{Kind: CauseDrift, Text: "no such service is declared"}
 		if _, deployed := r.Release.Service(name); deployed && r.Release.Digest != s.Release.Digest {
 			cause = Cause{Kind: CauseLeftGit, Text: "no longer declared"}
 		}
-		c.list = append(c.list, ServiceChange{Service: name, Action: ActionRemove, Causes: []Cause{cause}})
-		c.lives = append(c.lives, 0)
+		change := ServiceChange{Service: name, Action: ActionRemove, Causes: []Cause{cause}}
+		c.list = append(c.list, serviceWork{ServiceChange: change})
 	}
-	less := func(a, b ServiceChange) int { return cmp.Compare(a.Service, b.Service) }
-	if !slices.IsSortedFunc(c.list, less) {
-		slices.SortStableFunc(c.list, less)
-		c.lives = nil // only recreateAll reads it, and it falls back to one each
+	byName := func(a, b serviceWork) int { return cmp.Compare(a.Service, b.Service) }
+	if !slices.IsSortedFunc(c.list, byName) {
+		slices.SortStableFunc(c.list, byName)
 	}
+}
+
+// changes are the services of an op.
+func (c *comparison) changes() []ServiceChange {
+	list := make([]ServiceChange, len(c.list))
+	for i := range c.list {
+		list[i] = c.list[i].ServiceChange
+	}
+	return list
 }
 
 // recreateAll is what taking the stack down first amounts to.
@@ -184,11 +193,7 @@ func (c *comparison) recreateAll() {
 			c.list[i].Causes = append(c.list[i].Causes, Cause{
 				Kind: CauseOptions, Field: "destroy_before_deploy", Text: "the stack is taken down first",
 			})
-			if c.lives == nil {
-				c.recreate++
-				continue
-			}
-			c.recreate += c.lives[i]
+			c.recreate += c.list[i].live
 		case ActionCreate, ActionRecreate, ActionRemove:
 		}
 	}
@@ -234,7 +239,7 @@ type sight struct {
 	// otherDigest is set when a live container carries another digest than want's.
 	otherDigest bool
 	drift       []fleet.Drift
-	// down describes the first container that should run and does not.
+	// down describes a container that should run and does not.
 	down string
 }
 
@@ -254,8 +259,8 @@ func look(want *fleet.Service, r *fleet.StackReport, recorded bool) sight {
 		l.live++
 		l.otherDigest = l.otherDigest || c.Digest != want.Digest
 		l.drift = append(l.drift, c.Drift...)
-		if l.down == "" && down(want, c) {
-			l.down = containerText(c)
+		if text := containerText(c); down(want, c) && (l.down == "" || text < l.down) {
+			l.down = text // of several the same one each time, whatever their order
 		}
 	}
 	return l

@@ -34,8 +34,8 @@ func health(s *fleet.Stack, r *fleet.StackReport) (state fleet.HealthState, text
 				missing++
 			}
 		}
-		if graver(h) > graver(worst) {
-			worst, reason = h, want.Name+": "+why
+		if text = want.Name + ": " + why; graver(h) > graver(worst) || h == worst && text < reason {
+			worst, reason = h, text
 		}
 	}
 	switch {
@@ -66,7 +66,8 @@ func serviceHealth(want *fleet.Service, containers []fleet.Container) (state fle
 			continue
 		}
 		live++
-		if h, why := containerHealth(want, c); graver(h) > graver(worst) {
+		h, why := containerHealth(want, c)
+		if graver(h) > graver(worst) || h == worst && why < text {
 			worst, text = h, why
 		}
 	}

@@ -17,48 +17,54 @@ const (
 
 // link draws the edges between pieces of work, in and out of the plan alike.
 func (p *planner) link() {
+	projects := p.removedProjects()
 	for _, list := range p.work {
 		for _, it := range list {
 			for _, name := range it.op.StackAfter {
 				it.deps = append(it.deps, p.work[name]...)
 			}
-			it.deps = append(it.deps, p.sameProject(it)...)
+			if it.op.Project != "" {
+				it.deps = append(it.deps, projects[project{it.server, it.op.Project}]...)
+			}
 		}
 	}
+	if len(p.removals) == 0 {
+		return
+	}
+	dependents := p.dependents()
 	for stack, list := range p.removals {
 		for _, it := range list {
 			it.deps = append(it.deps, p.work[stack]...)
-			it.deps = append(it.deps, p.dependents(stack)...)
+			it.deps = append(it.deps, dependents[stack]...)
 		}
 	}
 }
 
-// sameProject finds the removals on the same server that would take this item's project
-// with them if they came later: a stack that was renamed and kept its project.
-func (p *planner) sameProject(it *item) []*item {
-	var found []*item
+// project is a Compose project on a server.
+type project struct{ server, name string }
+
+// removedProjects finds the removals by project. A stack that was renamed and kept its
+// project waits for the old one to go, or would be taken down with it.
+func (p *planner) removedProjects() map[project][]*item {
+	found := map[project][]*item{}
 	for _, list := range p.removals {
 		for _, r := range list {
-			if r.server == it.server && r.op.Project == it.op.Project {
-				found = append(found, r)
-			}
+			at := project{r.server, r.op.Project}
+			found[at] = append(found[at], r)
 		}
 	}
 	return found
 }
 
-// dependents is the work on stacks that came after a stack when they were last applied:
-// they go, or learn to do without it, before it goes.
-func (p *planner) dependents(stack string) []*item {
-	var found []*item
-	for at, o := range p.owned {
-		if at.stack == stack || !slices.Contains(o.After, stack) {
-			continue
-		}
-		for _, list := range [][]*item{p.removals[at.stack], p.work[at.stack]} {
-			for _, it := range list {
-				if it.server == at.server {
-					found = append(found, it)
+// dependents is, by stack, the work on those that came after it when they were last
+// applied: they go, or learn to do without it, before it goes.
+func (p *planner) dependents() map[string][]*item {
+	found := map[string][]*item{}
+	for _, o := range p.in.Inventory {
+		for _, name := range o.After {
+			for _, it := range append(slices.Clone(p.removals[o.Stack]), p.work[o.Stack]...) {
+				if it.server == o.Server && name != o.Stack {
+					found[name] = append(found[name], it)
 				}
 			}
 		}

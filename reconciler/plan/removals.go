@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,46 +24,35 @@ const (
 
 // leftovers plans what the sync brought up and Git no longer places there.
 func (p *planner) leftovers() {
-	inventory := slices.Clone(p.in.Inventory)
-	at := func(o Owned) address { return address{o.Server, o.Stack} }
-	slices.SortStableFunc(inventory, func(a, b Owned) int { return compareAddress(at(a), at(b)) })
-	inventory = slices.CompactFunc(inventory, func(a, b Owned) bool { return at(a) == at(b) })
-	for _, o := range inventory {
-		places := p.places[o.Stack]
-		switch {
-		case slices.Contains(places, o.Server):
-		case p.in.Foreign[o.Stack] != "":
-			p.notice(at(o), NoticeOrphan, "the sync "+p.in.Foreign[o.Stack]+" owns it as well; it is left alone")
-		case len(places) > 0:
-			p.moved(o, places)
-		case p.in.Policy.Delete:
-			p.remove(o, Cause{Kind: CauseLeftGit, Text: "no longer declared"}).prunes = p.exists(at(o))
-		case p.exists(at(o)):
-			p.notice(at(o), NoticeOrphan, "it left Git and still runs; delete = true on the sync would remove it")
-			p.orphanState(at(o), "left Git")
+	for _, stack := range slices.Sorted(maps.Keys(p.left)) {
+		places := p.places(stack)
+		for _, o := range p.left[stack] {
+			p.leftover(address{o.Server, o.Stack}, o, places)
 		}
+	}
+}
+
+func (p *planner) leftover(at address, o Owned, places []string) {
+	switch {
+	case p.in.Foreign[o.Stack] != "":
+		p.notice(at, NoticeOrphan, "the sync "+p.in.Foreign[o.Stack]+" owns it as well; it is left alone")
+	case len(places) > 0:
+		p.moved(o, places)
+	case p.in.Policy.Delete:
+		p.remove(o, Cause{Kind: CauseLeftGit, Text: "no longer declared"}).prunes = p.exists(at)
+	case p.exists(at):
+		p.notice(at, NoticeOrphan, "it left Git and still runs; delete = true on the sync would remove it")
+		p.orphanState(at, "left Git")
 	}
 }
 
 // exists reports whether something of a stack is there, or might be.
 func (p *planner) exists(at address) bool {
-	if reason, _, _ := p.unreachable(at.server); reason != "" {
+	if p.unreachable(at.server).reason != "" {
 		return true
 	}
 	r := p.report(at)
 	return r.Release.Digest != "" || len(r.Containers) > 0
-}
-
-// leftBehind lists what the sync owns of a desired stack where it is not desired.
-func (p *planner) leftBehind(stack string) []Owned {
-	var left []Owned
-	for _, o := range p.in.Inventory {
-		if o.Stack == stack && !slices.Contains(p.places[stack], o.Server) {
-			left = append(left, o)
-		}
-	}
-	slices.SortFunc(left, func(a, b Owned) int { return cmp.Compare(a.Server, b.Server) })
-	return left
 }
 
 // moved takes a stack down where it was, once it is well where it is now.
@@ -94,9 +84,10 @@ func (p *planner) remove(o Owned, cause Cause) *item {
 	}
 	slices.SortFunc(f.services, func(a, b ServiceChange) int { return cmp.Compare(a.Service, b.Service) })
 	it := p.newItem(at, f)
-	it.op.Project, it.op.Expect = cmp.Or(o.Project, report.Project), Fingerprint(report)
+	it.op.Project, it.op.Expect = cmp.Or(o.Project, report.Project), Fingerprint(*report)
 	it.op.StackAfter = slices.Clone(o.After)
-	it.block(p.unreachable(o.Server))
+	away := p.unreachable(o.Server)
+	it.block(away.reason, away.text, away.hint)
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+o.Server+" is at work on "+o.Stack, "")
 	}
@@ -108,9 +99,9 @@ func (p *planner) remove(o Owned, cause Cause) *item {
 // orphanState adds the line of a stack that is not desired.
 func (p *planner) orphanState(at address, text string) int {
 	state := StackState{Stack: at.stack, Server: at.server, Sync: fleet.OutOfSync, Health: fleet.HealthUnknown, Text: text}
-	if reason, _, _ := p.unreachable(at.server); reason == "" {
+	if p.unreachable(at.server).reason == "" {
 		report := p.report(at)
-		state.Health, _ = health(&fleet.Stack{Release: report.Release}, &report)
+		state.Health, _ = health(&fleet.Stack{Release: report.Release}, report)
 	}
 	return p.addState(state)
 }
@@ -120,9 +111,9 @@ func (p *planner) undeclared() {
 	for server, reports := range p.observed {
 		for i := range reports {
 			at := address{server, reports[i].Stack}
-			_, owned := p.owned[at]
+			owns := func(o Owned) bool { return o.Server == server }
 			switch {
-			case owned, p.in.Foreign[at.stack] != "", slices.Contains(p.places[at.stack], server):
+			case p.placed(at), p.in.Foreign[at.stack] != "", slices.ContainsFunc(p.left[at.stack], owns):
 			case i > 0 && reports[i-1].Stack == at.stack:
 			default:
 				p.notice(at, NoticeUndeclared, "it runs there and no sync declares it; it is left alone")
