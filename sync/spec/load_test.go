@@ -243,3 +243,23 @@ func TestCrossErrorsAreBounded(t *testing.T) {
 		t.Errorf("%d errors, want 50 and a last one", n)
 	}
 }
+
+func TestManySmallFiles(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	for i := range 10_000 {
+		files[fmt.Sprintf("%04d.toml", i)] = fmt.Sprintf("[[variable]]\nname = \"V%d\"\n", i)
+	}
+	decls, diags := spec.Load(tree(files), spec.Options{})
+	if len(diags) > 0 || len(decls.Variables) != 10_000 || decls.Variables[9_999].Name != "V9999" {
+		t.Errorf("%d variables, %d diagnostics", len(decls.Variables), len(diags))
+	}
+}
+
+func TestLargeFleetHasNoFaults(t *testing.T) {
+	t.Parallel()
+	decls, diags := spec.Load(largeFleet(), spec.Options{})
+	if diags.HasErrors() || len(decls.Stacks) != 5_000 || len(decls.Others) != 1_000 {
+		t.Errorf("%d stacks, %d others: %s", len(decls.Stacks), len(decls.Others), diags[0])
+	}
+}
