@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -109,36 +108,4 @@ func decodeTokenPart(s string, size int) ([]byte, error) {
 
 func tokenEncoding() *base32.Encoding {
 	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-}
-
-// Onboarding is what a new agent tells its core, encrypted, in the last message of the
-// handshake.
-type Onboarding struct {
-	Token OnboardingToken
-	// Server is the name the agent wants to serve.
-	Server string
-}
-
-// onboardingJSON is how it travels: the token type redacts itself in JSON.
-type onboardingJSON struct {
-	Token  string `json:"token"`
-	Server string `json:"server"`
-}
-
-// Encode reveals the token: the result is only for the core that issued it.
-func (o Onboarding) Encode() ([]byte, error) {
-	return json.Marshal(onboardingJSON{Token: o.Token.Reveal(), Server: o.Server})
-}
-
-// ParseOnboarding reads what Encode wrote.
-func ParseOnboarding(payload []byte) (Onboarding, error) {
-	var raw onboardingJSON
-	if err := json.Unmarshal(payload, &raw); err != nil {
-		return Onboarding{}, errors.New("parse onboarding request: not the JSON it should be")
-	}
-	token, err := ParseOnboardingToken(raw.Token)
-	if err != nil {
-		return Onboarding{}, err
-	}
-	return Onboarding{Token: token, Server: raw.Server}, nil
 }

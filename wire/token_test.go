@@ -93,20 +93,3 @@ func FuzzParseOnboardingToken(f *testing.F) {
 		}
 	})
 }
-
-func TestOnboardingTravelsWhole(t *testing.T) {
-	want := wire.Onboarding{Token: wire.NewOnboardingToken(wire.Fingerprint{7}), Server: "alpha"}
-	payload, err := want.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := wire.ParseOnboarding(payload)
-	if err != nil || got != want {
-		t.Errorf("got %v, %v; want %v", got, err, want)
-	}
-	for _, bad := range []string{"", "{}", `{"token":"vo1_secret"}`, "[]"} {
-		if _, err := wire.ParseOnboarding([]byte(bad)); err == nil {
-			t.Errorf("%q was accepted", bad)
-		}
-	}
-}

@@ -1,0 +1,196 @@
+// Package ws carries messages over WebSocket, which passes proxies and shares a port
+// with everything else a core serves. It authenticates nobody and hides nothing: that
+// is done inside, by package noise.
+package ws
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/varanhq/varan/wire"
+)
+
+const (
+	// writeTimeout is how long one message may take to leave. A peer that does not read
+	// for so long is gone.
+	writeTimeout = 10 * time.Second
+	// readBuffer is all that an idle connection holds; larger reads go around it.
+	readBuffer = 512
+	// serverBuffer holds a message of the usual size; the rest of a larger one goes out
+	// in the same system call. A client masks what it sends and needs room for all of it.
+	serverBuffer, clientBuffer = 8 << 10, wire.MaxMessage
+	// maxControls bounds the pings and pongs between two messages.
+	maxControls = 64
+)
+
+// Write buffers are taken for one message at a time, by all connections.
+var serverBuffers, clientBuffers sync.Pool
+
+// Conn carries messages over one WebSocket.
+type Conn struct {
+	socket   *websocket.Conn
+	next     io.Reader // a message that began to arrive
+	controls int       // pings and pongs since the last message
+}
+
+var (
+	_ wire.MessageConn   = (*Conn)(nil)
+	_ wire.MessageWaiter = (*Conn)(nil)
+)
+
+func newConn(socket *websocket.Conn) *Conn {
+	socket.SetReadLimit(wire.MaxMessage)
+	c := &Conn{socket: socket}
+	socket.SetPingHandler(func(data string) error {
+		if err := c.control(); err != nil {
+			return err
+		}
+		// When the pong cannot leave in time, neither can anything else.
+		_ = socket.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+		return nil
+	})
+	socket.SetPongHandler(func(string) error { return c.control() })
+	return c
+}
+
+func (c *Conn) control() error {
+	c.controls++
+	if c.controls > maxControls {
+		return errors.New("too many pings")
+	}
+	return nil
+}
+
+// Upgrade makes a WebSocket of an HTTP request, or answers it with an error. The
+// handler must return soon after: its goroutine holds buffers the connection does not
+// need.
+func Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
+	upgrader := websocket.Upgrader{
+		ReadBufferSize:  readBuffer,
+		WriteBufferSize: serverBuffer,
+		WriteBufferPool: &serverBuffers,
+		// Agents are no browsers.
+		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
+	}
+	socket, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return nil, fmt.Errorf("upgrade to websocket: %w", err)
+	}
+	return newConn(socket), nil
+}
+
+// DialConfig says how to reach a core. The zero value is good.
+type DialConfig struct {
+	// TLS is for wss addresses. Optional, default the system's roots.
+	TLS *tls.Config
+	// Proxy returns the proxy to use, or nil for none. Optional, default what HTTP_PROXY,
+	// HTTPS_PROXY and NO_PROXY say.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Header is sent with the request, for proxies that want to see something.
+	Header http.Header
+}
+
+// Dial connects to a core at an address that URL understands.
+func Dial(ctx context.Context, address string, cfg DialConfig) (*Conn, error) {
+	target, err := URL(address)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Proxy == nil {
+		cfg.Proxy = http.ProxyFromEnvironment
+	}
+	dialer := websocket.Dialer{
+		Proxy:           cfg.Proxy,
+		TLSClientConfig: cfg.TLS,
+		ReadBufferSize:  readBuffer,
+		WriteBufferSize: clientBuffer,
+		WriteBufferPool: &clientBuffers,
+	}
+	socket, response, err := dialer.DialContext(ctx, target, cfg.Header)
+	if response != nil {
+		_ = response.Body.Close()
+	}
+	switch {
+	case err == nil:
+		return newConn(socket), nil
+	case response != nil:
+		return nil, fmt.Errorf("dial %s: answered %s", target, response.Status)
+	default:
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
+}
+
+// WaitMessage waits for a message to begin. It holds no buffer.
+func (c *Conn) WaitMessage() error {
+	if c.next != nil {
+		return nil
+	}
+	kind, next, err := c.socket.NextReader()
+	switch {
+	case err != nil:
+		return readError(err)
+	case kind != websocket.BinaryMessage:
+		return errors.New("websocket message that is not binary")
+	}
+	c.next, c.controls = next, 0
+	return nil
+}
+
+// ReadMessage implements wire.MessageConn.
+func (c *Conn) ReadMessage(buf []byte) ([]byte, error) {
+	if err := c.WaitMessage(); err != nil {
+		return nil, err
+	}
+	next := c.next
+	c.next = nil
+	buf = buf[:0]
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := next.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, readError(err)
+		}
+	}
+}
+
+// WriteMessage implements wire.MessageConn.
+func (c *Conn) WriteMessage(p []byte) error {
+	if err := c.socket.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	if err := c.socket.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return fmt.Errorf("write websocket message: %w", err)
+	}
+	return nil
+}
+
+// SetReadDeadline implements wire.MessageConn.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.socket.SetReadDeadline(t) }
+
+// Close implements wire.MessageConn. There is no closing handshake: what needs saying
+// was said inside.
+func (c *Conn) Close() error { return c.socket.Close() }
+
+// readError makes a connection that was cut look like one: in the middle of a message
+// or between two makes no difference to us.
+func readError(err error) error {
+	if websocket.IsCloseError(err, websocket.CloseAbnormalClosure, websocket.CloseNormalClosure, websocket.CloseGoingAway) {
+		return fmt.Errorf("websocket: %w", io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("read websocket: %w", err)
+}

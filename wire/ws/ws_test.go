@@ -1,0 +1,292 @@
+package ws_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/ws"
+)
+
+// newServer serves ws.Path and hands out what connects.
+func newServer(t *testing.T, secure bool) (server *httptest.Server, conns <-chan *ws.Conn) {
+	t.Helper()
+	accepted := make(chan *ws.Conn, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc(ws.Path, func(w http.ResponseWriter, r *http.Request) {
+		if conn, err := ws.Upgrade(w, r); err == nil {
+			accepted <- conn
+		}
+	})
+	start := httptest.NewServer
+	if secure {
+		start = httptest.NewTLSServer
+	}
+	server = start(mux)
+	t.Cleanup(server.Close)
+	return server, accepted
+}
+
+func connect(t *testing.T, address string, conns <-chan *ws.Conn, cfg ws.DialConfig) (agent, core *ws.Conn) {
+	t.Helper()
+	agent, err := ws.Dial(t.Context(), address, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	core = <-conns
+	t.Cleanup(func() {
+		_ = agent.Close()
+		_ = core.Close()
+	})
+	return agent, core
+}
+
+func exchange(t *testing.T, agent, core wire.MessageConn) {
+	t.Helper()
+	for _, size := range []int{0, 1, 125, 126, 511, 512, 513, 8 << 10, 65535} {
+		want := bytes.Repeat([]byte{byte(size)}, size)
+		for _, dir := range [][2]wire.MessageConn{{agent, core}, {core, agent}} {
+			sent := make(chan error, 1)
+			go func() { sent <- dir[0].WriteMessage(bytes.Clone(want)) }()
+			got, err := dir[1].ReadMessage(make([]byte, 0, size%2*70000))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes: got %d, %v", size, len(got), err)
+			}
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestMessagesOfAnySizeArrive(t *testing.T) {
+	server, conns := newServer(t, false)
+	agent, core := connect(t, server.URL, conns, ws.DialConfig{})
+	exchange(t, agent, core)
+}
+
+func TestTLSWithAPrivateAuthority(t *testing.T) {
+	server, conns := newServer(t, true)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	agent, core := connect(t, server.URL, conns, ws.DialConfig{TLS: &tls.Config{RootCAs: roots}})
+	exchange(t, agent, core)
+	if _, err := ws.Dial(t.Context(), server.URL, ws.DialConfig{}); err == nil {
+		t.Error("a certificate of an unknown authority was accepted")
+	}
+}
+
+func TestHTTPProxyIsAskedToConnect(t *testing.T) {
+	server, conns := newServer(t, false)
+	var asked atomic.Value
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.Method + " " + r.Host + " " + r.Header.Get("Proxy-Authorization"))
+		tunnel(t, w, r.Host)
+	}))
+	t.Cleanup(proxy.Close)
+	proxyURL, err := url.Parse(strings.Replace(proxy.URL, "://", "://user:word@", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, core := connect(t, server.URL, conns, ws.DialConfig{Proxy: http.ProxyURL(proxyURL)})
+	exchange(t, agent, core)
+	if want := "CONNECT " + server.Listener.Addr().String() + " Basic dXNlcjp3b3Jk"; asked.Load() != want {
+		t.Errorf("the proxy was asked %q, want %q", asked.Load(), want)
+	}
+}
+
+// tunnel does what a proxy does after CONNECT.
+func tunnel(t *testing.T, w http.ResponseWriter, host string) {
+	t.Helper()
+	upstream, err := net.Dial("tcp", host)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	client, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	go func() {
+		_, _ = io.Copy(upstream, client)
+		_ = upstream.Close()
+	}()
+	_, _ = io.Copy(client, upstream)
+	_ = client.Close()
+}
+
+func TestRefusedDialsSayWhy(t *testing.T) {
+	server, _ := newServer(t, false)
+	for address, want := range map[string]string{
+		server.URL + "/elsewhere": "404 Not Found",
+		"http://127.0.0.1:1":      "connection refused",
+		"ftp://x":                 "unknown scheme",
+	} {
+		if _, err := ws.Dial(t.Context(), address, ws.DialConfig{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Dial(%s) = %v, want %q", address, err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ws.Dial(ctx, server.URL, ws.DialConfig{}); err == nil {
+		t.Error("Dial went on after its context had ended")
+	}
+}
+
+func TestBrowsersAndPlainRequestsAreRefused(t *testing.T) {
+	server, _ := newServer(t, false)
+	_, err := ws.Dial(t.Context(), server.URL, ws.DialConfig{Header: http.Header{"Origin": {server.URL}}})
+	if err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("with an origin: %v", err)
+	}
+	response, err := http.Get(server.URL + ws.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusBadRequest {
+		t.Errorf("a plain request: %s", response.Status)
+	}
+}
+
+// TestFramesThatAreNoMessagesEndTheConnection plays a client that does as it likes.
+func TestFramesThatAreNoMessagesEndTheConnection(t *testing.T) {
+	for name, misbehave := range map[string]func(c *websocket.Conn) error{
+		"text":             func(c *websocket.Conn) error { return c.WriteMessage(websocket.TextMessage, []byte("hi")) },
+		"65,536 bytes":     func(c *websocket.Conn) error { return c.WriteMessage(websocket.BinaryMessage, make([]byte, 65536)) },
+		"a close":          func(c *websocket.Conn) error { return c.WriteMessage(websocket.CloseMessage, nil) },
+		"a cut":            func(c *websocket.Conn) error { return c.Close() },
+		"a flood of pings": pings(65),
+		"garbage": func(c *websocket.Conn) error {
+			_, err := c.NetConn().Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, conns := newServer(t, false)
+			client, response, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+ws.Path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			t.Cleanup(func() { _ = client.Close() })
+			core := <-conns
+			go func() { _ = misbehave(client) }()
+			if got, err := core.ReadMessage(nil); err == nil {
+				t.Errorf("got %d bytes", len(got))
+			}
+			_ = core.Close()
+		})
+	}
+}
+
+func pings(n int) func(c *websocket.Conn) error {
+	return func(c *websocket.Conn) error {
+		for range n {
+			if err := c.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func TestPingsAndFragmentsAreFine(t *testing.T) {
+	server, conns := newServer(t, false)
+	dialer := websocket.Dialer{WriteBufferSize: 10} // so that messages are sent in pieces
+	client, response, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+ws.Path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	t.Cleanup(func() { _ = client.Close() })
+	core := <-conns
+	t.Cleanup(func() { _ = core.Close() })
+	want := strings.Repeat("fragment ", 100)
+	for range 3 {
+		if err := pings(60)(client); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.WriteMessage(websocket.BinaryMessage, []byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if err := core.WaitMessage(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := core.ReadMessage(nil); err != nil || string(got) != want {
+			t.Fatalf("got %d bytes, %v", len(got), err)
+		}
+	}
+}
+
+func TestReadDeadline(t *testing.T) {
+	server, conns := newServer(t, false)
+	agent, core := connect(t, server.URL, conns, ws.DialConfig{})
+	if err := core.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := core.ReadMessage(nil); err == nil {
+		t.Error("a read outlived its deadline")
+	}
+	_ = agent.Close()
+}
+
+func TestURL(t *testing.T) {
+	for address, want := range map[string]string{
+		"http://core:9120":          "ws://core:9120/ws/agent",
+		"https://varan.example.com": "wss://varan.example.com/ws/agent",
+		"varan.example.com":         "wss://varan.example.com/ws/agent",
+		"varan.example.com:9120/":   "wss://varan.example.com:9120/ws/agent",
+		"192.168.1.7":               "ws://192.168.1.7/ws/agent",
+		"192.168.1.7:9120":          "ws://192.168.1.7:9120/ws/agent",
+		"[fe80::1]:9120":            "ws://[fe80::1]:9120/ws/agent",
+		"ws://core/prefix/\n":       "ws://core/prefix/ws/agent",
+		"wss://core/ws/agent":       "wss://core/ws/agent",
+		"localhost:9120":            "wss://localhost:9120/ws/agent",
+		"192.168.1.7:9120/a":        "ws://192.168.1.7:9120/a/ws/agent",
+	} {
+		if got, err := ws.URL(address); err != nil || got != want {
+			t.Errorf("URL(%q) = %q, %v; want %q", address, got, err, want)
+		}
+	}
+	for _, bad := range []string{
+		"", "http://", "ftp://core", "https://user:secret@core", "https://core/?a=b", "https://core/#x", "ws://%zz", "https://us er:secret@core:x",
+	} {
+		got, err := ws.URL(bad)
+		if err == nil {
+			t.Errorf("URL(%q) = %q", bad, got)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("URL(%q): the error shows a password: %v", bad, err)
+		}
+	}
+}
+
+func FuzzURL(f *testing.F) {
+	for _, seed := range []string{"core", "http://core:1/x", "[::1]", "1.2.3.4:5"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		got, err := ws.URL(address)
+		if err != nil {
+			return
+		}
+		if again, err := ws.URL(got); err != nil || again != got {
+			t.Errorf("URL(%q) = %q, and of that %q, %v", address, got, again, err)
+		}
+	})
+}
