@@ -116,14 +116,14 @@ func tunnel(t *testing.T, w http.ResponseWriter, host string) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	client, _, err := http.NewResponseController(w).Hijack()
+	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		t.Error(err)
 		return
 	}
+	_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
 	go func() {
-		_, _ = io.Copy(upstream, client)
+		_, _ = io.Copy(upstream, buffered)
 		_ = upstream.Close()
 	}()
 	_, _ = io.Copy(client, upstream)
