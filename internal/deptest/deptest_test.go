@@ -195,7 +195,7 @@ func TestArchitecturePageNamesEveryPackage(t *testing.T) {
 	g := load(t)
 	var packages []string
 	for _, name := range g.ours() {
-		helper := matches([]string{"./cmd/internal/...", "./internal/testutil/...", "./bench/..."}, module+name)
+		helper := matches([]string{"./cmd/internal/...", "./internal/testutil/...", "./internal/e2e/...", "./bench/..."}, module+name)
 		if !helper && len(g[module+name].GoFiles) > 0 {
 			packages = append(packages, name)
 		}

@@ -370,9 +370,9 @@ func (e *Engine) ObserveStack(ctx context.Context, name string) (fleet.StackRepo
 func (e *Engine) Watch(ctx context.Context, changed func(stack string)) error {
 	w := &watcher{changed: changed, gone: make(chan error, 1)}
 	e.mu.Lock()
-	if e.away != nil {
+	if err := e.away; err != nil {
 		e.mu.Unlock()
-		return e.away
+		return err
 	}
 	e.watchers[w] = struct{}{}
 	e.mu.Unlock()

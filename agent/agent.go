@@ -1,0 +1,177 @@
+// Package agent runs on a Docker host. It dials core, keeps one authenticated session,
+// reports what runs, and carries out orders through an Engine. It opens no port, holds
+// no Git or database code, and plans nothing: core decides, the agent does and tells.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/backoff"
+)
+
+// flushTimeout bounds the wait at shutdown for core to take the last outcomes.
+const flushTimeout = 5 * time.Second
+
+// Agent serves one host. See New.
+type Agent struct {
+	cfg      Config
+	log      *slog.Logger
+	info     fleet.AgentInfo // what is known without the engine
+	id       *identity
+	jobs     *jobs
+	news     *news
+	sessions *sessions
+	// settled has capacity 1: it wakes flush when core took an outcome.
+	settled chan struct{}
+	unlock  func()
+}
+
+// New checks the configuration and loads, or makes, the agent's identity. Errors that
+// a person has to repair are a *ConfigError. Close the agent if Run is never called.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, &ConfigError{Err: fmt.Errorf("create state directory: %w", err), Hint: "choose a writable one with --dir"}
+	}
+	unlock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	a, err := load(cfg)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	a.unlock = unlock
+	return a, nil
+}
+
+func load(cfg Config) (*Agent, error) {
+	id, err := loadIdentity(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := openLedger(filepath.Join(cfg.Dir, "orders"))
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Dial == nil {
+		if cfg.Dial, err = webSocketDialer(cfg); err != nil {
+			return nil, err
+		}
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("read the host name: %w", err)
+	}
+	a := &Agent{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		info:     fleet.AgentInfo{Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH},
+		id:       id,
+		news:     newNews(),
+		sessions: newSessions(),
+		settled:  make(chan struct{}, 1),
+	}
+	a.jobs = &jobs{
+		engine: cfg.Engine, ledger: ledger, log: cfg.Logger,
+		blobs:    func(order string) Blobs { return &blobs{agent: a, order: order} },
+		changed:  a.news.mark,
+		settled:  func() { poke(a.settled) },
+		progress: a.progress,
+		wake:     make(chan struct{}, 1),
+		running:  map[string]*job{},
+	}
+	return a, nil
+}
+
+// Close gives the state directory back. Run does so itself.
+func (a *Agent) Close() { a.unlock() }
+
+// Run serves until ctx ends and then drains: it takes no more orders, waits for those
+// that are changing containers, at most for Config.Drain, and delivers their outcomes.
+// Work that is not done by then goes on in the engine's own journal, and the next start
+// finishes it.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.unlock()
+	if err := a.jobs.restore(ctx); err != nil {
+		return err
+	}
+	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLink()
+	var wg sync.WaitGroup
+	wg.Go(func() { a.watch(linkCtx) })
+	wg.Go(func() { a.link(linkCtx) })
+	a.jobs.run(ctx, a.cfg.Drain)
+	a.flush(linkCtx)
+	stopLink()
+	wg.Wait()
+	return nil
+}
+
+// watch follows the engine's events as long as the agent lives.
+func (a *Agent) watch(ctx context.Context) {
+	retry := backoff.Backoff{Base: time.Second, Max: 30 * time.Second}
+	said := ""
+	for {
+		started := time.Now()
+		err := a.cfg.Engine.Watch(ctx, a.news.mark)
+		if ctx.Err() != nil {
+			return
+		}
+		if reason := fmt.Sprint(err); reason != said { // once, not for as long as it lasts
+			a.log.WarnContext(ctx, "the engine's events ended; watching again", slog.Any("err", err))
+			said = reason
+		}
+		a.news.mark("")
+		if time.Since(started) > time.Minute {
+			retry.Reset()
+			said = ""
+		}
+		if retry.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// flush waits, for a short time, until core has every outcome. What it does not get is
+// on disk and is delivered by the next start.
+func (a *Agent) flush(ctx context.Context) {
+	timer := time.NewTimer(flushTimeout)
+	defer timer.Stop()
+	for len(a.jobs.undelivered()) > 0 && a.sessions.get() != nil {
+		select {
+		case <-a.settled:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// progress passes news of an order on, or drops it when nobody listens.
+func (a *Agent) progress(p fleet.Progress) {
+	s := a.sessions.get()
+	if s == nil {
+		return
+	}
+	select {
+	case s.progress <- p:
+	default:
+	}
+}
+
+// errLocked is wrapped by lockDir when another process has the directory.
+var errLocked = errors.New("another agent uses the state directory")

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
+)
+
+// Config of an agent.
+type Config struct {
+	// Dir holds the agent's keys, its registration and the orders it owes an outcome
+	// for. Required; created with mode 0700.
+	Dir string
+	// Server is the name to serve, as ServerName gives it. Required.
+	Server string
+	// Cores are the addresses of core, tried in turn. Required, at least one.
+	Cores []string
+	// OnboardingToken lets an agent that core does not know join, once. Optional.
+	OnboardingToken fleet.Secret
+	// CorePublicKeys are the keys core may show: base64 SPKI, PEM, or "file:/path" to
+	// either. Optional when the agent onboarded before or has a token.
+	CorePublicKeys []string
+	// CAFile holds further certificate authorities for wss:// addresses. Optional.
+	CAFile string
+	// InsecureSkipVerify accepts any TLS certificate. It is safe here, unlike almost
+	// anywhere else: TLS is only the outer transport, and inside it Noise authenticates
+	// core against its pinned key and encrypts every byte. Optional.
+	InsecureSkipVerify bool
+	// Proxy is the URL of an HTTP proxy; the environment decides when it is empty.
+	Proxy string
+	// Engine does the work. Required.
+	Engine Engine
+	// Logger is required.
+	Logger *slog.Logger
+	// Version is what core is told. Optional.
+	Version string
+	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
+	Drain time.Duration
+	// Dial opens a connection to core. Optional, default a WebSocket.
+	Dial func(ctx context.Context, address string) (wire.MessageConn, error)
+}
+
+// ConfigError is a fault that retrying cannot repair: a person has to change the
+// agent's configuration or files.
+type ConfigError struct {
+	Err error
+	// Hint says what to change.
+	Hint string
+}
+
+// Error is the message alone.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error inside.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// hostnameMarker is the one form of substitution in connect_as. It looks like shell so
+// that existing configurations work; no shell ever sees it.
+const hostnameMarker = "$(hostname)"
+
+// ServerName is the name that connectAs asks for: each "$(hostname)" in it stands for
+// this machine's host name. An empty connectAs means the name that the agent in dir
+// registered with, or else the host name.
+func ServerName(dir, connectAs string) (string, error) {
+	if connectAs == "" {
+		reg, ok, err := loadRegistration(dir)
+		if err != nil {
+			return "", err
+		}
+		if ok {
+			return reg.Server, nil
+		}
+		connectAs = hostnameMarker
+	}
+	name := connectAs
+	if strings.Contains(name, hostnameMarker) {
+		host, err := os.Hostname()
+		if err != nil {
+			return "", fmt.Errorf("read the host name: %w", err)
+		}
+		name = strings.ReplaceAll(name, hostnameMarker, host)
+	}
+	if !validName(name) {
+		return "", &ConfigError{
+			Err:  fmt.Errorf("connect as %q: not a server name", name),
+			Hint: "a name is one printable word of at most 63 characters; $(hostname) is the only substitution",
+		}
+	}
+	return name, nil
+}
+
+// validName keeps out what no server can be called; core decides about the rest.
+func validName(s string) bool {
+	odd := func(r rune) bool {
+		return !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune(`$/\`, r)
+	}
+	return s != "" && len(s) <= 63 && utf8.ValidString(s) && !strings.ContainsFunc(s, odd)
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Dir == "":
+		return &ConfigError{Err: errors.New("no state directory given"), Hint: "set --dir"}
+	case c.Engine == nil || c.Logger == nil:
+		return errors.New("agent needs an engine and a logger")
+	case !validName(c.Server):
+		return &ConfigError{Err: fmt.Errorf("%q is not a server name", c.Server), Hint: "set --connect-as"}
+	case len(c.Cores) == 0:
+		return &ConfigError{
+			Err:  errors.New("no address of core given"),
+			Hint: "set --core or VARAN_CORE_ADDRESS, such as --core wss://varan.example.com",
+		}
+	}
+	if c.Drain <= 0 {
+		c.Drain = 30 * time.Second
+	}
+	return nil
+}
+
+// tlsConfig is what wss:// addresses are dialled with.
+func (c *Config) tlsConfig() (*tls.Config, error) {
+	conf := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: c.InsecureSkipVerify, //nolint:gosec // Noise authenticates core inside TLS, see Config
+	}
+	if c.CAFile == "" {
+		return conf, nil
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, &ConfigError{Err: fmt.Errorf("read certificate authorities: %w", err), Hint: "check --ca-file"}
+	}
+	conf.RootCAs, err = x509.SystemCertPool()
+	if err != nil {
+		conf.RootCAs = x509.NewCertPool()
+	}
+	if !conf.RootCAs.AppendCertsFromPEM(text) {
+		return nil, &ConfigError{Err: fmt.Errorf("%s holds no certificate", c.CAFile), Hint: "--ca-file takes certificates in PEM"}
+	}
+	return conf, nil
+}

@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/noise"
+	"github.com/varanhq/varan/wire/ws"
+)
+
+// dialTimeout bounds the outer connection; the handshake has a limit of its own.
+const dialTimeout = 15 * time.Second
+
+// webSocketDialer is the default of Config.Dial.
+func webSocketDialer(cfg Config) (func(context.Context, string) (wire.MessageConn, error), error) {
+	for _, address := range cfg.Cores {
+		if _, err := ws.URL(address); err != nil {
+			return nil, &ConfigError{Err: err, Hint: "an address is like wss://varan.example.com or ws://10.0.0.5:9120"}
+		}
+	}
+	dial := ws.DialConfig{}
+	var err error
+	if dial.TLS, err = cfg.tlsConfig(); err != nil {
+		return nil, err
+	}
+	if cfg.Proxy != "" {
+		proxy, err := url.Parse(cfg.Proxy)
+		if err != nil || proxy.Host == "" {
+			// The error would quote the address, which may hold a password.
+			return nil, &ConfigError{Err: errors.New("the proxy's address is not a URL"), Hint: "give it like http://proxy.example.com:3128"}
+		}
+		dial.Proxy = http.ProxyURL(proxy)
+	}
+	return func(ctx context.Context, address string) (wire.MessageConn, error) {
+		conn, err := ws.Dial(ctx, address, dial)
+		if err != nil {
+			return nil, err // not conn: a nil *ws.Conn is not a nil interface
+		}
+		return conn, nil
+	}, nil
+}
+
+// connectTo opens a session at one address: outer connection, handshake, Hello. With
+// the first session an agent onboards.
+func (a *Agent) connectTo(ctx context.Context, address string) (*session, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := a.cfg.Dial(dialCtx, address)
+	if err != nil {
+		return nil, err
+	}
+	handshake, err := a.handshake()
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	secured, err := noise.Initiate(ctx, conn, handshake)
+	if err != nil {
+		return nil, explainRefusal(err, handshake.Purpose)
+	}
+	log := a.log.With(slog.String("core", address))
+	s, err := openSession(ctx, a, secured, log)
+	if err != nil {
+		return nil, explainRefusal(err, handshake.Purpose)
+	}
+	if handshake.Purpose == noise.PurposeOnboard {
+		if err := a.id.onboarded(secured.Peer(), a.cfg.Server, time.Now()); err != nil {
+			s.close(ctx, wire.Errorf(wire.CodeInternal, "the agent could not record its registration"))
+			return nil, err
+		}
+		log.InfoContext(ctx, "onboarded", slog.String("server", a.cfg.Server), slog.String("core_fingerprint", secured.Peer().Fingerprint().String()))
+	}
+	skew := time.Since(s.welcome.Time)
+	log.InfoContext(ctx, "connected to core", slog.String("server", s.welcome.Server), slog.Uint64("epoch", s.welcome.Epoch))
+	if skew.Abs() > time.Minute {
+		log.WarnContext(ctx, "the clocks of core and this host differ", slog.Duration("skew", skew.Round(time.Second)))
+	}
+	return s, nil
+}
+
+// handshake says who we are and whom we accept. The purpose is ours to choose: nothing
+// that a core says before it is authenticated can make an agent show its token.
+func (a *Agent) handshake() (noise.InitiatorConfig, error) {
+	cfg := noise.InitiatorConfig{Key: a.id.key, Purpose: noise.PurposeSession}
+	for _, pin := range a.id.pins {
+		cfg.Pins = append(cfg.Pins, pin.Fingerprint())
+	}
+	if a.id.token == nil {
+		return cfg, nil
+	}
+	cfg.Purpose = noise.PurposeOnboard
+	cfg.Pins = []wire.Fingerprint{a.id.token.Core()}
+	var err error
+	if cfg.Payload, err = json.Marshal(wire.Join{Token: a.id.token.Reveal(), Server: a.cfg.Server}); err != nil {
+		return noise.InitiatorConfig{}, fmt.Errorf("encode join: %w", err)
+	}
+	return cfg, nil
+}
+
+// personError is a failure that goes on until a person does something.
+type personError struct {
+	err  error
+	hint string
+}
+
+func (e *personError) Error() string { return e.err.Error() + ": " + e.hint }
+
+func (e *personError) Unwrap() error { return e.err }
+
+// needsPerson reports whether trying again soon is of no use.
+func needsPerson(err error) bool {
+	_, ok := errors.AsType[*personError](err)
+	return ok
+}
+
+// explainRefusal adds to an error what a person can do about it.
+func explainRefusal(err error, purpose noise.Purpose) error {
+	_, mismatch := errors.AsType[*noise.PinError](err)
+	switch {
+	case mismatch:
+		return &personError{err, "nothing was sent to it; if core's key was replaced on purpose, give the agent the new one"}
+	case errors.Is(err, noise.ErrRefused) && purpose == noise.PurposeOnboard:
+		return &personError{err, "the onboarding token may be used, expired or made for another name; core's log has the reason"}
+	case errors.Is(err, noise.ErrRefused):
+		return fmt.Errorf("%w: core does not know this agent's key, or the server is disabled; core's log has the reason", err)
+	}
+	return err
+}

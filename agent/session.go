@@ -1,0 +1,262 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/noise"
+)
+
+const (
+	// helloTimeout bounds the opening of a session, closeTimeout the telling of its end.
+	helloTimeout = 15 * time.Second
+	closeTimeout = 2 * time.Second
+)
+
+// session is one authenticated connection to core, from Hello to its end.
+type session struct {
+	agent  *Agent
+	log    *slog.Logger
+	conn   *noise.Conn
+	peer   *wire.Peer
+	uplink *uplink
+	// progress is dropped when full: news of what runs are worth nothing later.
+	progress chan fleet.Progress
+	// ready is closed when welcome is set; requests of core wait for it.
+	ready   chan struct{}
+	welcome wire.Welcome
+	// done is closed when the session has ended, err says why.
+	done chan struct{}
+	err  error
+	stop context.CancelFunc
+}
+
+// openSession says Hello over an authenticated connection. The session serves until
+// ctx, close or the connection ends it.
+func openSession(ctx context.Context, a *Agent, conn *noise.Conn, log *slog.Logger) (*session, error) {
+	ctx, stop := context.WithCancel(ctx)
+	s := &session{
+		agent: a, log: log, conn: conn, stop: stop,
+		progress: make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
+	}
+	s.peer = wire.NewPeer(conn, wire.PeerConfig{Initiator: true, Handler: s, Logger: log})
+	s.uplink = newUplink(a, s.peer, log)
+	go s.run(ctx)
+	if err := s.hello(ctx); err != nil {
+		s.close(ctx, wire.Errorf(wire.CodeProtocol, "the agent does not accept the answer to hello"))
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *session) hello(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	hello := wire.Hello{
+		Version: wire.Version, Server: s.agent.cfg.Server, Agent: s.agent.info, Running: s.agent.jobs.unfinished(),
+	}
+	var welcome wire.Welcome
+	if err := s.peer.Call(ctx, wire.VerbHello, hello, &welcome); err != nil {
+		return err
+	}
+	switch {
+	case welcome.Version < wire.MinVersion || welcome.Version > wire.Version:
+		return wire.VersionMismatch(welcome.Version)
+	case welcome.Server != s.agent.cfg.Server:
+		return fmt.Errorf("core knows this agent's key as %q, not as %q", welcome.Server, s.agent.cfg.Server)
+	}
+	s.welcome = welcome
+	close(s.ready)
+	return nil
+}
+
+// run owns the session's goroutines and ends when all of them have.
+func (s *session) run(ctx context.Context) {
+	defer close(s.done)
+	defer s.stop()
+	var wg sync.WaitGroup
+	background := func(f func(context.Context) error) {
+		wg.Go(func() {
+			select {
+			case <-s.ready:
+			case <-ctx.Done():
+				return
+			}
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "giving the session up", slog.Any("err", err))
+				s.stop()
+			}
+		})
+	}
+	background(s.uplink.run)
+	background(s.sendProgress)
+	s.err = s.peer.Run(ctx)
+	s.stop()
+	wg.Wait()
+}
+
+// close tells core why, ends the session and waits for its end.
+func (s *session) close(ctx context.Context, reason *wire.Error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	s.peer.Close(ctx, reason)
+	s.stop()
+	<-s.done
+}
+
+// needsRenewal reports whether a new session should take this one's place.
+func (s *session) needsRenewal() bool { return s.conn.NeedsRenewal(time.Now()) }
+
+func (s *session) sendProgress(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-s.progress:
+			if err := s.peer.Notify(ctx, wire.VerbProgress, p); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Serve answers core; it implements wire.Handler.
+func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream io.Writer) (any, error) {
+	select {
+	case <-s.ready:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	switch verb {
+	case wire.VerbApply:
+		var req wire.OrderRequest
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		return s.apply(ctx, req)
+	case wire.VerbCancel:
+		var req wire.CancelRequest
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		s.agent.jobs.cancel(req.Order)
+		return nil, nil
+	case wire.VerbObserve:
+		return s.uplink.ask(ctx)
+	case wire.VerbLogs:
+		var req wire.LogsRequest
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		return nil, s.logs(ctx, req, stream)
+	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult:
+	}
+	return nil, wire.UnknownVerb(verb)
+}
+
+// apply takes an order. It is idempotent: the same order again attaches to the work
+// under way or is answered with what became of it.
+func (s *session) apply(ctx context.Context, req wire.OrderRequest) (any, error) {
+	order := req.Order
+	if newest := s.agent.sessions.epoch(); req.Epoch != s.welcome.Epoch || req.Epoch < newest {
+		return nil, &wire.Error{
+			Code:      wire.CodeStale,
+			Message:   fmt.Sprintf("the order is of epoch %d, this session has %d and the newest %d", req.Epoch, s.welcome.Epoch, newest),
+			Retryable: true,
+		}
+	}
+	switch {
+	case order.ID == "" || order.Stack == "":
+		return nil, wire.Errorf(wire.CodeBadRequest, "an order needs an id and a stack")
+	case order.Server != s.agent.cfg.Server:
+		return nil, wire.Errorf(wire.CodeDenied, "the order is for server %q, this is %q", order.Server, s.agent.cfg.Server)
+	}
+	outcome, err := s.agent.jobs.accept(order)
+	switch {
+	case errors.Is(err, errStopping):
+		return nil, &wire.Error{Code: wire.CodeShutdown, Message: err.Error(), Retryable: true}
+	case errors.Is(err, errTooMany):
+		return nil, &wire.Error{Code: wire.CodeBusy, Message: err.Error(), Retryable: true}
+	case err != nil:
+		s.log.ErrorContext(ctx, "an order could not be recorded", slog.String("order", order.ID), slog.Any("err", err))
+		return nil, &wire.Error{Code: wire.CodeInternal, Message: "the agent cannot record orders: " + err.Error(), Retryable: true}
+	}
+	return wire.Accepted{Outcome: outcome}, nil
+}
+
+func (s *session) logs(ctx context.Context, req wire.LogsRequest, stream io.Writer) error {
+	if stream == nil || req.Stack == "" {
+		return wire.Errorf(wire.CodeBadRequest, "logs are a stream of one stack")
+	}
+	err := s.agent.cfg.Engine.Logs(ctx, req, stream)
+	if ctx.Err() != nil {
+		return ctx.Err() // nobody reads any more
+	}
+	if err == nil {
+		return nil
+	}
+	if known, ok := errors.AsType[*wire.Error](err); ok {
+		return known
+	}
+	return &wire.Error{Code: wire.CodeInternal, Message: err.Error(), Retryable: true}
+}
+
+// sessions knows which session is current.
+type sessions struct {
+	mu      sync.Mutex
+	current *session
+	newest  uint64
+	changed chan struct{} // closed and replaced when current changes
+}
+
+func newSessions() *sessions { return &sessions{changed: make(chan struct{})} }
+
+// set makes s current; nil when there is none.
+func (c *sessions) set(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current = s
+	if s != nil {
+		c.newest = s.welcome.Epoch
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// get returns the current session, or nil.
+func (c *sessions) get() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// epoch is that of the newest session there was.
+func (c *sessions) epoch() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.newest
+}
+
+// await returns the current session, waiting for one if need be.
+func (c *sessions) await(ctx context.Context) (*session, error) {
+	for {
+		c.mu.Lock()
+		s, changed := c.current, c.changed
+		c.mu.Unlock()
+		if s != nil {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
