@@ -65,7 +65,7 @@ type DeployRequest struct {
 type ApplyEventKind string
 
 // The kinds of event, in the order they come. A stream ends with one EventDone or
-// EventError; one that ends without has been cut off, and the run goes on.
+// EventError; one that ends without has been cut off.
 const (
 	EventPlan     ApplyEventKind = "plan"     // Run and Plan: what will be done
 	EventStarted  ApplyEventKind = "started"  // Op

@@ -11,11 +11,12 @@ import (
 	"strconv"
 )
 
-// ErrCutOff says that a stream ended before its last event. What it told of goes on.
-var ErrCutOff = errors.New("the stream was cut off; the run goes on in core")
+// ErrCutOff says that a stream ended before its last event. What core has begun it sees to
+// its end; what had not started when the client was gone does not start.
+var ErrCutOff = errors.New("the stream from core was cut off")
 
 // Apply makes a sync's commit so and tells each of what happens. The result is that of
-// the run; an error of each ends the watching, not the run.
+// the run. When ctx ends, or each returns an error, what has not started does not start.
 func (c *Client) Apply(
 	ctx context.Context, sync string, req ApplyRequest, each func(ApplyEvent) error,
 ) (RunResult, error) {

@@ -25,7 +25,8 @@ type Sync struct {
 
 // SyncState is how a sync is doing.
 type SyncState struct {
-	// Phase is "idle", "loading", "planning", "applying" or "waiting".
+	// Phase is "idle", "loading", "applying", "stalled" by an invalid commit, or "failing"
+	// to read the source.
 	Phase string `json:"phase"`
 	// Commit is the head as last read; Good the last commit without errors.
 	Commit      fleet.Commit      `json:"commit,omitzero"`

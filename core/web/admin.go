@@ -1,0 +1,174 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/wire"
+)
+
+// Limits of onboarding keys (rules O03 and O06).
+const (
+	defaultTokenTTL = time.Hour
+	maxTokenTTL     = 7 * 24 * time.Hour
+	maxRekeyTTL     = 15 * time.Minute
+	maxTokenUses    = 100
+)
+
+// maxVariable is the longest value of a variable.
+const maxVariable = 64 << 10
+
+func (s *server) registerAdmin(a huma.API) {
+	handle(s, a, route(http.MethodGet, "/keys", "listKeys", "API keys, oldest first"),
+		func(ctx context.Context, _ *none) ([]api.Key, error) { return s.Store.Keys(ctx) })
+	handle(s, a, route(http.MethodPost, "/keys", "createKey", "Make an API key"), s.createKey)
+	act(s, a, route(http.MethodDelete, "/keys/{name}", "deleteKey", "Revoke an API key by its id"),
+		func(ctx context.Context, in *named) error {
+			if err := s.Store.DeleteKey(ctx, in.Name); err != nil {
+				return err
+			}
+			s.record(ctx, api.Event{Kind: "key", Text: "API key " + in.Name + " revoked"})
+			return nil
+		})
+
+	handle(s, a, route(http.MethodGet, "/onboarding-keys", "listOnboardingKeys", "Onboarding keys, newest first"),
+		func(ctx context.Context, _ *none) ([]api.OnboardingKey, error) { return s.Store.OnboardingKeys(ctx) })
+	handle(s, a, route(http.MethodPost, "/onboarding-keys", "createOnboardingKey", "Make a key that lets agents join"),
+		s.createOnboardingKey)
+	act(s, a, route(http.MethodDelete, "/onboarding-keys/{name}", "revokeOnboardingKey", "End an onboarding key by its id"),
+		func(ctx context.Context, in *named) error {
+			if err := s.Store.RevokeOnboardingKey(ctx, in.Name); err != nil {
+				return err
+			}
+			s.record(ctx, api.Event{Kind: "onboarding", Text: "onboarding key " + in.Name + " revoked"})
+			return nil
+		})
+
+	handle(s, a, route(http.MethodGet, "/variables", "listVariables", "Variables by name, secrets without values"),
+		func(ctx context.Context, _ *none) ([]api.Variable, error) { return s.Store.Variables(ctx) })
+	handle(s, a, route(http.MethodPut, "/variables/{name}", "setVariable", "Create or replace a variable"), s.setVariable)
+	act(s, a, route(http.MethodDelete, "/variables/{name}", "deleteVariable", "Remove a variable"), s.deleteVariable)
+
+	handle(s, a, route(http.MethodGet, "/events", "listEvents", "What happened, newest first"),
+		func(ctx context.Context, in *page) ([]api.Event, error) {
+			return s.Store.Events(ctx, in.Before, pageSize(in.Limit))
+		})
+}
+
+func (s *server) createKey(ctx context.Context, in *body[api.KeySpec]) (api.KeyCreated, error) {
+	if !validName(in.Body.Name) {
+		return api.KeyCreated{}, badName("key", in.Body.Name)
+	}
+	id, secret, hash := auth.NewKey()
+	key, err := s.Store.AddKey(ctx, id, in.Body.Name, hash)
+	if err != nil {
+		return api.KeyCreated{}, err
+	}
+	s.record(ctx, api.Event{Kind: "key", Text: fmt.Sprintf("API key %s (%s) created", id, in.Body.Name)})
+	return api.KeyCreated{Key: key, Secret: api.WriteOnly(secret.Reveal())}, nil
+}
+
+func (s *server) createOnboardingKey(ctx context.Context, in *body[api.OnboardingSpec]) (api.OnboardingCreated, error) {
+	key, err := onboardingKey(in.Body, s.Now())
+	if err != nil {
+		return api.OnboardingCreated{}, err
+	}
+	token := wire.NewOnboardingToken(s.Fingerprint)
+	whole := token.Reveal()
+	secret := strings.Split(whole, "_")[2] // the part after it is the same in every token
+	key.ID, key.Last4 = token.ID(), secret[len(secret)-4:]
+	if err := s.Store.AddOnboardingKey(ctx, key, token.SecretHash()); err != nil {
+		return api.OnboardingCreated{}, err
+	}
+	s.record(ctx, api.Event{Kind: "onboarding", Text: fmt.Sprintf(
+		"onboarding key %s created: %d uses until %s, servers %q, tier %s",
+		key.ID, key.MaxUses, key.Expires.Format(time.RFC3339), key.ServerGlob, key.Tier)})
+	return api.OnboardingCreated{Key: key, Token: api.WriteOnly(whole)}, nil
+}
+
+// onboardingKey applies the defaults and limits. They are fixed from then on.
+func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, error) {
+	ttl := time.Duration(spec.TTLSeconds) * time.Second
+	longest, fallback := maxTokenTTL, defaultTokenTTL
+	if spec.Rekey != "" {
+		longest, fallback = maxRekeyTTL, maxRekeyTTL
+	}
+	key := api.OnboardingKey{
+		Name: spec.Name, ServerGlob: cmp.Or(spec.ServerGlob, "*"), Rekey: spec.Rekey, Tags: spec.Tags, Tier: spec.Tier,
+		MaxUses: cmp.Or(spec.MaxUses, 1), Created: now, Expires: now.Add(cmp.Or(ttl, fallback)),
+	}
+	if key.Tier == "" {
+		key.Tier = fleet.TierTrusted
+		if key.MaxUses > 1 {
+			key.Tier = fleet.TierUntrusted
+		}
+	}
+	_, badGlob := path.Match(key.ServerGlob, "")
+	switch {
+	case ttl < 0 || ttl > longest:
+		return key, badRequest(fmt.Sprintf("an onboarding key cannot be valid for %s", ttl), fmt.Sprintf("at most %s", longest))
+	case key.MaxUses < 1 || key.MaxUses > maxTokenUses:
+		return key, badRequest(fmt.Sprintf("an onboarding key cannot have %d uses", key.MaxUses), "1 to 100")
+	case spec.Rekey != "" && key.MaxUses != 1:
+		return key, badRequest("a key that replaces a server's key has a single use", "leave max_uses out")
+	case badGlob != nil:
+		return key, badRequest(fmt.Sprintf("%q is not a pattern", key.ServerGlob), `use * and ?, like "edge-*"`)
+	case key.Tier != fleet.TierTrusted && key.Tier != fleet.TierUntrusted:
+		return key, badRequest(fmt.Sprintf("there is no tier %q", key.Tier), "trusted or untrusted")
+	case spec.Name != "" && !validName(spec.Name):
+		return key, badName("onboarding key", spec.Name)
+	}
+	return key, nil
+}
+
+func (s *server) setVariable(ctx context.Context, in *namedBody[api.VariableSpec]) (api.Variable, error) {
+	if ok, _ := regexp.MatchString(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`, in.Name); !ok {
+		return api.Variable{}, badRequest(fmt.Sprintf("%q cannot be the name of a variable", in.Name),
+			"use a letter or underscore, then letters, digits, underscores, dots or dashes")
+	}
+	if len(in.Body.Value) > maxVariable {
+		return api.Variable{}, &api.Error{
+			Status: http.StatusRequestEntityTooLarge, Code: api.CodeTooLarge,
+			Message: fmt.Sprintf("the value of %s is longer than 64 KiB", in.Name), Hint: "put it into a file of the repository",
+		}
+	}
+	variable, err := s.Store.SetVariable(ctx, in.Name, in.Body)
+	if err != nil {
+		return variable, err
+	}
+	s.variablesChanged(ctx, "variable "+in.Name+" set")
+	return variable, nil
+}
+
+func (s *server) deleteVariable(ctx context.Context, in *named) error {
+	if err := s.Store.DeleteVariable(ctx, in.Name); err != nil {
+		return err
+	}
+	s.variablesChanged(ctx, "variable "+in.Name+" deleted")
+	return nil
+}
+
+// variablesChanged wakes every sync: any may use the variable.
+func (s *server) variablesChanged(ctx context.Context, text string) {
+	s.record(ctx, api.Event{Kind: "variable", Text: text})
+	syncs, err := s.Store.Syncs(ctx)
+	if err != nil {
+		_ = s.failure(ctx, err) // the next poll sees the variable
+		return
+	}
+	for _, sync := range syncs {
+		s.Reconciler.Poke(sync.Name, reconciler.TriggerManual, auth.ActorOf(ctx).Name)
+	}
+}

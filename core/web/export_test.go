@@ -1,0 +1,7 @@
+package web
+
+// Parsers of what strangers send, for the fuzzers.
+var (
+	ParseRef       = parseRef
+	ParseSignature = parseSignature
+)

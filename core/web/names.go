@@ -1,0 +1,76 @@
+package web
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// closest lists the names that a mistyped one may have meant, best first, at most three.
+func closest(name string, names []string) []string {
+	type candidate struct {
+		name     string
+		distance int
+	}
+	var candidates []candidate
+	folded := strings.ToLower(name)
+	for _, other := range names {
+		lower := strings.ToLower(other)
+		d := distance(folded, lower)
+		if folded != "" && (strings.Contains(lower, folded) || strings.Contains(folded, lower)) {
+			d = min(d, 2)
+		}
+		if d <= 1+min(len(name), len(other))/3 {
+			candidates = append(candidates, candidate{other, d})
+		}
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.name, b.name))
+	})
+	var best []string
+	for _, c := range slices.Compact(candidates) {
+		if len(best) < 3 {
+			best = append(best, c.name)
+		}
+	}
+	return best
+}
+
+// didYouMean is a hint with the closest names, or with all of a few.
+func didYouMean(name string, names []string) string {
+	if best := closest(name, names); len(best) > 0 {
+		return "did you mean " + strings.Join(best, ", ") + "?"
+	}
+	switch {
+	case len(names) == 0:
+		return "there are none yet"
+	case len(names) <= 8:
+		return "there are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+	}
+	return ""
+}
+
+// distance is the number of letters to insert, delete or replace to get from a to b.
+func distance(a, b string) int {
+	const longest = 128
+	if len(a) > longest || len(b) > longest {
+		return longest
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

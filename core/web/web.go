@@ -1,0 +1,252 @@
+// Package web is core's HTTP surface: the API under /api/v1 with its OpenAPI document, the
+// webhooks of Git hosts under /listener, and the health checks. Handlers translate between
+// HTTP and the rest of core, and decide nothing about the fleet themselves.
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"path"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/core/store"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/plan"
+	"github.com/varanhq/varan/wire"
+)
+
+// Limits of one request, besides those of the server that the handler runs in.
+const (
+	maxBody        = 1 << 20
+	maxPlanBody    = 32 << 20 // a plan of a large fleet, or an upload in base64
+	bodyTimeout    = 15 * time.Second
+	uploadTimeout  = 60 * time.Second
+	lineTimeout    = 30 * time.Second // for a client to take one line of a stream
+	defaultPage    = 50
+	maxPage        = 500
+	defaultLogTail = 100
+)
+
+// Planner computes and carries out plans.
+type Planner interface {
+	// Plan says what would be done. With errors among the diagnostics there is no plan.
+	Plan(ctx context.Context, req reconciler.PlanRequest) (plan.Plan, fleet.Diagnostics, error)
+	// Apply returns when the run has ended. Canceling ctx ends the waiting.
+	Apply(ctx context.Context, req reconciler.ApplyRequest) (reconciler.Run, reconciler.RunResult, error)
+}
+
+// Loops are the syncs that are being watched.
+type Loops interface {
+	Add(settings reconciler.SyncSettings)
+	Remove(name string)
+	Poke(name string, trigger reconciler.Trigger, actor string) (coalesced bool)
+	Status(name string) (reconciler.SyncStatus, bool)
+}
+
+// Agents are the connected servers.
+type Agents interface {
+	Observed() fleet.Observed
+	// Logs streams wire.LogLine values as JSON lines.
+	Logs(ctx context.Context, server string, req wire.LogsRequest) (io.ReadCloser, error)
+	// Changed tells that a server was approved or removed.
+	Changed(ctx context.Context, server string) error
+}
+
+// Sources are the repositories behind the syncs.
+type Sources interface {
+	// Check reports whether a sync can have that source, as an *api.Error.
+	Check(spec api.SyncSpec) error
+	// Desired is what the sync's last good commit says.
+	Desired(sync string) (fleet.Desired, bool)
+	// Upload renders a directory in place of the sync's repository.
+	Upload(ctx context.Context, sync string, files map[string]api.UploadFile) (reconciler.Loaded, error)
+	// Forget drops what is kept of a removed sync.
+	Forget(sync string)
+}
+
+// SyncStore keeps the syncs.
+type SyncStore interface {
+	AddSync(ctx context.Context, spec api.SyncSpec) error
+	RemoveSync(ctx context.Context, name string) error
+	Sync(ctx context.Context, name string) (api.Sync, error)
+	Syncs(ctx context.Context) ([]api.Sync, error)
+}
+
+// HookStore keeps what webhooks are checked against.
+type HookStore interface {
+	WebhookSecret(ctx context.Context, sync string) (fleet.Secret, error)
+	// WebhookSeen remembers a delivery and its event, and reports a replay.
+	WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error)
+}
+
+// ServerStore keeps the servers that joined.
+type ServerStore interface {
+	Servers(ctx context.Context) ([]store.Server, error)
+	ApproveServer(ctx context.Context, name string) error
+	RemoveServer(ctx context.Context, name string) error
+}
+
+// KeyStore keeps the API keys.
+type KeyStore interface {
+	AddKey(ctx context.Context, id, name string, hash [32]byte) (api.Key, error)
+	Keys(ctx context.Context) ([]api.Key, error)
+	DeleteKey(ctx context.Context, id string) error
+}
+
+// OnboardingStore keeps the onboarding keys.
+type OnboardingStore interface {
+	AddOnboardingKey(ctx context.Context, key api.OnboardingKey, hash [32]byte) error
+	OnboardingKeys(ctx context.Context) ([]api.OnboardingKey, error)
+	RevokeOnboardingKey(ctx context.Context, id string) error
+}
+
+// VariableStore keeps the variables.
+type VariableStore interface {
+	SetVariable(ctx context.Context, name string, spec api.VariableSpec) (api.Variable, error)
+	Variables(ctx context.Context) ([]api.Variable, error)
+	DeleteVariable(ctx context.Context, name string) error
+}
+
+// HistoryStore keeps what happened.
+type HistoryStore interface {
+	AddEvent(ctx context.Context, event api.Event) error
+	Events(ctx context.Context, before int64, limit int) ([]api.Event, error)
+	History(ctx context.Context, stack string, before int64, limit int) ([]api.Op, error)
+}
+
+// Store is everything durable that handlers need.
+type Store interface {
+	SyncStore
+	HookStore
+	ServerStore
+	KeyStore
+	OnboardingStore
+	VariableStore
+	HistoryStore
+}
+
+// Reconciler is the loop as handlers need it.
+type Reconciler interface {
+	Planner
+	Loops
+}
+
+// Config wires the handlers. All of it is required but Now.
+type Config struct {
+	Store      Store
+	Reconciler Reconciler
+	Agents     Agents
+	Sources    Sources
+	Guard      *auth.Guard
+	Logger     *slog.Logger
+	// Version is answered as it is; its fingerprint also goes into onboarding tokens.
+	Version     api.Version
+	Fingerprint wire.Fingerprint
+	// Ready reports why core cannot serve.
+	Ready func(ctx context.Context) error
+	Now   func() time.Time
+}
+
+type server struct {
+	Config
+	hooks *hookLimits
+}
+
+// New returns the handler of everything but the agents' endpoint.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Store == nil || cfg.Reconciler == nil || cfg.Agents == nil || cfg.Sources == nil ||
+		cfg.Guard == nil || cfg.Logger == nil || cfg.Ready == nil {
+		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Guard, Logger and Ready are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &server{Config: cfg, hooks: newHookLimits()}
+	guarded := http.NewServeMux()
+	s.register(humago.New(guarded, openAPI(cfg.Version.Version)))
+	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, &api.Error{
+			Status: http.StatusNotFound, Code: api.CodeNotFound, Message: "there is nothing here",
+			Hint: "GET /openapi.json describes the API",
+		})
+	})
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("/listener/{provider}/sync/{name}/{action}", s.webhook)
+	mux.Handle("/", cfg.Guard.Wrap(guarded, refuse))
+	return secureHeaders(mux), nil
+}
+
+// openAPI describes the API without huma's own extras: no $schema links in answers, and no
+// documentation page that would load scripts from elsewhere.
+func openAPI(version string) huma.Config {
+	config := huma.DefaultConfig("Varan", version)
+	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	config.CreateHooks = nil
+	config.DocsPath, config.SchemasPath = "", ""
+	config.Info.Description = "GitOps for fleets of Docker Compose hosts."
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"key":    {Type: "http", Scheme: "bearer"},
+		"header": {Type: "apiKey", In: "header", Name: "X-API-Key"},
+	}
+	config.Security = []map[string][]string{{"key": {}}, {"header": {}}}
+	config.Transformers = append(config.Transformers, frameworkError)
+	return config
+}
+
+// schemaName tells the API's own Op, Stack and Server from the domain's and the planner's.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch path.Base(t.PkgPath()) {
+	case "fleet":
+		return "Fleet" + name
+	case "plan":
+		return "Plan" + name
+	}
+	return name
+}
+
+func (s *server) register(a huma.API) {
+	s.registerFleet(a)
+	s.registerSyncs(a)
+	s.registerPlans(a)
+	s.registerAdmin(a)
+}
+
+func (s *server) ready(w http.ResponseWriter, r *http.Request) {
+	if err := s.Ready(r.Context()); err != nil {
+		s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "not ready", slog.String("err", err.Error()))
+		writeError(w, &api.Error{
+			Status: http.StatusServiceUnavailable, Code: api.CodeUnavailable, Message: "core is not ready",
+			Hint: "core's log says why",
+		})
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// secureHeaders keeps answers out of caches and frames.
+func secureHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,379 @@
+package web
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/core/store"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+)
+
+const (
+	maxHookBody   = 1 << 20
+	maxHookDepth  = 64
+	minHookSecret = 8
+)
+
+// hookLimits bound what webhooks cost (rule L04). Only deliveries with a valid signature
+// count against their sync, so that nobody else can use its share up.
+type hookLimits struct{ refused, accepted *auth.Limiter }
+
+func newHookLimits() *hookLimits {
+	return &hookLimits{
+		refused:  auth.NewLimiter(30, 300, time.Minute),
+		accepted: auth.NewLimiter(60, 600, time.Minute),
+	}
+}
+
+// delivery is a webhook whose form is right.
+type delivery struct {
+	provider, sync, action string
+	body                   []byte
+}
+
+// webhook answers a Git host. Whatever is wrong with who sent it gives one and the same
+// answer; the payload is looked at only when the sender is known, and chooses nothing.
+func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
+	d := delivery{provider: r.PathValue("provider"), sync: r.PathValue("name"), action: r.PathValue("action")}
+	if !knownHook(d) {
+		writeError(w, notFound("there is no such webhook",
+			"POST to /listener/{github|gitlab}/sync/{name}/{refresh|sync}"))
+		return
+	}
+	if problem := hookForm(r); problem != nil {
+		if problem.Status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", http.MethodPost)
+		}
+		writeError(w, problem)
+		return
+	}
+	var problem *api.Error
+	if d.body, problem = hookBody(w, r); problem != nil {
+		writeError(w, problem)
+		return
+	}
+	sync, err := s.authenticate(r, d)
+	if err != nil {
+		s.refuseHook(w, r, d, err)
+		return
+	}
+	if !s.hooks.accepted.Allow(d.provider+"/"+d.sync, s.Now()) {
+		w.Header().Set("Retry-After", "60")
+		writeError(w, &api.Error{
+			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited,
+			Message: "more than 60 deliveries in a minute", Hint: "polling will find the last push",
+		})
+		return
+	}
+	s.accept(w, r, d, sync)
+}
+
+func knownHook(d delivery) bool {
+	return (d.provider == "github" || d.provider == "gitlab") && (d.action == "refresh" || d.action == "sync")
+}
+
+// hookForm refuses what no Git host sends, before anything is read.
+func hookForm(r *http.Request) *api.Error {
+	if r.Method != http.MethodPost {
+		return &api.Error{Status: http.StatusMethodNotAllowed, Code: api.CodeBadRequest, Message: "webhooks are POSTed"}
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" {
+		return &api.Error{
+			Status: http.StatusUnsupportedMediaType, Code: api.CodeBadRequest,
+			Message: "the body is not plain application/json", Hint: "choose the content type application/json at the Git host",
+		}
+	}
+	return nil
+}
+
+// hookBody reads the whole body: the signature is over all of it.
+func hookBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxHookBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &api.Error{
+			Status: http.StatusRequestEntityTooLarge, Code: api.CodeTooLarge,
+			Message: "the body is larger than 1 MiB", Hint: "polling will find the push",
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &api.Error{Status: http.StatusRequestTimeout, Code: api.CodeBadRequest, Message: "the body came too slowly"}
+	case err != nil:
+		return nil, badRequest("the body broke off", "")
+	}
+	return content, nil
+}
+
+// errUnsigned is every failure to prove knowledge of a sync's secret.
+var errUnsigned = errors.New("not signed with the sync's secret")
+
+// authenticate checks the sender. A sync that does not exist takes the same path as one
+// that does, with a secret that nothing can have signed.
+func (s *server) authenticate(r *http.Request, d delivery) (api.Sync, error) {
+	secret, err := s.Store.WebhookSecret(r.Context(), d.sync)
+	missing := errors.Is(err, store.ErrNotFound)
+	if err != nil && !missing {
+		return api.Sync{}, err
+	}
+	check := signedByGitHub
+	if d.provider == "gitlab" {
+		check = tokenOfGitLab
+	}
+	if err := check(r.Header, d.body, secret); err != nil {
+		return api.Sync{}, err
+	}
+	if missing || secret.IsEmpty() {
+		return api.Sync{}, errUnsigned
+	}
+	return s.Store.Sync(r.Context(), d.sync)
+}
+
+// signedByGitHub checks the one signature that GitHub, Gitea and Forgejo send.
+func signedByGitHub(header http.Header, content []byte, secret fleet.Secret) error {
+	signature, err := parseSignature(header.Values("X-Hub-Signature-256"))
+	if err != nil {
+		return err
+	}
+	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
+	mac.Write(content)
+	if !hmac.Equal(mac.Sum(nil), signature) {
+		return errUnsigned
+	}
+	return nil
+}
+
+// parseSignature accepts exactly one header, "sha256=" and 64 lower-case hex digits.
+func parseSignature(values []string) ([]byte, error) {
+	if len(values) != 1 {
+		return nil, fmt.Errorf("%w: %d signatures", errUnsigned, len(values))
+	}
+	digits, ok := strings.CutPrefix(values[0], "sha256=")
+	signature, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(signature) != sha256.Size || digits != strings.ToLower(digits) {
+		return nil, fmt.Errorf("%w: not sha256= and 64 lower-case hex digits", errUnsigned)
+	}
+	return signature, nil
+}
+
+// tokenOfGitLab compares digests, so that the time taken says nothing of the length either.
+func tokenOfGitLab(header http.Header, _ []byte, secret fleet.Secret) error {
+	values := header.Values("X-Gitlab-Token")
+	if len(values) != 1 {
+		return fmt.Errorf("%w: %d tokens", errUnsigned, len(values))
+	}
+	have, want := sha256.Sum256([]byte(values[0])), sha256.Sum256([]byte(secret.Reveal()))
+	if subtle.ConstantTimeCompare(have[:], want[:]) != 1 {
+		return errUnsigned
+	}
+	return nil
+}
+
+// refuseHook gives every unknown sender the same answer and writes nothing to the store.
+func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, err error) {
+	if !errors.Is(err, errUnsigned) {
+		s.unavailableHook(w, r, err)
+		return
+	}
+	peer := auth.Peer(r)
+	if s.hooks.refused.Allow(peer, s.Now()) {
+		s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("sync", d.sync),
+			slog.String("provider", d.provider), slog.String("peer", peer), slog.String("err", err.Error()))
+	}
+	writeError(w, &api.Error{
+		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "the sync or its webhook secret is wrong",
+		Hint: "varan sync add showed the secret once; core's log has the refusal",
+	})
+}
+
+// unavailableHook asks the Git host to deliver again: nothing was recorded.
+func (s *server) unavailableHook(w http.ResponseWriter, r *http.Request, err error) {
+	s.Logger.LogAttrs(r.Context(), slog.LevelError, "webhook not recorded", slog.String("err", err.Error()))
+	w.Header().Set("Retry-After", "5")
+	writeError(w, unavailable("core cannot record the delivery now", "deliver it again"))
+}
+
+// accept records the delivery, wakes the sync if it concerns it, and says so.
+func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, sync api.Sync) {
+	ref, err := parseRef(d.body)
+	if err != nil {
+		writeError(w, badRequest(err.Error(), ""))
+		return
+	}
+	event := cmp.Or(r.Header.Get("X-Github-Event"), r.Header.Get("X-Gitlab-Event"))
+	reason, concerned := concerns(sync, ref, event)
+	sum := sha256.Sum256(append([]byte(d.provider+"\x00"+d.sync+"\x00"+d.action+"\x00"), d.body...))
+	ctx := context.WithoutCancel(r.Context()) // a host that hangs up early must not lose the push
+	replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
+		return api.Event{Kind: "webhook", Sync: d.sync, Actor: d.provider, Text: hookText(reason, concerned, replay)}
+	})
+	if err != nil {
+		s.unavailableHook(w, r, err)
+		return
+	}
+	answer := api.Accepted{Accepted: concerned, Sync: d.sync, Action: "none", Reason: reason}
+	if concerned {
+		coalesced := s.Reconciler.Poke(d.sync, reconciler.TriggerWebhook, "webhook")
+		answer.Action, answer.Reason = promise(sync, d.action, reason, replay, coalesced)
+	}
+	writeJSON(w, http.StatusAccepted, answer)
+}
+
+func hookText(reason string, concerned, replay bool) string {
+	switch {
+	case !concerned:
+		return "ignored: " + reason
+	case replay:
+		return "duplicate: " + reason
+	}
+	return "sync woken: " + reason
+}
+
+// concerns says in words whether a delivery is a push to the branch of the sync.
+func concerns(sync api.Sync, ref, event string) (reason string, concerned bool) {
+	branch, isBranch := strings.CutPrefix(ref, "refs/heads/")
+	switch {
+	case strings.EqualFold(event, "ping"):
+		return "ping: the webhook works", false
+	case event != "" && event != "push" && event != "Push Hook":
+		return fmt.Sprintf("a %s event is not a push to a branch", shown(event)), false
+	case ref == "":
+		return "the payload names no ref, so it is no push", false
+	case strings.HasPrefix(ref, "refs/tags/"):
+		return fmt.Sprintf("%s is a tag; the sync follows branch %s", shown(ref), sync.Branch), false
+	case !isBranch:
+		return fmt.Sprintf("%s is not a branch; the sync follows branch %s", shown(ref), sync.Branch), false
+	case branch != sync.Branch:
+		return fmt.Sprintf("branch %s was pushed; the sync follows branch %s", shown(branch), sync.Branch), false
+	}
+	return "branch " + sync.Branch + " was pushed", true
+}
+
+// shown is text from a payload as an answer may repeat it.
+func shown(s string) string {
+	const longest = 100
+	if len(s) > longest {
+		s = s[:longest] + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// promise says what follows from waking the sync. What a sync does is its own setting: the
+// path only asks for a look.
+func promise(sync api.Sync, action, reason string, replay, coalesced bool) (does, why string) {
+	does, why = "refresh", reason
+	switch {
+	case sync.AutoApply:
+		does = "sync"
+		why += "; the sync will be planned and applied"
+	case action == "sync":
+		why += "; the sync will only be planned, because auto_apply is off"
+	default:
+		why += "; the sync will be planned"
+	}
+	switch {
+	case replay:
+		why = "duplicate delivery: " + why
+	case coalesced:
+		why += ", together with an earlier request that still waits"
+	}
+	return does, why
+}
+
+// parseRef reads the one field that is looked at: the top level's "ref". It is empty when
+// there is none. Everything else is only checked for being JSON within bounds.
+func parseRef(content []byte) (string, error) {
+	if !utf8.Valid(content) {
+		return "", errors.New("the payload is not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(content))
+	dec.UseNumber()
+	p := refParser{dec: dec, keys: map[string]bool{}}
+	for done := false; !done; {
+		token, err := dec.Token()
+		if err != nil {
+			return "", errors.New("the payload is not JSON")
+		}
+		if done, err = p.next(token); err != nil {
+			return "", err
+		}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return "", errors.New("the payload has something after its end")
+	}
+	return p.ref, nil
+}
+
+// refParser walks the tokens without building anything from them.
+type refParser struct {
+	dec   *json.Decoder
+	depth int
+	// keys are those of the top level; key is the one whose value comes next.
+	keys map[string]bool
+	key  string
+	ref  string
+}
+
+// next takes a token and reports whether it ends the document.
+func (p *refParser) next(token json.Token) (done bool, err error) {
+	delim, isDelim := token.(json.Delim)
+	switch {
+	case isDelim && (delim == '{' || delim == '['):
+		if p.depth == 0 && delim != '{' {
+			return false, errors.New("the payload is not an object")
+		}
+		p.depth++
+		if p.depth > maxHookDepth {
+			return false, fmt.Errorf("the payload is nested deeper than %d", maxHookDepth)
+		}
+		if p.depth == 2 {
+			p.key = ""
+		}
+	case isDelim:
+		p.depth--
+		return p.depth == 0, nil
+	case p.depth == 0:
+		return false, errors.New("the payload is not an object")
+	case p.depth == 1:
+		return false, p.member(token)
+	}
+	return false, nil
+}
+
+// member takes a key or a plain value of the top level.
+func (p *refParser) member(token json.Token) error {
+	text, _ := token.(string)
+	if p.key != "" {
+		if p.key == "k:ref" {
+			p.ref = text
+		}
+		p.key = ""
+		return nil
+	}
+	if p.keys[text] {
+		return fmt.Errorf("the payload has the key %s twice", shown(text))
+	}
+	p.keys[text] = true
+	p.key = "k:" + text // an empty key is a key too
+	return nil
+}
