@@ -152,10 +152,18 @@ func (e *execution) supersede(why string) {
 // starting; work ending gives up the wait for those that did.
 func (e *execution) execute(ctx, work context.Context) (RunResult, error) {
 	if err := e.l.r.cfg.Journal.Begin(work, e.run); err != nil {
+		err = fmt.Errorf("record run %s: %w", e.run.ID, err)
+		e.l.recorded(ctx, err)
 		result := RunResult{Status: OpFailed, Ended: time.Now()}
+		for _, n := range e.nodes {
+			// Nothing was tried, but trying again at once would be as vain.
+			e.l.learned(n.op, OpResult{
+				Status: OpFailed, Reason: "the run could not be recorded", Outcome: fleet.Outcome{Retryable: true},
+			})
+		}
 		e.abandon("the run could not be recorded")
 		e.l.ended(e, result)
-		return result, fmt.Errorf("record run %s: %w", e.run.ID, err)
+		return result, err
 	}
 	e.l.began(e.run)
 	e.emit(Event{Kind: EventRunStarted, Plan: &e.run.Plan})
@@ -169,6 +177,7 @@ func (e *execution) execute(ctx, work context.Context) (RunResult, error) {
 	if err != nil {
 		err = fmt.Errorf("record the end of run %s: %w", e.run.ID, err)
 	}
+	e.l.recorded(ctx, err)
 	e.l.ended(e, result)
 	e.emit(Event{Kind: EventRunEnded, RunResult: &result})
 	e.log.LogAttrs(ctx, slog.LevelInfo, "run ended", slog.String("status", string(result.Status)))

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,11 +30,13 @@ type loop struct {
 	interval time.Duration
 	pending  pending
 	// good is the last valid reading, nil before the first.
-	good     *Loaded
-	status   SyncStatus
-	loading  bool
-	active   map[*execution]struct{}
-	attempts attempts
+	good   *Loaded
+	status SyncStatus
+	// unrecorded is why the last run could not be recorded, empty when it was.
+	unrecorded string
+	loading    bool
+	active     map[*execution]struct{}
+	attempts   attempts
 	// places holds server and stack of everything desired or owned.
 	places map[place]struct{}
 }
@@ -149,7 +152,8 @@ type watch struct {
 	settle, retry *time.Timer
 	settling      bool
 	loaded        chan reading
-	failures      int
+	// failures counts failed loads, vain passes that could not plan; both in a row.
+	failures, vain int
 }
 
 // run watches the sync until ctx ends or it is removed.
@@ -293,9 +297,11 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger,
 	in, err := w.r.input(ctx, w.name, loaded, loaded.Policy)
 	if err != nil {
 		w.fail(ctx, err)
-		w.retry.Reset(max(backoff(0), settleFor))
+		w.retry.Reset(max(backoff(w.vain), settleFor))
+		w.vain++
 		return
 	}
+	w.vain = 0
 	p := plan.Compute(in)
 	w.keep(in, p)
 	if !loaded.AutoApply {
@@ -357,9 +363,8 @@ func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next 
 	w.active[e] = struct{}{}
 	w.mu.Unlock()
 	w.group.Go(func() {
-		if _, err := e.execute(ctx, work); err != nil {
-			w.fail(ctx, err)
-		}
+		// An error is about the record; execute has told of it.
+		_, _ = e.execute(ctx, work)
 	})
 	return next
 }
@@ -411,10 +416,26 @@ func (l *loop) ended(e *execution, result RunResult) {
 	l.check(TriggerResult, e.run.ID)
 }
 
+// recorded keeps whether the journal works.
+func (l *loop) recorded(ctx context.Context, err error) {
+	l.mu.Lock()
+	l.unrecorded = ""
+	if err != nil {
+		l.unrecorded = err.Error()
+	}
+	l.mu.Unlock()
+	if err != nil {
+		l.r.cfg.Logger.LogAttrs(ctx, slog.LevelError, "run not recorded",
+			slog.String("sync", l.name), slog.Any("err", err))
+		l.r.emit(Event{Kind: EventStatus, Sync: l.name, Text: err.Error()}, nil)
+	}
+}
+
 func (l *loop) snapshot() SyncStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.status
+	s.Error = cmp.Or(s.Error, l.unrecorded)
 	switch {
 	case len(l.active) > 0:
 		s.Phase = PhaseApplying

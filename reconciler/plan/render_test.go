@@ -10,11 +10,11 @@ import (
 )
 
 func TestRenderKeepsForeignTextFromActingOnTheTerminal(t *testing.T) {
-	in := mustParse(t, map[string]string{"before": pair, "git": pairNext, "world": `engine alpha "\x1b]0;owned\x07‮"`})
+	in := mustParse(t, map[string]string{"before": pair, "git": pairNext, "world": `engine alpha "\x1b]0;owned\x07\u202e"`})
 	in.Desired.Commit.Subject = "clear \x1b[2J"
 	p := plan.Compute(in)
 	for _, text := range []string{render(t, p, plan.RenderOptions{}), p.String()} {
-		if strings.ContainsAny(text, "\x1b\x07‮") {
+		if strings.ContainsAny(text, "\x1b\x07\u202e") {
 			t.Errorf("control characters get through: %q", text)
 		}
 	}
