@@ -206,6 +206,19 @@ func TestLogsAreStreamedUntilNobodyReads(t *testing.T) {
 	})
 }
 
+func TestCoreIsToldOfAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		s := r.session()
+		r.stopped()
+		<-s.ended
+		if reason, ok := errors.AsType[*wire.Error](s.err); !ok || reason.Code != wire.CodeShutdown {
+			t.Errorf("core's end of the session: %v, want %s", s.err, wire.CodeShutdown)
+		}
+	})
+}
+
 func TestUnknownVerbsAreRefusedWithBothVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -58,6 +58,7 @@ type coreSession struct {
 	results  chan fleet.Outcome
 	progress chan fleet.Progress
 	ended    chan struct{}
+	err      error // why the session ended, once it has
 }
 
 func newCore(t *testing.T) *fakeCore {
@@ -120,7 +121,7 @@ func (c *fakeCore) serve(conn wire.MessageConn) {
 	}
 	s.key = peer
 	s.peer = wire.NewPeer(secured, wire.PeerConfig{Handler: s})
-	_ = s.peer.Run(c.t.Context())
+	s.err = s.peer.Run(c.t.Context())
 }
 
 func (c *fakeCore) setAdmit(admit func(noise.PeerInfo) error) {

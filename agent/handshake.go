@@ -77,9 +77,8 @@ func (a *Agent) connectTo(ctx context.Context, address string) (*session, error)
 		}
 		log.InfoContext(ctx, "onboarded", slog.String("server", a.cfg.Server), slog.String("core_fingerprint", secured.Peer().Fingerprint().String()))
 	}
-	skew := time.Since(s.welcome.Time)
 	log.InfoContext(ctx, "connected to core", slog.String("server", s.welcome.Server), slog.Uint64("epoch", s.welcome.Epoch))
-	if skew.Abs() > time.Minute {
+	if skew := time.Since(s.welcome.Time); !s.welcome.Time.IsZero() && skew.Abs() > time.Minute {
 		log.WarnContext(ctx, "the clocks of core and this host differ", slog.Duration("skew", skew.Round(time.Second)))
 	}
 	return s, nil

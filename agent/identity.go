@@ -98,7 +98,7 @@ func loadPins(cfg Config) ([]noise.PublicKey, error) {
 		if err != nil {
 			return nil, &ConfigError{
 				Err:  fmt.Errorf("core public key: %w", err),
-				Hint: "give base64 SPKI (MCowBQYDK2VuAyEA...), PEM, or file:/path; `varan core key` on core prints it",
+				Hint: "give base64 SPKI (MCowBQYDK2VuAyEA...), PEM, or file:/path to either",
 			}
 		}
 		pins = append(pins, pin)

@@ -39,16 +39,17 @@ type session struct {
 }
 
 // openSession says Hello over an authenticated connection. The session serves until
-// ctx, close or the connection ends it.
+// close or the connection ends it; ctx bounds only the opening, since a session that is
+// shut down still has to say so.
 func openSession(ctx context.Context, a *Agent, conn *noise.Conn, log *slog.Logger) (*session, error) {
-	ctx, stop := context.WithCancel(ctx)
+	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &session{
 		agent: a, log: log, conn: conn, stop: stop,
 		progress: make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{Initiator: true, Handler: s, Logger: log})
 	s.uplink = newUplink(a, s.peer, log)
-	go s.run(ctx)
+	go s.run(runCtx)
 	if err := s.hello(ctx); err != nil {
 		s.close(ctx, wire.Errorf(wire.CodeProtocol, "the agent does not accept the answer to hello"))
 		return nil, err
