@@ -55,6 +55,8 @@ type Request struct {
 	FileContentsOrigin fleet.Position
 	// Environment is the stack's own environment, already interpolated.
 	Environment []Variable
+	// Secrets are values that FileContents may hold beside those of Environment.
+	Secrets []string
 	// EnvFilePath is where Environment is written on the host; empty means ".env".
 	EnvFilePath string
 	// Profiles are the Compose profiles to enable.
@@ -203,8 +205,11 @@ func (l *load) checkRequest() bool {
 	if l.dir == "." {
 		return true
 	}
-	l.deps[l.dir] = true
 	info, err := l.req.Tree.Stat(l.dir)
+	if err != nil || !info.IsDir() {
+		// Otherwise it says nothing that the files in it do not.
+		l.deps[l.dir] = true
+	}
 	switch {
 	case err != nil:
 		l.fail("file-not-found", l.req.Origin, fmt.Sprintf("run directory %q does not exist", l.dir), "")

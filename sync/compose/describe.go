@@ -30,7 +30,7 @@ type describer struct {
 // a size is rounded. So the whole key counts.
 func (l *load) sealedKeys(kind, name string) map[string]bool {
 	out := map[string]bool{}
-	if len(l.seal.names) == 0 {
+	if len(l.seal.secrets) == 0 {
 		return out
 	}
 	for _, f := range l.writings(kind, name) {
@@ -46,6 +46,9 @@ func (l *load) sealedKeys(kind, name string) map[string]bool {
 func (l *load) refersToSecret(n *yaml.Node) bool {
 	n = resolve(n)
 	if n.Kind == yaml.ScalarNode {
+		if l.seal.holds(n.Value) {
+			return true // an inline file may hold the value itself
+		}
 		found, _ := uses(n.Value, l.env)
 		return slices.ContainsFunc(found, func(u use) bool { return l.seal.names[u.name] })
 	}

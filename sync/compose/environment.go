@@ -29,6 +29,9 @@ const dotenvPath = ".env"
 func (l *load) prepareEnvironment() {
 	l.env = map[string]string{projectNameVariable: l.req.Project}
 	own := map[string]string{}
+	for _, secret := range l.req.Secrets {
+		l.seal.addSecret(secret)
+	}
 	for _, v := range l.req.Environment {
 		l.checkVariable(v)
 		own[v.Name] = v.Value

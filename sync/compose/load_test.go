@@ -132,19 +132,19 @@ func checkout(t *testing.T, req compose.Request) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range richFiles() {
-		write(t, filepath.Join(dir, name), text)
+		writeFile(t, filepath.Join(dir, name), text)
 	}
-	write(t, filepath.Join(dir, ".env"), string(compose.FormatEnv(req.Environment)))
+	writeFile(t, filepath.Join(dir, ".env"), string(compose.FormatEnv(req.Environment)))
 	return dir
 }
 
-func write(t *testing.T, name, text string) {
-	t.Helper()
+func writeFile(tb testing.TB, name, text string) {
+	tb.Helper()
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -350,7 +350,7 @@ func (l *load) followExtends(service string, from serviceRef, trail []string) {
 			return // another file of the stack has it
 		}
 		l.fail("undefined-service", from.layer.position(at),
-			fmt.Sprintf("%s has no service %q to extend", next.layer.file, next.name), didYouMean(next.name, names))
+			fmt.Sprintf("%s has no service %q to extend", next.layer.file, next.name), DidYouMean(next.name, names))
 		return
 	}
 	l.bases[service] = append(l.bases[service], next)

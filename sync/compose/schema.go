@@ -181,7 +181,7 @@ func (c *keyChecker) unknown(key *yaml.Node, path []string, known map[string]boo
 	d := fleet.Diagnostic{
 		Rule: "unknown-key", Severity: fleet.SeverityError, Position: c.doc.position(key),
 		Message: fmt.Sprintf("unknown key %q", key.Value),
-		Hint:    didYouMean(key.Value, slices.Collect(maps.Keys(known))),
+		Hint:    DidYouMean(key.Value, slices.Collect(maps.Keys(known))),
 	}
 	switch {
 	case len(path) == 1 && path[0] == "services":
@@ -196,8 +196,8 @@ func (c *keyChecker) unknown(key *yaml.Node, path []string, known map[string]boo
 	return d
 }
 
-// didYouMean is a hint with the known word that is nearest, or nothing.
-func didYouMean(word string, known []string) string {
+// DidYouMean is a hint with the known word that is nearest, or nothing.
+func DidYouMean(word string, known []string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}

@@ -1,0 +1,333 @@
+package render
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/compose"
+	"github.com/varanhq/varan/sync/spec"
+)
+
+// Config configures a Renderer.
+type Config struct {
+	// Key is the HMAC key for content that may hold secrets. Required. Releases made
+	// with different keys cannot be compared.
+	Key []byte
+	// Parallel is how many stacks are loaded at once. Optional, default GOMAXPROCS.
+	Parallel int
+}
+
+// Input is one tree to render and what is known beside it.
+type Input struct {
+	// Sync names the source; caches belong to it.
+	Sync string
+	// Commit is what Tree was read from; zero for a local directory, which is not cached.
+	Commit fleet.Commit
+	Tree   compose.Tree
+	// ResourcePaths and MatchTags narrow which resources are read.
+	ResourcePaths []string
+	MatchTags     []string
+	// Variables are core's own; a [[variable]] of the tree with a value comes first.
+	Variables []compose.Variable
+	// KnownServers exist without being declared.
+	KnownServers []fleet.Server
+	// Repository is the identity of the repository the tree is from; empty when unknown.
+	Repository string
+	// Offline says that Variables and KnownServers are not known: what may live in core
+	// is then a note instead of an error.
+	Offline bool
+	// Lenient makes unknown keys and undefined Compose variables warnings.
+	Lenient bool
+}
+
+// Output is what a tree desires.
+type Output struct {
+	// Desired lacks the stacks that have errors.
+	Desired     fleet.Desired
+	Diagnostics fleet.Diagnostics
+	// Content serves the blobs of Desired's releases.
+	Content *Content
+	// Loads is how many stacks had to be loaded afresh.
+	Loads int
+}
+
+// Renderer renders trees. It is safe for concurrent use; renders of one sync wait for
+// each other.
+type Renderer struct {
+	key      []byte
+	parallel int
+
+	mu    sync.Mutex
+	syncs map[string]*state
+}
+
+// New makes a Renderer.
+func New(cfg Config) *Renderer {
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = runtime.GOMAXPROCS(0)
+	}
+	return &Renderer{key: cfg.Key, parallel: cfg.Parallel, syncs: map[string]*state{}}
+}
+
+// Forget drops what is kept for a sync that is gone.
+func (r *Renderer) Forget(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.syncs, name)
+}
+
+func (r *Renderer) state(name string) *state {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.syncs[name]
+	if s == nil {
+		s = &state{stacks: map[string]*entry{}}
+		r.syncs[name] = s
+	}
+	return s
+}
+
+// Render computes what a tree desires. Faults of the tree are diagnostics; the error is
+// for a canceled context only.
+func (r *Renderer) Render(ctx context.Context, in Input) (Output, error) {
+	if len(r.key) == 0 || in.Tree == nil {
+		return Output{}, errors.New("render: a key and a tree are required")
+	}
+	kept := r.state(in.Sync)
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	memo := inputKey(in)
+	if in.Commit.ID != "" && memo == kept.memo {
+		out := kept.last
+		out.Loads = 0
+		return out, nil
+	}
+	p := &pass{renderer: r, in: in, kept: kept}
+	out, err := p.run(ctx)
+	if err != nil {
+		return Output{}, err
+	}
+	if in.Commit.ID != "" {
+		kept.memo, kept.last = memo, out
+	}
+	return out, nil
+}
+
+// pass is one render.
+type pass struct {
+	renderer *Renderer
+	in       Input
+	kept     *state
+	servers  map[string]fleet.Server
+	vars     *variables
+	findings fleet.Diagnostics
+}
+
+func (p *pass) run(ctx context.Context) (Output, error) {
+	options := spec.Options{
+		ResourcePaths: p.in.ResourcePaths, MatchTags: p.in.MatchTags,
+		Offline: p.in.Offline, Lenient: p.in.Lenient,
+	}
+	if p.in.Commit.ID != "" {
+		options.Cache, options.ObjectID = &p.kept.files, p.in.Tree.ObjectID
+	}
+	for _, s := range p.in.KnownServers {
+		options.KnownServers = append(options.KnownServers, s.Name)
+	}
+	decls, findings := spec.Load(p.in.Tree, options)
+	p.findings = findings
+	p.collectServers(decls)
+	p.vars = newVariables(decls.Variables, p.in)
+	jobs, loads, err := p.loadStacks(ctx, decls)
+	if err != nil {
+		return Output{}, err
+	}
+	out := Output{Loads: loads, Content: newContent(p.in.Tree)}
+	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
+	used := map[string]*entry{}
+	servers := map[string]bool{}
+	for _, job := range jobs {
+		used[job.stack.Name] = job.entry
+		p.findings = append(p.findings, job.findings()...)
+		if job.stack.Template || !job.entry.ok {
+			continue
+		}
+		servers[job.stack.Config.Server] = true
+		out.Desired.Stacks = append(out.Desired.Stacks, job.desired(p.in.Commit))
+		out.Content.add(job.entry.result.Content)
+	}
+	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int { return strings.Compare(a.Name, b.Name) })
+	p.findings = append(p.findings, collisions(out.Desired.Stacks)...)
+	out.Desired.Servers = p.desiredServers(decls, servers)
+	out.Diagnostics = p.findings.Sort()
+	if p.in.Commit.ID != "" {
+		p.kept.stacks = used
+	}
+	return out, nil
+}
+
+// collectServers joins what the tree declares with what core knows. Of two tiers the
+// narrower counts: a commit cannot make a server trusted that core does not trust.
+func (p *pass) collectServers(decls spec.Declarations) {
+	p.servers = make(map[string]fleet.Server, len(decls.Servers)+len(p.in.KnownServers))
+	for _, known := range p.in.KnownServers {
+		known.Tier = cmp.Or(known.Tier, fleet.TierTrusted)
+		p.servers[known.Name] = known
+	}
+	for i := range decls.Servers {
+		s := &decls.Servers[i]
+		if s.Template {
+			continue
+		}
+		server := fleet.Server{
+			Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
+			Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
+			Links: s.Config.Links, Origin: s.At(""),
+		}
+		if p.servers[s.Name].Tier == fleet.TierUntrusted {
+			server.Tier = fleet.TierUntrusted
+		}
+		p.servers[s.Name] = server
+	}
+}
+
+// desiredServers are the servers the tree declares and those its stacks are for.
+func (p *pass) desiredServers(decls spec.Declarations, used map[string]bool) []fleet.Server {
+	for i := range decls.Servers {
+		used[decls.Servers[i].Name] = true
+	}
+	var out []fleet.Server
+	for name := range used {
+		if server, ok := p.servers[name]; ok {
+			out = append(out, server)
+		}
+	}
+	slices.SortFunc(out, func(a, b fleet.Server) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// job is one stack of a pass.
+type job struct {
+	stack   *spec.Stack
+	request compose.Request
+	// own are findings made before the stack was loaded.
+	own   fleet.Diagnostics
+	entry *entry
+	// moved maps places at the time the entry was made to where they are now.
+	moved map[fleet.Position]fleet.Position
+	fresh bool
+}
+
+// loadStacks loads what the caches do not have, several at once.
+func (p *pass) loadStacks(ctx context.Context, decls spec.Declarations) ([]*job, int, error) {
+	jobs := make([]*job, 0, len(decls.Stacks))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(p.renderer.parallel)
+	for i := range decls.Stacks {
+		j := p.prepare(&decls.Stacks[i])
+		jobs = append(jobs, j)
+		if j.entry != nil {
+			continue
+		}
+		fingerprint := fingerprintOf(j.request)
+		if old := p.kept.stacks[j.stack.Name]; old != nil && old.fits(fingerprint, p.in.Tree) {
+			j.entry, j.moved = old, old.moves(j.request)
+			continue
+		}
+		j.fresh = true
+		group.Go(func() error {
+			result, findings := compose.Load(groupCtx, j.request)
+			if err := groupCtx.Err(); err != nil {
+				return fmt.Errorf("load stack %s: %w", j.stack.Name, err)
+			}
+			j.entry = newEntry(fingerprint, j.request, result, findings)
+			if p.in.Commit.ID != "" {
+				j.entry.remember(p.in.Tree)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, 0, err
+	}
+	loads := 0
+	for _, j := range jobs {
+		if j.fresh {
+			loads++
+		}
+	}
+	return jobs, loads, nil
+}
+
+// prepare makes the request for a stack. A stack that cannot be loaded gets an entry
+// without a result.
+func (p *pass) prepare(s *spec.Stack) *job {
+	j := &job{stack: s}
+	c := &s.Config
+	tier := fleet.TierTrusted
+	if server, ok := p.servers[c.Server]; ok {
+		tier = server.Tier
+	}
+	j.own = append(j.own, p.checkSource(s)...)
+	env, contents := p.vars.interpolate(s, tier)
+	j.own = append(j.own, env.findings...)
+	j.request = compose.Request{
+		Tree: p.in.Tree, Stack: s.Name, Server: c.Server, Project: cmp.Or(c.ProjectName, s.Name),
+		Origin: s.At(""), Tier: tier, RunDirectory: c.RunDirectory, FilePaths: c.FilePaths,
+		FileContents: contents, Environment: env.list, Secrets: env.secrets, EnvFilePath: c.EnvFilePath,
+		Key: p.renderer.key, Commit: p.in.Commit, Lenient: p.in.Lenient,
+		Options: fleet.ReleaseOptions{
+			Pull: c.AutoPull, Build: c.RunBuild, DestroyFirst: c.DestroyBeforeDeploy, IgnoreServices: c.IgnoreServices,
+		},
+	}
+	if contents != "" {
+		j.request.FileContentsOrigin = s.At("config.file_contents")
+	}
+	if j.own.HasErrors() {
+		j.entry = &entry{}
+	}
+	return j
+}
+
+// findings are those of the stack, at the places they have now.
+func (j *job) findings() fleet.Diagnostics {
+	out := slices.Clone(j.own)
+	for _, d := range j.entry.findings {
+		if now, ok := j.moved[d.Position]; ok {
+			d.Position = now
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func (j *job) desired(commit fleet.Commit) fleet.Stack {
+	release := j.entry.result.Release
+	release.Commit = commit
+	if len(j.moved) > 0 {
+		release.Services = slices.Clone(release.Services)
+		for i := range release.Services {
+			fields := slices.Clone(release.Services[i].Fields)
+			for k := range fields {
+				if now, ok := j.moved[fields[k].Origin]; ok {
+					fields[k].Origin = now
+				}
+			}
+			release.Services[i].Fields = fields
+		}
+	}
+	s := j.stack
+	return fleet.Stack{
+		Name: s.Name, Description: s.Description, Tags: s.Tags, Links: s.Config.Links, Server: s.Config.Server,
+		Deploy: s.Deploy, After: s.After, IgnoreServices: s.Config.IgnoreServices, Release: release, Origin: s.At(""),
+	}
+}

@@ -1,0 +1,570 @@
+package render_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/compose"
+	"github.com/varanhq/varan/sync/render"
+)
+
+// repo is a repository of a few stacks by file.
+type repo map[string]string
+
+func (r repo) with(changes map[string]string) repo {
+	out := maps.Clone(r)
+	maps.Copy(out, changes)
+	return out
+}
+
+func (r repo) tree(tb testing.TB) *render.Memory {
+	tb.Helper()
+	files := map[string][]byte{}
+	for name, text := range r {
+		files[name] = []byte(text)
+	}
+	tree, err := render.MemTree(files, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tree
+}
+
+func basic() repo {
+	return repo{
+		"fleet.toml": `[[server]]
+name = "alpha"
+enabled = true
+
+[[variable]]
+name = "DOMAIN"
+value = "example.org"
+
+[[stack]]
+name = "web"
+tags = ["front"]
+deploy = true
+[stack.config]
+server = "alpha"
+run_directory = "web"
+environment = """
+HOST = web.[[DOMAIN]]
+PASS = [[PASSWORD]]
+"""
+
+[[stack]]
+name = "db"
+after = ["web"]
+[stack.config]
+server = "alpha"
+run_directory = "db"
+auto_pull = false
+environment = "LEVEL = info"
+`,
+		"web/compose.yaml": "services:\n  app:\n    image: a\n    environment: {HOST: \"${HOST}\", P: \"${PASS}\"}\n    volumes: [\"./html:/html\"]\n",
+		"web/html/index":   "hello",
+		"db/compose.yaml":  "services:\n  db:\n    image: d\n    hostname: ${LEVEL}\n",
+	}
+}
+
+func input(tb testing.TB, r repo, commit string) render.Input {
+	tb.Helper()
+	return render.Input{
+		Sync: "main", Commit: fleet.Commit{ID: commit}, Tree: r.tree(tb),
+		Variables:  []compose.Variable{{Name: "PASSWORD", Value: "zq9secret", Secret: true}},
+		Repository: "https://git.example.com/house/docker.git",
+	}
+}
+
+func newRenderer() *render.Renderer { return render.New(render.Config{Key: []byte("a key for tests")}) }
+
+// mustRender renders a tree that has no fault.
+func mustRender(tb testing.TB, r *render.Renderer, in render.Input) render.Output {
+	tb.Helper()
+	out, err := r.Render(tb.Context(), in)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if out.Diagnostics.HasErrors() {
+		tb.Fatalf("Render: %v", out.Diagnostics)
+	}
+	return out
+}
+
+func stack(tb testing.TB, out render.Output, name string) fleet.Stack {
+	tb.Helper()
+	s, ok := out.Desired.Stack(name)
+	if !ok {
+		tb.Fatalf("no stack %s", name)
+	}
+	return s
+}
+
+func TestRenderMakesDesiredState(t *testing.T) {
+	out := mustRender(t, newRenderer(), input(t, basic(), "c1"))
+	if out.Loads != 2 || len(out.Desired.Servers) != 1 || out.Desired.Servers[0].Tier != fleet.TierTrusted {
+		t.Errorf("%d loads, servers %+v", out.Loads, out.Desired.Servers)
+	}
+	web, db := stack(t, out, "web"), stack(t, out, "db")
+	if !web.Deploy || web.Server != "alpha" || !web.Release.Options.Pull || web.Origin.String() != "fleet.toml:9:1" {
+		t.Errorf("web: %+v", web)
+	}
+	if diff := cmp.Diff([]string{"web"}, db.After); diff != "" || db.Release.Options.Pull || db.Release.Commit.ID != "c1" {
+		t.Errorf("db: %+v", db)
+	}
+	data, err := json.Marshal(out.Desired)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), "zq9secret") {
+		t.Error("the secret is in the desired state")
+	}
+	var env string
+	for _, f := range web.Release.Files {
+		blob, err := out.Content.Blob(t.Context(), f.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Path == ".env" && f.Secret {
+			env = string(blob)
+		}
+	}
+	if !strings.Contains(env, "HOST=web.example.org\nPASS=zq9secret\n") {
+		t.Errorf("environment file: %q", env)
+	}
+	if _, err := out.Content.Blob(t.Context(), web.Release.Model); err != nil {
+		t.Error(err)
+	}
+	if _, err := out.Content.Blob(t.Context(), fleet.SumDigest(nil)); err == nil {
+		t.Error("a foreign digest is served")
+	}
+}
+
+func TestOnlyWhatChangedIsLoaded(t *testing.T) {
+	fleetFile := basic()["fleet.toml"]
+	for name, tc := range map[string]struct {
+		changes map[string]string
+		vars    []compose.Variable
+		loads   int
+	}{
+		"nothing":             {map[string]string{}, nil, 0},
+		"a readme":            {map[string]string{"README.md": "x", "docs/a": "y"}, nil, 0},
+		"a compose file":      {map[string]string{"db/compose.yaml": "services: {db: {image: e, hostname: \"${LEVEL}\"}}\n"}, nil, 1},
+		"a mounted file":      {map[string]string{"web/html/index": "bye"}, nil, 1},
+		"a file that was not": {map[string]string{"db/.env": "LEVEL=debug\n"}, nil, 1},
+		"an unused file":      {map[string]string{"db/notes.txt": "x"}, nil, 0},
+		"lines above":         {map[string]string{"fleet.toml": "# one\n# two\n" + fleetFile}, nil, 0},
+		"a variable":          {map[string]string{"fleet.toml": strings.Replace(fleetFile, "example.org", "example.net", 1)}, nil, 1},
+		"the tier": {map[string]string{
+			"fleet.toml": strings.Replace(fleetFile, "enabled = true", "enabled = true\ntags = [\"untrusted\"]", 1),
+		}, nil, 2},
+		"a secret in core": {map[string]string{}, []compose.Variable{{Name: "PASSWORD", Value: "other", Secret: true}}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRenderer()
+			mustRender(t, r, input(t, basic(), "c1"))
+			next := input(t, basic().with(tc.changes), "c2")
+			if tc.vars != nil {
+				next.Variables = tc.vars
+			}
+			got := mustRender(t, r, next)
+			if got.Loads != tc.loads {
+				t.Errorf("%d stacks loaded, want %d", got.Loads, tc.loads)
+			}
+			want := mustRender(t, newRenderer(), next)
+			if diff := cmp.Diff(want.Desired, got.Desired); diff != "" {
+				t.Errorf("cached and fresh renders differ (-fresh +cached):\n%s", diff)
+			}
+			if diff := cmp.Diff(want.Diagnostics, got.Diagnostics); diff != "" {
+				t.Errorf("cached and fresh diagnostics differ (-fresh +cached):\n%s", diff)
+			}
+			for _, s := range got.Desired.Stacks {
+				for _, f := range s.Release.Files {
+					if _, err := got.Content.Blob(t.Context(), f.Digest); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if again := mustRender(t, r, next); again.Loads != 0 {
+				t.Errorf("the same commit loads %d stacks again", again.Loads)
+			}
+		})
+	}
+}
+
+func TestVariables(t *testing.T) {
+	contents := func(environment, extra string) repo {
+		r := basic()
+		return r.with(map[string]string{"fleet.toml": strings.Replace(r["fleet.toml"], "HOST = web.[[DOMAIN]]", environment, 1) + extra})
+	}
+	for name, tc := range map[string]struct {
+		repo        repo
+		severity    fleet.Severity
+		rule, place string
+	}{
+		"undefined": {contents("HOST = [[DOMAINN]]", ""), fleet.SeverityError, "undefined-variable", "fleet.toml:17:1"},
+		"cycle": {
+			contents("HOST = [[A]]", "[[variable]]\nname = \"A\"\nvalue = \"x[[B]]\"\n[[variable]]\nname = \"B\"\nvalue = \"[[A]]\"\n"),
+			fleet.SeverityError, "variable-cycle", "fleet.toml:17:1",
+		},
+		"scope": {
+			contents("HOST = [[A]]", "[[variable]]\nname = \"A\"\nvalue = \"x\"\ntags = [\"scope:untrusted\"]\n"),
+			fleet.SeverityError, "variable-scope", "fleet.toml:17:1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := newRenderer().Render(t.Context(), input(t, tc.repo, "c1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFinding(t, out.Diagnostics, tc.severity, tc.rule, tc.place)
+		})
+	}
+	t.Run("offline", func(t *testing.T) {
+		in := input(t, contents("HOST = [[IN_CORE]]", ""), "")
+		in.Offline, in.Variables = true, nil
+		wantFinding(t, mustRender(t, newRenderer(), in).Diagnostics, fleet.SeverityNote, "undefined-variable", "fleet.toml:17:1")
+	})
+	for name, tc := range map[string]struct{ written, want, extra string }{
+		"escape":        {"[[[DOMAIN]]]", "[[DOMAIN]]", ""},
+		"shell test":    {"[[ -f x ]]", "[[ -f x ]]", ""},
+		"nested":        {"[[A]]", "https://example.org", "[[variable]]\nname = \"A\"\nvalue = \"https://[[DOMAIN]]\"\n"},
+		"value in core": {"[[CORE]]", "from core", "[[variable]]\nname = \"CORE\"\n"},
+		"tree first":    {"[[BOTH]]", "tree", "[[variable]]\nname = \"BOTH\"\nvalue = \"tree\"\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := input(t, contents("HOST = "+tc.written, tc.extra), "")
+			in.Variables = append(in.Variables,
+				compose.Variable{Name: "CORE", Value: "from core"}, compose.Variable{Name: "BOTH", Value: "core"})
+			out := mustRender(t, newRenderer(), in)
+			model, err := out.Content.Blob(t.Context(), stack(t, out, "web").Release.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(model), fmt.Sprintf(`"HOST": %q`, tc.want)) {
+				t.Errorf("want HOST = %q in %s", tc.want, model)
+			}
+		})
+	}
+}
+
+func TestInlineComposeFile(t *testing.T) {
+	r := repo{"fleet.toml": `[[server]]
+name = "alpha"
+enabled = true
+[[stack]]
+name = "web"
+[stack.config]
+server = "alpha"
+file_contents = """
+services:
+  app:
+    image: a
+    command: run --password [[PASSWORD]] --then more
+    hostname: [[NOPE]]
+"""
+`}
+	out, err := newRenderer().Render(t.Context(), input(t, r, "c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, out.Diagnostics, fleet.SeverityError, "undefined-variable", "fleet.toml:13:15")
+
+	r["fleet.toml"] = strings.Replace(r["fleet.toml"], "[[NOPE]]", "host", 1)
+	in := input(t, r, "c2")
+	in.Variables[0].Value = "vx1 vx2"
+	out = mustRender(t, newRenderer(), in)
+	data, err := json.Marshal(out.Desired)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), "vx1") || strings.Contains(string(data), "vx2") {
+		t.Errorf("a secret of an inline file is shown: %s", data)
+	}
+	for _, f := range stack(t, out, "web").Release.Services[0].Fields {
+		if f.Path == "hostname" && f.Origin.String() != "fleet.toml:13:5" {
+			t.Errorf("hostname is at %s", f.Origin)
+		}
+	}
+}
+
+func TestSources(t *testing.T) {
+	for name, tc := range map[string]struct {
+		config, repository string
+		refused            bool
+	}{
+		"own":              {`repo = "house/docker"`, "https://git.example.com/house/docker.git", false},
+		"own by ssh":       {`repo = "house/docker"`, "ssh://git@git.example.com/house/docker", false},
+		"own in scp form":  {`repo = "House/Docker"`, "git@git.example.com:house/docker.git", false},
+		"own link":         {`linked_repo = "docker"`, "https://git.example.com/house/docker.git", false},
+		"unknown":          {`repo = "house/docker"`, "", false},
+		"other":            {`repo = "house/other"`, "https://git.example.com/house/docker.git", true},
+		"other with end":   {`repo = "ouse/docker"`, "https://git.example.com/house/docker.git", true},
+		"other link":       {`linked_repo = "other"`, "https://git.example.com/house/docker.git", true},
+		"files on host":    {`files_on_host = true`, "https://git.example.com/house/docker.git", true},
+		"inline elsewhere": {"repo = \"house/other\"\nfile_contents = \"services: {a: {image: a}}\"", "x/y", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := basic()
+			r["fleet.toml"] = strings.Replace(r["fleet.toml"], `run_directory = "db"`, "run_directory = \"db\"\n"+tc.config, 1)
+			in := input(t, r, "c1")
+			in.Repository = tc.repository
+			out, err := newRenderer().Render(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.refused {
+				wantFinding(t, out.Diagnostics, fleet.SeverityError, "source-not-supported", "fleet.toml:27:1")
+			} else if out.Diagnostics.HasErrors() {
+				t.Errorf("refused: %v", out.Diagnostics)
+			}
+		})
+	}
+}
+
+func TestACommitCannotRaiseTheTierOfAServer(t *testing.T) {
+	r := basic()
+	r["db/compose.yaml"] = "services: {db: {image: d, hostname: \"${LEVEL}\", privileged: true}}\n"
+	in := input(t, r, "c1")
+	in.KnownServers = []fleet.Server{{Name: "alpha", Enabled: true, Tier: fleet.TierUntrusted}}
+	out, err := newRenderer().Render(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, out.Diagnostics, fleet.SeverityError, "privileged", "db/compose.yaml:1:49")
+	if out.Desired.Servers[0].Tier != fleet.TierUntrusted {
+		t.Error("the server is trusted")
+	}
+}
+
+func TestStacksOfOneServerMustNotCollide(t *testing.T) {
+	r := repo{
+		"fleet.toml": `[[server]]
+name = "alpha"
+enabled = true
+[[stack]]
+name = "one"
+server = "alpha"
+file_paths = ["a.yaml"]
+project_name = "p"
+[[stack]]
+name = "two"
+server = "alpha"
+file_paths = ["a.yaml"]
+project_name = "p"
+`,
+		"a.yaml": "services:\n  app:\n    image: a\n    container_name: mine\n    ports: [\"8080:80\", \"9000-9001:90\"]\n",
+	}
+	out, err := newRenderer().Render(t.Context(), input(t, r, "c1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, out.Diagnostics, fleet.SeverityError, "project-taken", "fleet.toml:9:1")
+	wantFinding(t, out.Diagnostics, fleet.SeverityError, "container-name-taken", "a.yaml:4:5")
+	wantFinding(t, out.Diagnostics, fleet.SeverityWarning, "port-taken", "a.yaml:5:13")
+}
+
+func TestFixtureFleetsRender(t *testing.T) {
+	for _, dir := range []string{"../../testdata/fleets/minimal", "../../testdata/fleets/homelab", "../../examples/homelab", "../../examples/quickstart"} {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			tree, err := render.DirTree(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tree.Close() }()
+			out := mustRender(t, newRenderer(), render.Input{Sync: "local", Tree: tree, Offline: true})
+			if len(out.Desired.Stacks) == 0 {
+				t.Error("no stacks")
+			}
+			for _, d := range out.Diagnostics {
+				if d.Severity == fleet.SeverityWarning {
+					t.Logf("%s", d)
+				}
+			}
+		})
+	}
+}
+
+func TestDirectoryAndMemoryAreTheSameTree(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range basic().with(map[string]string{".git/config": "x", "sub/.git": "gitdir: x"}) {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := render.DirTree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tree.Close() }()
+	local, uploaded := input(t, basic(), ""), input(t, basic(), "")
+	local.Tree = tree
+	want, got := mustRender(t, newRenderer(), uploaded), mustRender(t, newRenderer(), local)
+	if diff := cmp.Diff(want.Desired, got.Desired); diff != "" {
+		t.Errorf("desired (-memory +directory):\n%s", diff)
+	}
+	for _, name := range []string{"web", "db/compose.yaml"} {
+		a, errA := tree.ObjectID(name)
+		b, errB := uploaded.Tree.ObjectID(name)
+		if errA != nil || errB != nil {
+			t.Fatal(errA, errB)
+		}
+		if info, _ := tree.Stat(name); a != b && info.Mode().Perm()&0o077 == 0o044 {
+			t.Errorf("%s: %s in the directory, %s in memory", name, a, b)
+		}
+	}
+	if _, err := tree.Stat(".git/config"); err == nil {
+		t.Error(".git is visible")
+	}
+}
+
+func TestDirectoryFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "real"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"link": "real", "dir": ".", "out": "/etc/passwd"} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := render.DirTree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tree.Close() }()
+	for _, name := range []string{"link", "dir/real", "out"} {
+		if _, err := tree.ReadFile(name); err == nil {
+			t.Errorf("%s was read", name)
+		}
+	}
+	if info, err := tree.Stat("link"); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("Stat(link) = %v, %v", info, err)
+	}
+}
+
+func TestMemTreeRefusesPathsOutside(t *testing.T) {
+	for _, name := range []string{"../x", "/x", "a//b", ".", `a\b`, "a/../../b"} {
+		if _, err := render.MemTree(map[string][]byte{name: nil}, nil); err == nil {
+			t.Errorf("%q was taken", name)
+		}
+	}
+	if _, err := render.MemTree(map[string][]byte{"a": nil, "a/b": nil}, nil); err == nil {
+		t.Error("a file was taken as a directory")
+	}
+}
+
+func wantFinding(tb testing.TB, findings fleet.Diagnostics, severity fleet.Severity, rule, place string) {
+	tb.Helper()
+	for _, d := range findings {
+		if d.Rule == rule && d.Severity == severity && d.Position.String() == place {
+			return
+		}
+	}
+	tb.Errorf("no %s [%s] at %s; found:\n%s", severity, rule, place, findings)
+}
+
+// fleetOf is a repository of n stacks.
+func fleetOf(n int) repo {
+	r := repo{}
+	var b strings.Builder
+	b.WriteString("[[server]]\nname = \"alpha\"\nenabled = true\n")
+	for i := range n {
+		name := fmt.Sprintf("stack%04d", i)
+		fmt.Fprintf(&b, "[[stack]]\nname = %q\n[stack.config]\nserver = \"alpha\"\nrun_directory = \"stacks/%s\"\nenvironment = \"TAG = 1\"\n", name, name)
+		r["stacks/"+name+"/compose.yaml"] = "services:\n  app:\n    image: a:${TAG}\n    restart: always\n    volumes: [\"./conf:/conf\"]\n"
+		r["stacks/"+name+"/conf/x"] = name
+	}
+	r["fleet.toml"] = b.String()
+	return r
+}
+
+// gitLike knows the ids of its content, as a tree of Git does.
+type gitLike struct {
+	*render.Memory
+	ids map[string]string
+}
+
+func (g gitLike) ObjectID(name string) (string, error) {
+	if id, ok := g.ids[name]; ok {
+		return id, nil
+	}
+	return "", fs.ErrNotExist
+}
+
+func gitInput(b *testing.B, r repo, commit string) render.Input {
+	b.Helper()
+	in := input(b, r, commit)
+	memory := r.tree(b)
+	g := gitLike{memory, map[string]string{}}
+	err := fs.WalkDir(memory, ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		g.ids[name], err = memory.ObjectID(name)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	in.Tree = g
+	return in
+}
+
+func BenchmarkRenderThousand(b *testing.B) {
+	base := fleetOf(1000)
+	first := gitInput(b, base, "c0")
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			mustRender(b, newRenderer(), first)
+		}
+	})
+	b.Run("same-commit", func(b *testing.B) {
+		r := newRenderer()
+		mustRender(b, r, first)
+		for b.Loop() {
+			mustRender(b, r, first)
+		}
+	})
+	b.Run("commit-without-change", func(b *testing.B) {
+		r := newRenderer()
+		mustRender(b, r, first)
+		next, n := first, 0
+		for b.Loop() {
+			n++
+			next.Commit.ID = fmt.Sprint("c", n)
+			if out := mustRender(b, r, next); out.Loads != 0 {
+				b.Fatalf("%d loads", out.Loads)
+			}
+		}
+	})
+	b.Run("one-changed", func(b *testing.B) {
+		r := newRenderer()
+		mustRender(b, r, first)
+		trees := []render.Input{
+			gitInput(b, base.with(map[string]string{"stacks/stack0500/conf/x": "y"}), ""), gitInput(b, base, ""),
+		}
+		n := 0
+		for b.Loop() {
+			next := trees[n%2]
+			n++
+			next.Commit.ID = fmt.Sprint("d", n)
+			if out := mustRender(b, r, next); out.Loads != 1 {
+				b.Fatalf("%d loads", out.Loads)
+			}
+		}
+	})
+}
