@@ -32,10 +32,10 @@ const (
 	callTimeout = 30 * time.Second
 	// observeTimeout bounds one reading of the engine.
 	observeTimeout = time.Minute
-	// maxReport keeps a report well below what one message may hold. A single stack may
-	// be larger, up to maxStack.
+	// maxReport keeps a report well below what one message may hold, maxStack is what
+	// core accepts of one stack.
 	maxReport = 4 << 20
-	maxStack  = 12 << 20
+	maxStack  = 2 << 20
 )
 
 // uplink tells core what changes and how orders ended, over one session. A single
