@@ -79,9 +79,10 @@ type execution struct {
 	l       *loop
 	run     Run
 	content Content
-	stacks  map[place]fleet.Release
-	left    []OpResult
-	watch   func(Event)
+	// stacks are the releases of the ops.
+	stacks map[place]fleet.Release
+	left   []OpResult
+	watch  func(Event)
 	// verify has every op checked against what is observed right before it starts.
 	verify bool
 	log    *slog.Logger
@@ -107,6 +108,7 @@ func newExecution(l *loop, run Run, loaded *Loaded, take []plan.Op, left []OpRes
 	byID := map[string]*node{}
 	for _, op := range take {
 		n := &node{op: op}
+		e.stacks[place{op.Server, op.Stack}] = fleet.Release{}
 		byID[op.ID] = n
 		e.nodes = append(e.nodes, n)
 		for _, dep := range op.After {
@@ -120,7 +122,10 @@ func newExecution(l *loop, run Run, loaded *Loaded, take []plan.Op, left []OpRes
 	}
 	for i := range loaded.Desired.Stacks {
 		s := &loaded.Desired.Stacks[i]
-		e.stacks[place{s.Server, s.Name}] = s.Release
+		at := place{s.Server, s.Name}
+		if _, taken := e.stacks[at]; taken {
+			e.stacks[at] = s.Release
+		}
 	}
 	return e
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,8 +38,6 @@ type loop struct {
 	loading    bool
 	active     map[*execution]struct{}
 	attempts   attempts
-	// places holds server and stack of everything desired or owned.
-	places map[place]struct{}
 }
 
 type place struct{ server, stack string }
@@ -64,7 +63,6 @@ func newLoop(r *Reconciler, settings SyncSettings) *loop {
 		status:   SyncStatus{Sync: settings.Name},
 		active:   map[*execution]struct{}{},
 		attempts: attempts{},
-		places:   map[place]struct{}{},
 	}
 }
 
@@ -105,20 +103,20 @@ func (l *loop) check(trigger Trigger, actor string) {
 func (l *loop) concerned(server string, stacks []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// The plan lists every stack that is desired or owned, by server and name.
+	find := func(stack string) (at int, found bool) {
+		return slices.BinarySearchFunc(l.status.Plan.Stacks, place{server, stack}, func(s plan.StackState, p place) int {
+			return cmp.Or(cmp.Compare(s.Server, p.server), cmp.Compare(s.Stack, p.stack))
+		})
+	}
 	if len(stacks) == 0 {
-		for p := range l.places {
-			if p.server == server {
-				return true
-			}
-		}
-		return false
+		at, _ := find("")
+		return at < len(l.status.Plan.Stacks) && l.status.Plan.Stacks[at].Server == server
 	}
-	for _, s := range stacks {
-		if _, ok := l.places[place{server, s}]; ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(stacks, func(stack string) bool {
+		_, found := find(stack)
+		return found
+	})
 }
 
 // read loads the head of the sync's branch.
@@ -303,7 +301,7 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger,
 	}
 	w.vain = 0
 	p := plan.Compute(in)
-	w.keep(in, p)
+	w.keep(p)
 	if !loaded.AutoApply {
 		return
 	}
@@ -317,19 +315,11 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger,
 }
 
 // keep remembers a plan for Status and PokeServer.
-func (w *watch) keep(in plan.Input, p plan.Plan) {
-	places := make(map[place]struct{}, len(in.Desired.Stacks)+len(in.Inventory))
-	for i := range in.Desired.Stacks {
-		places[place{in.Desired.Stacks[i].Server, in.Desired.Stacks[i].Name}] = struct{}{}
-	}
-	for _, o := range in.Inventory {
-		places[place{o.Server, o.Stack}] = struct{}{}
-	}
+func (w *watch) keep(p plan.Plan) {
 	w.mu.Lock()
 	fresh := !w.status.Planned || w.status.Plan.ID != p.ID
-	w.places = places
 	w.status.Plan, w.status.Planned = p, true
-	w.status.LastPass = in.Now
+	w.status.LastPass = p.Time
 	w.status.Error = ""
 	w.mu.Unlock()
 	if fresh {

@@ -49,8 +49,6 @@ type item struct {
 	text, hint string
 	// state is the index of the stack's line in the plan, -1 when it has none.
 	state int
-	// create, recreate and remove count containers.
-	create, recreate, remove int
 	// prunes is set for a removal of something that is still there and left Git.
 	prunes  bool
 	volumes []fleet.Volume
@@ -276,7 +274,7 @@ func (p *planner) newItem(at address, f finding) *item {
 	if f.causes == nil {
 		f.causes = []Cause{}
 	}
-	it := &item{address: at, state: -1, create: f.create, recreate: f.recreate, remove: f.remove}
+	it := &item{address: at, state: -1}
 	it.op = Op{
 		ID: string(kind) + " " + at.String(), Kind: kind, Stack: at.stack, Server: at.server,
 		Services: f.services, Causes: f.causes,
@@ -354,7 +352,6 @@ func (p *planner) finish() Plan {
 	for _, it := range p.items {
 		if it.reason == "" {
 			p.plan.Ops = append(p.plan.Ops, it.op)
-			p.count(it)
 			continue
 		}
 		p.plan.Blocked = append(p.plan.Blocked, Blocked{Op: it.op, Reason: it.reason, Text: it.text, Hint: it.hint})
@@ -373,31 +370,37 @@ func (p *planner) finish() Plan {
 	if !slices.IsSortedFunc(p.plan.Stacks, byAddress) {
 		slices.SortStableFunc(p.plan.Stacks, byAddress)
 	}
-	p.plan.Totals.Blocked = len(p.plan.Blocked)
-	p.plan.Totals.Unchanged = p.unchanged()
+	p.plan.Totals = Count(p.plan)
 	p.plan.ID = identify(p.plan)
 	return p.plan
 }
 
-// unchanged counts the desired stacks that need nothing.
-func (p *planner) unchanged() int {
-	n := 0
-	for _, i := range p.order {
-		if p.wanted(p.in.Desired.Stacks[i].Name) {
-			n++
+// Count makes the totals of a plan from its content.
+func Count(p Plan) Totals {
+	t := Totals{Blocked: len(p.Blocked)}
+	changed := make(map[address]bool, len(p.Ops)+len(p.Blocked))
+	for i := range p.Ops {
+		countOp(&t, &p.Ops[i])
+		changed[address{p.Ops[i].Server, p.Ops[i].Stack}] = true
+	}
+	for i := range p.Blocked {
+		changed[address{p.Blocked[i].Op.Server, p.Blocked[i].Op.Stack}] = true
+	}
+	for _, n := range p.Notices {
+		if n.Kind == NoticeOrphan {
+			changed[address{n.Server, n.Stack}] = true
 		}
 	}
-	for _, it := range p.items {
-		if it.op.Kind != OpRemove {
-			n--
+	for i := range p.Stacks {
+		if !changed[address{p.Stacks[i].Server, p.Stacks[i].Stack}] {
+			t.Unchanged++
 		}
 	}
-	return n
+	return t
 }
 
-func (p *planner) count(it *item) {
-	t := &p.plan.Totals
-	switch it.op.Kind {
+func countOp(t *Totals, op *Op) {
+	switch op.Kind {
 	case OpCreate:
 		t.Create++
 	case OpUpdate:
@@ -409,9 +412,11 @@ func (p *planner) count(it *item) {
 	case OpRemove:
 		t.Remove++
 	}
-	t.ContainersCreate += it.create
-	t.ContainersRecreate += it.recreate
-	t.ContainersRemove += it.remove
+	for _, s := range op.Services {
+		t.ContainersCreate += s.Create
+		t.ContainersRecreate += s.Recreate
+		t.ContainersRemove += s.Remove
+	}
 }
 
 // identify is the digest of the plan's work.

@@ -25,8 +25,7 @@ type finding struct {
 	// drift says what self-healing would repair, if the policy let it.
 	drift string
 	// volumes changed their definition.
-	volumes                  []fleet.Volume
-	create, recreate, remove int
+	volumes []fleet.Volume
 }
 
 // examine compares one desired stack with its report.
@@ -69,7 +68,7 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 	if f.kind != OpCreate && s.Release.Options.DestroyFirst {
 		c.recreateAll()
 	}
-	f.services, f.create, f.recreate, f.remove = c.changes(), c.create, c.recreate, c.remove
+	f.services = c.changes()
 	if f.differs && f.kind != OpHeal && !forced {
 		f.bad = remembered(r.Bad, s.Release.Digest)
 	}
@@ -120,8 +119,7 @@ type comparison struct {
 	// hard is set when something differs that is worth an op of its own.
 	hard bool
 	// relabel is set when a container does not carry the desired digest.
-	relabel                  bool
-	create, recreate, remove int
+	relabel bool
 }
 
 // compare starts afresh, with the memory of the comparison before.
@@ -132,22 +130,26 @@ func (c *comparison) compare(s *fleet.Stack, r *fleet.StackReport) {
 		want := &s.Release.Services[i]
 		l := look(want, r, recorded)
 		change, hard := l.change(s)
-		switch {
-		case change.Action == ActionCreate:
-			c.create += max(want.Replicas-l.live, 0)
-		case change.Action == ActionRecreate:
-			c.recreate += l.live
-			c.create += max(want.Replicas-l.live, 0)
-		case change.Action == ActionScale && l.live < want.Replicas:
-			c.create += want.Replicas - l.live
-		case change.Action == ActionScale:
-			c.remove += l.live - want.Replicas
-		}
+		change.count(l.live, want.Replicas)
 		c.hard = c.hard || hard
 		c.relabel = c.relabel || l.otherDigest
 		c.list = append(c.list, serviceWork{change, l.live})
 	}
 	c.addUndeclared(s, r)
+}
+
+// count says how many containers the change concerns.
+func (s *ServiceChange) count(live, replicas int) {
+	switch s.Action {
+	case ActionCreate:
+		s.Create = max(replicas-live, 0)
+	case ActionRecreate, ActionScale:
+		s.Create, s.Remove = max(replicas-live, 0), max(live-replicas, 0)
+		if s.Action == ActionRecreate {
+			s.Recreate = min(live, replicas)
+		}
+	case ActionStart, ActionRestart, ActionRemove, ActionKeep:
+	}
 }
 
 // addUndeclared adds the services that run and are not desired.
@@ -158,15 +160,15 @@ func (c *comparison) addUndeclared(s *fleet.Stack, r *fleet.StackReport) {
 			continue
 		}
 		c.hard = true
-		c.remove++
-		if slices.ContainsFunc(c.list, func(have serviceWork) bool { return have.Service == name }) {
+		if i := slices.IndexFunc(c.list, func(have serviceWork) bool { return have.Service == name }); i >= 0 {
+			c.list[i].Remove++
 			continue
 		}
 		cause := Cause{Kind: CauseDrift, Text: "no such service is declared"}
 		if _, deployed := r.Release.Service(name); deployed && r.Release.Digest != s.Release.Digest {
 			cause = Cause{Kind: CauseLeftGit, Text: "no longer declared"}
 		}
-		change := ServiceChange{Service: name, Action: ActionRemove, Causes: []Cause{cause}}
+		change := ServiceChange{Service: name, Action: ActionRemove, Causes: []Cause{cause}, Remove: 1}
 		c.list = append(c.list, serviceWork{ServiceChange: change})
 	}
 	byName := func(a, b serviceWork) int { return cmp.Compare(a.Service, b.Service) }
@@ -190,10 +192,10 @@ func (c *comparison) recreateAll() {
 		switch c.list[i].Action {
 		case ActionKeep, ActionStart, ActionRestart, ActionScale:
 			c.list[i].Action = ActionRecreate
+			c.list[i].Recreate = c.list[i].live - c.list[i].Remove
 			c.list[i].Causes = append(c.list[i].Causes, Cause{
 				Kind: CauseOptions, Field: "destroy_before_deploy", Text: "the stack is taken down first",
 			})
-			c.recreate += c.list[i].live
 		case ActionCreate, ActionRecreate, ActionRemove:
 		}
 	}

@@ -146,6 +146,10 @@ type ServiceChange struct {
 	Service string  `json:"service"`
 	Action  Action  `json:"action"`
 	Causes  []Cause `json:"causes,omitempty"`
+	// Create, Recreate and Remove count its containers.
+	Create   int `json:"create,omitempty"`
+	Recreate int `json:"recreate,omitempty"`
+	Remove   int `json:"remove,omitempty"`
 }
 
 // CauseKind classifies a cause for programs; people read Cause.String.

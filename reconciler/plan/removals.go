@@ -77,10 +77,13 @@ func (p *planner) remove(o Owned, cause Cause) *item {
 	report := p.report(at)
 	f := finding{kind: OpRemove, causes: []Cause{cause}}
 	for _, c := range report.Containers {
-		f.remove++
-		if !slices.ContainsFunc(f.services, func(s ServiceChange) bool { return s.Service == c.Service }) {
+		same := func(s ServiceChange) bool { return s.Service == c.Service }
+		i := slices.IndexFunc(f.services, same)
+		if i < 0 {
+			i = len(f.services)
 			f.services = append(f.services, ServiceChange{Service: c.Service, Action: ActionRemove})
 		}
+		f.services[i].Remove++
 	}
 	slices.SortFunc(f.services, func(a, b ServiceChange) int { return cmp.Compare(a.Service, b.Service) })
 	it := p.newItem(at, f)
