@@ -379,6 +379,30 @@ func TestOverridesAndInlineFiles(t *testing.T) {
 	}
 }
 
+func TestProfilesChooseServices(t *testing.T) {
+	req := one("services: {a: {image: a}, b: {image: b, profiles: [x]}, c: {image: c, profiles: [y]}}\n")
+	req.Profiles = []string{"x"}
+	result := mustLoad(t, req)
+	var names []string
+	for _, s := range result.Release.Services {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, names); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	if p := agentLoad(t, "/nonexistent", blob(t, result, req, result.Release.Model), "web"); len(p.Services) != 2 {
+		t.Errorf("the agent sees %d services", len(p.Services))
+	}
+}
+
+func TestInlineFileOnOneLine(t *testing.T) {
+	req := request(files(nil))
+	req.FileContents = "services: {app: {image: a, privilegedd: true}}\n"
+	req.FileContentsOrigin = fleet.Position{File: "stacks.toml", Line: 30, Col: 17}
+	_, findings := compose.Load(t.Context(), req)
+	wantFinding(t, findings, fleet.SeverityError, "unknown-key", "stacks.toml:30:28")
+}
+
 func TestDependenciesNameWhatWasReadAndWhatWasMissing(t *testing.T) {
 	req := one("services: {app: {image: a, volumes: [\"./data:/d\", \"./conf:/c\"]}}\n")
 	req.Tree.(tree).MapFS["conf/x"] = files(map[string]string{"x": "1"}).MapFS["x"]

@@ -34,8 +34,7 @@ func (l *load) readMains() {
 		}
 		from := origin{file: l.show(rel)}
 		if at := l.req.FileContentsOrigin; at.File != "" {
-			// The text of a multi-line string begins on the line after its quotes.
-			from = origin{file: at.File, shift: at.Line}
+			from = origin{file: at.File, shift: InlineShift(at, l.req.FileContents)}
 		}
 		l.addMain(l.parseSource(rel, []byte(l.req.FileContents), from))
 		return
@@ -48,6 +47,15 @@ func (l *load) readMains() {
 		}
 		l.addMain(l.readSource(rel, l.req.Origin))
 	}
+}
+
+// InlineShift is what to add to a line of an inline file to get the line of the file it
+// is in. The text of a string of several lines begins on the line after its quotes.
+func InlineShift(at fleet.Position, text string) int {
+	if strings.Count(text, "\n") > 1 {
+		return at.Line
+	}
+	return max(at.Line-1, 0)
 }
 
 func (l *load) addMain(src *source) {

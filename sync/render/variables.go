@@ -105,7 +105,7 @@ type expander struct {
 	vars *variables
 	tier fleet.Tier
 	at   fleet.Position
-	// inline texts begin on the line after at, and findings name their own lines.
+	// inline texts are files: findings name their own lines.
 	inline   bool
 	secrets  []string
 	findings fleet.Diagnostics
@@ -128,7 +128,7 @@ func (x *expander) expand(text string, trail []string) string {
 		at := x.at
 		if x.inline && len(trail) == 0 {
 			before := text[:m[0]]
-			at.Line += 1 + strings.Count(before, "\n")
+			at.Line = compose.InlineShift(at, text) + 1 + strings.Count(before, "\n")
 			at.Col = m[0] - strings.LastIndexByte(before, '\n')
 		}
 		out.WriteString(x.value(text[m[0]:m[1]], text[m[4]:m[5]], at, trail))
