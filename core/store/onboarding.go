@@ -68,7 +68,8 @@ type Joining struct {
 
 // Onboard spends one use of an onboarding key and registers the server with its key, in
 // one transaction. Every refusal is ErrOnboarding. An agent that did not hear the answer
-// may ask again with the same key.
+// may ask again with the same key. ErrPending says that the server is registered, but must
+// be approved before it may connect.
 func (s *Store) Onboard(ctx context.Context, join Joining) error {
 	var refused error
 	err := s.write(ctx, func(tx *sql.Tx) error {
@@ -106,9 +107,14 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 			revoked = revoked OR failures + 1 >= $1 WHERE id = $2`, maxTokenFailures, join.Token)
 		return fmt.Errorf("%w: wrong secret", ErrOnboarding), err
 	}
-	again, err := joined(ctx, tx, join)
-	if again || err != nil {
+	again, pending, err := joined(ctx, tx, join)
+	switch {
+	case err != nil:
 		return nil, err
+	case pending:
+		return ErrPending, nil
+	case again:
+		return nil, nil
 	}
 	if key.Rekey != "" && key.Rekey != join.Server {
 		return fmt.Errorf("%w: the key is for server %q only", ErrOnboarding, key.Rekey), nil
@@ -119,12 +125,14 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 	return consume(ctx, tx, now, key, join)
 }
 
-// joined reports whether exactly this agent is registered already.
-func joined(ctx context.Context, tx *sql.Tx, join Joining) (bool, error) {
-	var n int
-	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM servers WHERE name = $1 AND public_key = $2",
-		join.Server, join.PublicKey).Scan(&n)
-	return n == 1, err
+// joined reports whether exactly this agent is registered already, and still pending.
+func joined(ctx context.Context, tx *sql.Tx, join Joining) (again, pending bool, err error) {
+	row := tx.QueryRowContext(ctx, "SELECT pending FROM servers WHERE name = $1 AND public_key = $2", join.Server, join.PublicKey)
+	err = row.Scan(&pending)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
+	return err == nil, pending, err
 }
 
 // consume takes one use and writes the server. The order does not matter for atomicity:
@@ -157,8 +165,14 @@ func consume(
 		_, err := tx.ExecContext(ctx, "ROLLBACK TO consume")
 		return fmt.Errorf("%w: %s", ErrOnboarding, occupied(key)), err
 	}
+	if key.Rekey == "" && reusable(key) {
+		return ErrPending, nil
+	}
 	return nil, nil
 }
+
+// reusable keys may spread: who joins with one waits for approval (rule O07).
+func reusable(key api.OnboardingKey) bool { return key.MaxUses > 1 }
 
 func insertServer(ctx context.Context, tx *sql.Tx, now time.Time, key api.OnboardingKey, join Joining) (int64, error) {
 	tags, err := encode(key.Tags)
@@ -168,7 +182,7 @@ func insertServer(ctx context.Context, tx *sql.Tx, now time.Time, key api.Onboar
 	// A conflict is a server of that name, in any case, or of that key (rule O06).
 	return affected(tx.ExecContext(ctx, `INSERT INTO servers (name, public_key, tags, tier, pending, epoch, onboarded_at)
 		VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING`,
-		join.Server, join.PublicKey, tags, string(key.Tier), key.MaxUses > 1, stamp(now)))
+		join.Server, join.PublicKey, tags, string(key.Tier), reusable(key), stamp(now)))
 }
 
 func occupied(key api.OnboardingKey) string {

@@ -148,7 +148,8 @@ func (s *server) setVariable(ctx context.Context, in *namedBody[api.VariableSpec
 	if err != nil {
 		return variable, err
 	}
-	s.variablesChanged(ctx, "variable "+in.Name+" set")
+	s.record(ctx, api.Event{Kind: "variable", Text: "variable " + in.Name + " set"})
+	s.wakeAll(ctx)
 	return variable, nil
 }
 
@@ -156,16 +157,16 @@ func (s *server) deleteVariable(ctx context.Context, in *named) error {
 	if err := s.Store.DeleteVariable(ctx, in.Name); err != nil {
 		return err
 	}
-	s.variablesChanged(ctx, "variable "+in.Name+" deleted")
+	s.record(ctx, api.Event{Kind: "variable", Text: "variable " + in.Name + " deleted"})
+	s.wakeAll(ctx)
 	return nil
 }
 
-// variablesChanged wakes every sync: any may use the variable.
-func (s *server) variablesChanged(ctx context.Context, text string) {
-	s.record(ctx, api.Event{Kind: "variable", Text: text})
+// wakeAll wakes every sync: any may use the variable that was set, or name the server.
+func (s *server) wakeAll(ctx context.Context) {
 	syncs, err := s.Store.Syncs(ctx)
 	if err != nil {
-		_ = s.failure(ctx, err) // the next poll sees the variable
+		_ = s.failure(ctx, err) // the next poll sees the change
 		return
 	}
 	for _, sync := range syncs {

@@ -1,7 +1,8 @@
 package web
 
-// Parsers of what strangers send, for the fuzzers.
+// For the tests of what strangers send.
 var (
 	ParseRef       = parseRef
 	ParseSignature = parseSignature
+	BoundBodies    = boundBodies
 )

@@ -69,15 +69,18 @@ func (s *server) approveServer(ctx context.Context, in *named) error {
 		return err
 	}
 	s.record(ctx, api.Event{Kind: "server", Server: in.Name, Text: "server approved"})
-	return s.Agents.Changed(ctx, in.Name)
+	s.wakeAll(ctx)
+	return nil
 }
 
 func (s *server) removeServer(ctx context.Context, in *named) error {
 	if err := s.Store.RemoveServer(ctx, in.Name); err != nil {
 		return err
 	}
+	s.Agents.Drop(ctx, in.Name)
 	s.record(ctx, api.Event{Kind: "server", Server: in.Name, Text: "server removed, its key revoked"})
-	return s.Agents.Changed(ctx, in.Name)
+	s.wakeAll(ctx)
+	return nil
 }
 
 // record appends what a caller did to the history. The deed is done: if it cannot be

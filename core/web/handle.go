@@ -46,7 +46,7 @@ func pageSize(limit int) int {
 func route(method, path, id, summary string) huma.Operation {
 	return huma.Operation{
 		Method: method, Path: api.Prefix + path, OperationID: id, Summary: summary,
-		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
+		MaxBodyBytes: maxBody, BodyReadTimeout: -1, // see boundBodies
 	}
 }
 

@@ -18,12 +18,12 @@ func (s *server) registerPlans(a huma.API) {
 	handle(s, a, route(http.MethodPost, "/syncs/{name}/plan", "planSync", "What applying a sync would do"), s.planSync)
 
 	upload := route(http.MethodPost, "/plans", "planUpload", "What a directory that is not in Git would do")
-	upload.MaxBodyBytes, upload.BodyReadTimeout = maxPlanBody, uploadTimeout
+	upload.MaxBodyBytes = maxPlanBody
 	upload.SkipValidateBody = true // the files are checked one by one; a second decoding would double the memory
 	handle(s, a, upload, s.planUpload)
 
 	apply := route(http.MethodPost, "/syncs/{name}/apply", "applySync", "Make a sync's commit so; JSON lines of api.ApplyEvent")
-	apply.MaxBodyBytes, apply.BodyReadTimeout = maxPlanBody, uploadTimeout
+	apply.MaxBodyBytes = maxPlanBody
 	apply.SkipValidateBody = true // a saved plan is compared with a fresh one, field by field
 	stream(s, a, apply, func(ctx context.Context, in *namedBody[api.ApplyRequest]) (func(huma.Context), error) {
 		if _, err := s.syncNamed(ctx, in.Name); err != nil {

@@ -28,9 +28,7 @@ import (
 // Limits of one request, besides those of the server that the handler runs in.
 const (
 	maxBody        = 1 << 20
-	maxPlanBody    = 32 << 20 // a plan of a large fleet, or an upload in base64
-	bodyTimeout    = 15 * time.Second
-	uploadTimeout  = 60 * time.Second
+	maxPlanBody    = 32 << 20         // a plan of a large fleet, or an upload in base64
 	lineTimeout    = 30 * time.Second // for a client to take one line of a stream
 	defaultPage    = 50
 	maxPage        = 500
@@ -58,8 +56,8 @@ type Agents interface {
 	Observed() fleet.Observed
 	// Logs streams wire.LogLine values as JSON lines.
 	Logs(ctx context.Context, server string, req wire.LogsRequest) (io.ReadCloser, error)
-	// Changed tells that a server was approved or removed.
-	Changed(ctx context.Context, server string) error
+	// Drop ends the session of a server that was removed, and forgets the server.
+	Drop(ctx context.Context, server string)
 }
 
 // Sources are the repositories behind the syncs.
@@ -186,7 +184,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("/listener/{provider}/sync/{name}/{action}", s.webhook)
 	mux.Handle("/", cfg.Guard.Wrap(guarded, refuse))
-	return secureHeaders(mux), nil
+	return secureHeaders(boundBodies(mux)), nil
 }
 
 // openAPI describes the API without huma's own extras: no $schema links in answers, and no

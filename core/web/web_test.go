@@ -70,7 +70,7 @@ func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {
 type agents struct {
 	observed fleet.Observed
 	logs     func(server string, req wire.LogsRequest) (io.ReadCloser, error)
-	changed  []string
+	dropped  []string
 }
 
 func (a *agents) Observed() fleet.Observed { return a.observed }
@@ -79,10 +79,7 @@ func (a *agents) Logs(_ context.Context, server string, req wire.LogsRequest) (i
 	return a.logs(server, req)
 }
 
-func (a *agents) Changed(_ context.Context, server string) error {
-	a.changed = append(a.changed, server)
-	return nil
-}
+func (a *agents) Drop(_ context.Context, server string) { a.dropped = append(a.dropped, server) }
 
 // sources stands in for the repositories.
 type sources struct {
@@ -406,4 +403,28 @@ func TestOnboardingKeyLimits(t *testing.T) {
 	if len(keys) != 2 {
 		t.Errorf("%d keys", len(keys))
 	}
+}
+
+func TestServersAreApprovedAndRemoved(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.addSync(t, false)
+	key := api.OnboardingKey{ID: "tok", ServerGlob: "*", MaxUses: 2, Created: f.now, Expires: f.now.Add(time.Hour)}
+	must(t, f.store.AddOnboardingKey(t.Context(), key, [32]byte{1}))
+	join := store.Joining{Token: "tok", Hash: [32]byte{1}, Server: "edge", PublicKey: "k"}
+	if err := f.store.Onboard(t.Context(), join); !errors.Is(err, store.ErrPending) {
+		t.Fatalf("joined with %v", err)
+	}
+	server, err := f.Server(t.Context(), "edge")
+	must(t, err)
+	if !server.Pending || server.Text != "waits for approval" {
+		t.Errorf("server %+v", server)
+	}
+	must(t, f.ApproveServer(t.Context(), "edge"))
+	must(t, f.store.Onboard(t.Context(), join))
+	must(t, f.RemoveServer(t.Context(), "edge"))
+	if len(f.agents.dropped) != 1 || len(f.loop.pokes) != 2 {
+		t.Errorf("dropped %v, pokes %v", f.agents.dropped, f.loop.pokes)
+	}
+	wantError(t, f.RemoveServer(t.Context(), "edge"), http.StatusNotFound, api.CodeNotFound)
 }

@@ -108,7 +108,6 @@ func hookForm(r *http.Request) *api.Error {
 
 // hookBody reads the whole body: the signature is over all of it.
 func hookBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxHookBody))
 	var tooLarge *http.MaxBytesError
 	switch {
