@@ -57,7 +57,8 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 		f.Log = t.evidence(ctx, f)
 		return t.fall(context.WithoutCancel(ctx), f)
 	}
-	if err := t.settle(ctx, release, now); err != nil {
+	now, err := t.settle(ctx, release, now)
+	if err != nil {
 		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, false)
 	}
 	out := t.changed(t.outcome(nil, false), now)
@@ -141,7 +142,7 @@ func (t *task) bring(ctx context.Context, release *fleet.Release, build []string
 		b := req
 		b.Op, b.Services, b.Refresh = job.Build, build, release.Options.Pull
 		if _, err := t.work(ctx, fleet.PhaseBuild, b); err != nil {
-			return nil, t.workFailed(ctx, fmt.Errorf("build: %w", err))
+			return nil, t.away(ctx, fmt.Errorf("build: %w", err))
 		}
 	}
 	if release.Options.DestroyFirst && len(t.before) > 0 && t.rec.Failure == nil {
@@ -149,13 +150,13 @@ func (t *task) bring(ctx context.Context, release *fleet.Release, build []string
 		down := req
 		down.Op, down.Model = job.Down, ""
 		if _, err := t.work(ctx, fleet.PhaseRemove, down); err != nil {
-			return nil, t.workFailed(ctx, fmt.Errorf("take the stack down: %w", err))
+			return nil, t.away(ctx, fmt.Errorf("take the stack down: %w", err))
 		}
 	}
 	req.Op, req.Recreate = job.Up, t.stale(release)
 	t.tell(fleet.PhaseUp, "", "starting")
 	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
-		return nil, t.workFailed(ctx, err)
+		return nil, t.blame(ctx, err)
 	}
 	// Others may load the engine while this one waits.
 	t.slot.release()
@@ -232,25 +233,62 @@ func (t *task) place(release *fleet.Release) error {
 	return atomicfile.Write(path, raw, 0o600)
 }
 
-// workFailed makes a failure of what the worker returned.
-func (t *task) workFailed(ctx context.Context, err error) *failure {
+// blame finds the service that an error of Compose is about: the engine's words seldom
+// name it.
+func (t *task) blame(ctx context.Context, err error) *failure {
 	f := t.away(ctx, err)
-	f.Reason = strings.TrimSpace(f.Reason)
+	if f.Retryable {
+		return f
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	found, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project, fleet.LabelServer+"="+t.e.cfg.Server)
+	if err != nil {
+		return f
+	}
+	worst := 0
+	for i := range found {
+		if sick := found[i].sickness(); sick > worst && !found[i].oneOff {
+			worst = sick
+			f.containers = []string{found[i].ID}
+			f.service = found[i].Service
+		}
+	}
+	if f.service != "" && !strings.HasPrefix(f.Reason, "service ") {
+		f.Reason = "service " + f.service + ": " + f.Reason
+	}
 	return f
 }
 
-// settle makes a release the last good one.
-func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) error {
+// sickness orders containers by how likely they are why a deploy failed; 0 is well.
+func (l *live) sickness() int {
+	switch {
+	case l.State == fleet.StateCreated && l.ExitCode != 0: // could not be started
+		return 5
+	case l.Health == fleet.HealthUnhealthy:
+		return 4
+	case l.State == fleet.StateExited && l.ExitCode != 0:
+		return 3
+	case l.State == fleet.StateRestarting, l.RestartCount > 0:
+		return 2
+	case l.Health == fleet.HealthStarting:
+		return 1
+	}
+	return 0
+}
+
+// settle makes a release the last good one, and returns what is left after orphans went.
+func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) ([]live, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	now, err := t.removeOrphans(ctx, release, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	old := t.e.states.get(t.order.Stack)
 	images := imagesOf(now)
 	if err := t.e.hold(ctx, t.order.Project, images, old.Images); err != nil {
-		return err
+		return nil, err
 	}
 	good := *release
 	err = t.e.states.update(t.order.Stack, func(s *state) {
@@ -264,21 +302,21 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) e
 		}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dropped := slices.DeleteFunc(slices.Clone(old.Images), func(img image) bool {
 		_, ok := release.Service(img.Service)
 		return ok
 	})
 	if err := t.e.unhold(ctx, t.order.Project, dropped); err != nil {
-		return err
+		return nil, err
 	}
 	gone := named(&t.order.Release)
 	if old.Good != nil {
 		gone = append(gone, named(old.Good)...)
 	}
 	t.forgetWanted()
-	return t.e.blobs.drop(gone, t.e.needed())
+	return now, t.e.blobs.drop(gone, t.e.needed())
 }
 
 // forgetWanted lets the blobs of the order's release go.

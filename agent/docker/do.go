@@ -193,6 +193,10 @@ func (e *Engine) awaitWorkers(ctx context.Context, stack string, deadline time.T
 // work runs the worker for one request and turns its news into progress.
 func (t *task) work(ctx context.Context, phase fleet.Phase, req job.Request) (job.Result, error) {
 	req.Project = t.order.Project
+	if t.rec.Touched {
+		// The worker stops at the deadline by itself, and can then say what it was doing.
+		ctx = context.WithoutCancel(ctx)
+	}
 	res, said, err := t.e.run(ctx, req, func(p process) error {
 		t.rec.Worker = &p
 		return t.e.journal.save(t.rec)

@@ -89,24 +89,6 @@ type host struct {
 	orders int
 }
 
-// memoryBlobs serves blobs from memory.
-type memoryBlobs map[fleet.Digest][]byte
-
-func (m memoryBlobs) Fetch(_ context.Context, digests []fleet.Digest, each func(fleet.Digest, []byte) error) error {
-	for _, d := range digests {
-		if err := each(d, m[d]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m memoryBlobs) add(content string) fleet.Digest {
-	d := fleet.SumDigest([]byte(content))
-	m[d] = []byte(content)
-	return d
-}
-
 func newHost(tb testing.TB) *host {
 	tb.Helper()
 	if err := importImage(); err != nil {

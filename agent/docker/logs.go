@@ -58,7 +58,7 @@ func (e *Engine) mergeLogs(ctx context.Context, req wire.LogsRequest, found []li
 		group.Go(func() error {
 			// The merge below reads until this is closed.
 			defer close(lines)
-			return e.containerLogs(ctx, req, &found[i], time.Time{}, func(l wire.LogLine) error {
+			return e.containerLogs(ctx, req, &found[i], position{tail: req.Tail}, func(l wire.LogLine) error {
 				select {
 				case lines <- l:
 					return nil
@@ -112,16 +112,13 @@ func (e *Engine) followLogs(ctx context.Context, req wire.LogsRequest, found []l
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	var mu sync.Mutex
-	out := json.NewEncoder(w)
-	attach := func(l live, since time.Time) {
+	out := &followed{out: json.NewEncoder(w), last: map[string]time.Time{}, timestamps: req.Timestamps}
+	attach := func(l live, from position) {
 		group.Go(func() error {
 			var written error
 			// A container that goes away ends its own lines and nobody else's.
-			_ = e.containerLogs(ctx, req, &l, since, func(line wire.LogLine) error {
-				mu.Lock()
-				defer mu.Unlock()
-				written = out.Encode(plain(line, req.Timestamps))
+			_ = e.containerLogs(ctx, req, &l, from, func(line wire.LogLine) error {
+				written = out.write(l.ID, line)
 				return written
 			})
 			return written
@@ -134,7 +131,7 @@ func (e *Engine) followLogs(ctx context.Context, req wire.LogsRequest, found []l
 	}
 	starts := cl.Events(ctx, client.EventsListOptions{Filters: filters})
 	for _, l := range found {
-		attach(l, time.Time{})
+		attach(l, position{tail: req.Tail})
 	}
 	group.Go(func() error {
 		for {
@@ -142,7 +139,7 @@ func (e *Engine) followLogs(ctx context.Context, req wire.LogsRequest, found []l
 			case m := <-starts.Messages:
 				res, err := cl.ContainerInspect(ctx, m.Actor.ID, client.ContainerInspectOptions{})
 				if err == nil {
-					attach(e.look(&res.Container), time.Unix(0, m.TimeNano))
+					attach(e.look(&res.Container), position{tail: -1, since: out.lastOf(m.Actor.ID)})
 				}
 			case err := <-starts.Err:
 				return fmt.Errorf("follow logs: %w", err)
@@ -156,6 +153,39 @@ func (e *Engine) followLogs(ctx context.Context, req wire.LogsRequest, found []l
 	return err
 }
 
+// position is where in a container's log to begin: so many lines before its end, or
+// after a time.
+type position struct {
+	tail  int
+	since time.Time
+}
+
+// followed writes the lines of several containers. A container that is started again
+// repeats its last lines, which are not written twice.
+type followed struct {
+	timestamps bool
+
+	mu   sync.Mutex
+	out  *json.Encoder
+	last map[string]time.Time
+}
+
+func (f *followed) write(id string, line wire.LogLine) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !line.Time.IsZero() && !line.Time.After(f.last[id]) {
+		return nil
+	}
+	f.last[id] = line.Time
+	return f.out.Encode(plain(line, f.timestamps))
+}
+
+func (f *followed) lastOf(id string) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last[id]
+}
+
 // plain drops the time where it was not asked for.
 func plain(l wire.LogLine, timestamps bool) wire.LogLine {
 	if !timestamps {
@@ -164,18 +194,19 @@ func plain(l wire.LogLine, timestamps bool) wire.LogLine {
 	return l
 }
 
-// containerLogs calls each with the lines of one container, from since on when it is set.
+// containerLogs calls each with the lines of one container.
 func (e *Engine) containerLogs(
-	ctx context.Context, req wire.LogsRequest, l *live, since time.Time, each func(wire.LogLine) error,
+	ctx context.Context, req wire.LogsRequest, l *live, from position, each func(wire.LogLine) error,
 ) error {
 	cl, err := e.conn.api()
 	if err != nil {
 		return err
 	}
 	opts := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: req.Follow}
-	switch tail := cmp.Or(req.Tail, defaultLogTail); {
-	case !since.IsZero():
-		opts.Since, opts.Tail = since.Format(time.RFC3339Nano), "all"
+	if !from.since.IsZero() {
+		opts.Since = from.since.Format(time.RFC3339Nano)
+	}
+	switch tail := cmp.Or(from.tail, defaultLogTail); {
 	case tail < 0:
 		opts.Tail = "all"
 	default:

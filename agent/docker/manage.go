@@ -26,7 +26,7 @@ func (t *task) remove(ctx context.Context, deadline time.Time) fleet.Outcome {
 		t.tell(fleet.PhaseRemove, "", "taking the stack down")
 		req := job.Request{Op: job.Down, Volumes: t.order.Volumes, Deadline: deadline}
 		if _, err := t.work(ctx, fleet.PhaseRemove, req); err != nil {
-			f := t.workFailed(ctx, fmt.Errorf("take the stack down: %w", err))
+			f := t.away(ctx, fmt.Errorf("take the stack down: %w", err))
 			f.Log, f.Retryable = t.evidence(ctx, f), true
 			return t.outcome(f, false)
 		}
@@ -99,7 +99,7 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	}
 	t.tell(fleet.PhaseUp, "", string(t.order.Kind))
 	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
-		f := t.workFailed(ctx, fmt.Errorf("%s: %w", t.order.Kind, err))
+		f := t.away(ctx, fmt.Errorf("%s: %w", t.order.Kind, err))
 		f.Log = t.evidence(ctx, f)
 		return t.outcome(f, false)
 	}

@@ -91,7 +91,7 @@ func (t *task) restore(ctx context.Context, st *state) ([]live, error) {
 	if f != nil {
 		return nil, errors.New(f.Reason)
 	}
-	return now, t.settle(ctx, st.Good, now)
+	return t.settle(ctx, st.Good, now)
 }
 
 // imagesMoved tells whether the references of the last good release stand for other
@@ -134,8 +134,7 @@ func (t *task) evidence(ctx context.Context, f *failure) string {
 	for i := range found {
 		l := &found[i]
 		byID[l.ID] = l
-		sick := l.RestartCount > 0 || l.Health == fleet.HealthUnhealthy || l.State != fleet.StateRunning && l.State != fleet.StateCreated && l.ExitCode != 0
-		if len(f.containers) == 0 && sick {
+		if len(f.containers) == 0 && l.sickness() > 0 {
 			suspects = append(suspects, l.ID)
 		}
 	}

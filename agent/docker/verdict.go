@@ -37,7 +37,9 @@ type failure struct {
 	// Log is what the engine and the failing containers said.
 	Log string `json:"log,omitempty"`
 
-	// containers are those to ask for their logs.
+	// service is the one to blame and containers are those to ask for their logs, as far
+	// as it is known.
+	service    string
 	containers []string
 }
 
