@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -42,6 +43,8 @@ type Request struct {
 	Stack, Server, Project string
 	// Origin is where the stack is declared: for findings no Compose file explains.
 	Origin fleet.Position
+	// Settings are where its settings are declared; zero ones stand for Origin.
+	Settings Settings
 	// Tier is that of the server; empty means trusted.
 	Tier fleet.Tier
 	// RunDirectory is a directory in Tree; empty means its root.
@@ -189,15 +192,23 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	return release, !l.findings.HasErrors()
 }
 
+// Settings are the places of a stack's settings that can be at fault.
+type Settings struct {
+	RunDirectory, FilePaths, EnvFilePath, ProjectName fleet.Position
+}
+
+// setting is the place of a setting, or of the stack when the setting is left at its default.
+func (l *load) setting(place fleet.Position) fleet.Position { return cmp.Or(place, l.req.Origin) }
+
 func (l *load) checkRequest() bool {
 	if l.dir == "" {
-		l.fail("path-outside", l.req.Origin,
+		l.fail("path-outside", l.setting(l.req.Settings.RunDirectory),
 			fmt.Sprintf("run directory %q is not inside the repository", l.req.RunDirectory),
 			"give a path relative to the root of the repository")
 		return false
 	}
 	if !validProject(l.req.Project) {
-		l.fail("project-name", l.req.Origin,
+		l.fail("project-name", l.setting(l.req.Settings.ProjectName),
 			fmt.Sprintf("project name %q is not one Compose accepts", l.req.Project),
 			"use lower-case letters, digits, - and _, and begin with a letter or digit")
 		return false
@@ -212,9 +223,10 @@ func (l *load) checkRequest() bool {
 	}
 	switch {
 	case err != nil:
-		l.fail("file-not-found", l.req.Origin, fmt.Sprintf("run directory %q does not exist", l.dir), "")
+		l.fail("file-not-found", l.setting(l.req.Settings.RunDirectory), fmt.Sprintf("run directory %q does not exist", l.dir),
+			"run_directory is relative to the root of the repository")
 	case !info.IsDir():
-		l.fail("not-a-directory", l.req.Origin, fmt.Sprintf("run directory %q is not a directory", l.dir), "")
+		l.fail("not-a-directory", l.setting(l.req.Settings.RunDirectory), fmt.Sprintf("run directory %q is not a directory", l.dir), "")
 	default:
 		return true
 	}

@@ -83,11 +83,11 @@ func steersCompose(name string) bool {
 func (l *load) generateEnvFile() {
 	rel, refused := inside(".", cmp.Or(l.req.EnvFilePath, dotenvPath))
 	if refused != nil {
-		l.fail(refused.rule, l.req.Origin, "env_file_path: "+refused.message, refused.hint)
+		l.fail(refused.rule, l.setting(l.req.Settings.EnvFilePath), "env_file_path: "+refused.message, refused.hint)
 		return
 	}
 	if info, refusedFile := l.stat(rel); refusedFile != nil {
-		l.fail(refusedFile.rule, l.req.Origin, refusedFile.message, refusedFile.hint)
+		l.fail(refusedFile.rule, l.setting(l.req.Settings.EnvFilePath), refusedFile.message, refusedFile.hint)
 	} else if info != nil {
 		l.add(fleet.SeverityNote, "env-file-replaced", l.req.Origin,
 			fmt.Sprintf("%s of the repository is replaced by the stack's environment", l.show(rel)), "")

@@ -42,10 +42,10 @@ func (l *load) readMains() {
 	for _, written := range l.mainPaths() {
 		rel, refused := inside(".", written)
 		if refused != nil {
-			l.fail(refused.rule, l.req.Origin, "file_paths: "+refused.message, refused.hint)
+			l.fail(refused.rule, l.setting(l.req.Settings.FilePaths), "file_paths: "+refused.message, refused.hint)
 			continue
 		}
-		l.addMain(l.readSource(rel, l.req.Origin))
+		l.addMain(l.readSource(rel, l.setting(l.req.Settings.FilePaths)))
 	}
 }
 
@@ -80,7 +80,7 @@ func (l *load) mainPaths() []string {
 	}
 	switch len(there) {
 	case 0:
-		l.fail("file-not-found", l.req.Origin,
+		l.fail("file-not-found", l.setting(l.req.Settings.RunDirectory),
 			fmt.Sprintf("no Compose file in %s", l.showDir()), "add compose.yaml, or name the file in file_paths")
 	case 1:
 	default:

@@ -106,8 +106,9 @@ func (e *entry) moves(req compose.Request) map[fleet.Position]fleet.Position {
 }
 
 func placesOf(req compose.Request) []fleet.Position {
-	places := make([]fleet.Position, 0, 1+len(req.Environment))
+	places := make([]fleet.Position, 0, 5+len(req.Environment))
 	places = append(places, req.Origin)
+	places = append(places, req.Settings.RunDirectory, req.Settings.FilePaths, req.Settings.EnvFilePath, req.Settings.ProjectName)
 	for _, v := range req.Environment {
 		places = append(places, v.Origin)
 	}
@@ -116,7 +117,7 @@ func placesOf(req compose.Request) []fleet.Position {
 
 // fingerprintOf covers everything in a request but the tree, the commit and the places.
 func fingerprintOf(req compose.Request) string {
-	req.Tree, req.Commit, req.Origin = nil, fleet.Commit{}, fleet.Position{}
+	req.Tree, req.Commit, req.Origin, req.Settings = nil, fleet.Commit{}, fleet.Position{}, compose.Settings{}
 	env := make([]compose.Variable, len(req.Environment))
 	for i, v := range req.Environment {
 		v.Origin = fleet.Position{}

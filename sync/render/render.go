@@ -289,6 +289,10 @@ func (p *pass) prepare(s *spec.Stack) *job {
 			Pull: c.AutoPull, Build: c.RunBuild, DestroyFirst: c.DestroyBeforeDeploy, IgnoreServices: c.IgnoreServices,
 		},
 	}
+	j.request.Settings = compose.Settings{
+		RunDirectory: s.At("config.run_directory"), FilePaths: s.At("config.file_paths"),
+		EnvFilePath: s.At("config.env_file_path"), ProjectName: s.At("config.project_name"),
+	}
 	if contents != "" {
 		j.request.FileContentsOrigin = s.At("config.file_contents")
 	}
