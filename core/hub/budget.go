@@ -1,0 +1,99 @@
+package hub
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// budget bounds the handshakes under way: in all, and from one network, so that one
+// network cannot keep the others out.
+type budget struct {
+	total, perNet int
+
+	mu   sync.Mutex
+	open int
+	nets map[netip.Prefix]int
+}
+
+func newBudget(total, perNet int) *budget {
+	return &budget{total: total, perNet: perNet, nets: make(map[netip.Prefix]int)}
+}
+
+// enter takes a place, if there is one.
+func (b *budget) enter(addr netip.Addr) bool {
+	net := network(addr)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open >= b.total || b.nets[net] >= b.perNet {
+		return false
+	}
+	b.open++
+	b.nets[net]++
+	return true
+}
+
+// leave gives the place back.
+func (b *budget) leave(addr netip.Addr) {
+	net := network(addr)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open--
+	b.nets[net]--
+	if b.nets[net] == 0 {
+		delete(b.nets, net)
+	}
+}
+
+// network is what one customer of a provider usually has: a /24, or a /56.
+func network(addr netip.Addr) netip.Prefix {
+	bits := 56
+	if addr = addr.Unmap(); addr.Is4() {
+		bits = 24
+	}
+	prefix, err := addr.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{} // unknown addresses share one place
+	}
+	return prefix
+}
+
+// Failed onboarding per minute, from one address and in all, before nobody is heard.
+const (
+	maxFailuresPerAddr = 10
+	maxFailures        = 100
+)
+
+// failures counts onboarding that failed within the running minute.
+type failures struct {
+	mu     sync.Mutex
+	minute time.Time
+	total  int
+	byAddr map[netip.Addr]int
+}
+
+func newFailures() *failures { return &failures{byAddr: make(map[netip.Addr]int)} }
+
+// tooMany reports whether an address has to wait for the next minute.
+func (f *failures) tooMany(addr netip.Addr, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turn(now)
+	return f.total >= maxFailures || f.byAddr[addr] >= maxFailuresPerAddr
+}
+
+// add counts one.
+func (f *failures) add(addr netip.Addr, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turn(now)
+	f.total++
+	f.byAddr[addr]++
+}
+
+func (f *failures) turn(now time.Time) {
+	if minute := now.Truncate(time.Minute); !minute.Equal(f.minute) {
+		f.minute, f.total = minute, 0
+		clear(f.byAddr)
+	}
+}

@@ -1,0 +1,4 @@
+package hub
+
+// DecodeReport is what every report goes through.
+var DecodeReport = decodeReport

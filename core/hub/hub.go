@@ -1,0 +1,270 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/noise"
+	"github.com/varanhq/varan/wire/ws"
+)
+
+// farewell is how long agents get to hear that the core goes, or that a newer session
+// took over.
+const farewell = time.Second
+
+// Config is what a hub needs.
+type Config struct {
+	// Key is the core's key; required. NextKey is the one that will take its place, for
+	// agents that pin it already; optional.
+	Key, NextKey noise.PrivateKey
+	// CoreID names the core to agents; required.
+	CoreID string
+	// Registry knows the agents; required.
+	Registry Registry
+	// Logger is optional, default discards.
+	Logger *slog.Logger
+	// OnChange is called after something was heard of a server: of the stacks named, or
+	// of everything when stacks is nil. It must return soon. Optional.
+	OnChange func(server string, stacks []string)
+	// OnOutcome is called with the outcome of an order that nobody waits for, such as one
+	// that a core gave before it was restarted. It may get the same outcome again.
+	// Optional.
+	OnOutcome func(server string, outcome fleet.Outcome)
+	// Clock is optional, default time.Now.
+	Clock func() time.Time
+	// ClientAddr tells where a request comes from; a core behind a proxy that it trusts
+	// asks the proxy's header. Optional, default the connection's address.
+	ClientAddr func(r *http.Request) netip.Addr
+	// HalfOpen bounds the handshakes under way, HalfOpenPerNet those from one /24 or
+	// /56. Optional, default 256 and 16.
+	HalfOpen, HalfOpenPerNet int
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Key.IsZero():
+		return errors.New("hub: no private key")
+	case c.CoreID == "" || len(c.CoreID) > 64:
+		return errors.New("hub: the core's id must have 1 to 64 bytes")
+	case c.Registry == nil:
+		return errors.New("hub: no registry")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OnChange == nil {
+		c.OnChange = func(string, []string) {}
+	}
+	if c.OnOutcome == nil {
+		c.OnOutcome = func(string, fleet.Outcome) {}
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.ClientAddr == nil {
+		c.ClientAddr = connectionAddr
+	}
+	if c.HalfOpen <= 0 {
+		c.HalfOpen = 256
+	}
+	if c.HalfOpenPerNet <= 0 {
+		c.HalfOpenPerNet = 16
+	}
+	return nil
+}
+
+func connectionAddr(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}
+
+// Hub holds the sessions with all agents. Run must be running for agents to get in.
+type Hub struct {
+	cfg      Config
+	log      *slog.Logger
+	budget   *budget
+	failures *failures
+	slots    chan struct{} // bounds the handshakes that compute, so that the rest of the core can
+	arrivals chan arrival
+	stopped  chan struct{} // closed when Run ends
+
+	mu       sync.Mutex
+	servers  map[string]*server
+	works    map[string]*work // orders that somebody waits for, by id
+	observed fleet.Observed   // nil when it must be built anew
+	sessions map[*session]struct{}
+	tasks    sync.WaitGroup
+}
+
+var (
+	_ http.Handler     = (*Hub)(nil)
+	_ reconciler.Fleet = (*Hub)(nil)
+)
+
+// server is what is known of one server.
+type server struct {
+	report  fleet.ServerReport
+	session *session      // the newest one; nil when there is none
+	changed chan struct{} // closed and replaced when session changes
+	swaps   []time.Time   // when a session took the place of a living one
+}
+
+func newServer(name string) *server {
+	return &server{report: fleet.ServerReport{Server: name}, changed: make(chan struct{})}
+}
+
+// arrival is a connection that was accepted and said nothing yet.
+type arrival struct {
+	conn wire.MessageConn
+	addr netip.Addr
+}
+
+// New makes a hub.
+func New(cfg Config) (*Hub, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Hub{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		budget:   newBudget(cfg.HalfOpen, cfg.HalfOpenPerNet),
+		failures: newFailures(),
+		slots:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		arrivals: make(chan arrival),
+		stopped:  make(chan struct{}),
+		servers:  make(map[string]*server),
+		works:    make(map[string]*work),
+		sessions: make(map[*session]struct{}),
+	}, nil
+}
+
+// Run lets agents in until ctx ends, tells those connected, and waits until all of them
+// are gone. It runs once.
+func (h *Hub) Run(ctx context.Context) error {
+	defer close(h.stopped)
+	names, err := h.cfg.Registry.Servers(ctx)
+	if err != nil {
+		return fmt.Errorf("hub: list servers: %w", err)
+	}
+	h.mu.Lock()
+	for _, name := range names {
+		if h.servers[name] == nil {
+			h.servers[name] = newServer(name)
+		}
+	}
+	h.observed = nil
+	h.mu.Unlock()
+	sessions, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	for {
+		select {
+		case a := <-h.arrivals:
+			h.tasks.Go(func() { h.accept(sessions, a) })
+		case <-ctx.Done():
+			h.bye(sessions)
+			stop()
+			h.tasks.Wait()
+			return nil
+		}
+	}
+}
+
+// bye tells all agents at once that the core goes.
+func (h *Hub) bye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
+	h.mu.Lock()
+	peers := make([]*wire.Peer, 0, len(h.sessions))
+	for s := range h.sessions {
+		peers = append(peers, s.peer)
+	}
+	h.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, peer := range peers {
+		wg.Go(func() {
+			peer.Close(ctx, &wire.Error{Code: wire.CodeShutdown, Message: "the core is shutting down", Retryable: true})
+		})
+	}
+	wg.Wait()
+}
+
+// ServeHTTP accepts an agent's connection. It returns as soon as it is handed on: the
+// goroutine of an HTTP request holds far more memory than a session needs.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	addr := h.cfg.ClientAddr(r)
+	if !h.budget.enter(addr) {
+		h.log.LogAttrs(r.Context(), slog.LevelDebug, "too many handshakes under way", slog.String("remote", addr.String()))
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many agents connect at this moment", http.StatusServiceUnavailable)
+		return
+	}
+	conn, err := ws.Upgrade(w, r)
+	if err != nil {
+		h.budget.leave(addr)
+		h.log.LogAttrs(r.Context(), slog.LevelDebug, "not an agent", slog.String("remote", addr.String()), slog.Any("err", err))
+		return
+	}
+	select {
+	case h.arrivals <- arrival{conn, addr}:
+	case <-h.stopped:
+		h.budget.leave(addr)
+		_ = conn.Close()
+	}
+}
+
+// Logs opens the log stream of a stack. It is the agent's, as it is: JSON lines of
+// wire.LogLine.
+func (h *Hub) Logs(ctx context.Context, server string, req wire.LogsRequest) (io.ReadCloser, error) {
+	s, _ := h.session(server)
+	if s == nil {
+		return nil, fmt.Errorf("logs of %s: %w", req.Stack, &OfflineError{Server: server})
+	}
+	return s.peer.OpenStream(ctx, wire.VerbLogs, req)
+}
+
+// Drop ends the session of a server and forgets the server: it was removed from the
+// registry.
+func (h *Hub) Drop(ctx context.Context, name string) {
+	h.mu.Lock()
+	srv := h.servers[name]
+	delete(h.servers, name)
+	h.observed = nil
+	h.mu.Unlock()
+	if srv != nil && srv.session != nil {
+		srv.session.end(ctx, wire.Errorf(wire.CodeDenied, "the server was removed"))
+	}
+}
+
+// OfflineError says that the agent of a server is not connected.
+type OfflineError struct{ Server string }
+
+// Error names the server.
+func (e *OfflineError) Error() string {
+	return fmt.Sprintf("the agent of server %s is not connected", e.Server)
+}
+
+// session returns the newest session of a server, or nil, and a channel that is closed
+// when that changes.
+func (h *Hub) session(name string) (*session, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	srv := h.servers[name]
+	if srv == nil {
+		return nil, nil
+	}
+	return srv.session, srv.changed
+}

@@ -1,0 +1,282 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/noise"
+)
+
+const (
+	// helloWithin is how long an authenticated agent may take to say Hello.
+	helloWithin = 10 * time.Second
+	// A server whose sessions push each other off so often within so long probably has
+	// two agents with the same key: a cloned machine.
+	flapSwaps, flapWithin = 3, 10 * time.Minute
+)
+
+// session is one connection of an agent whose key is known.
+type session struct {
+	hub    *Hub
+	peer   *wire.Peer
+	server string
+	remote netip.Addr
+	late   *time.Timer // ends a session that never says Hello
+
+	// Under the hub's lock. The epoch is 0 until Hello.
+	epoch    uint64
+	reported bool
+	running  []string // orders the agent had in its journal when it connected
+}
+
+// accept performs the handshake. Its goroutine, whose stack has grown over it, ends
+// with it; the session gets one of its own.
+func (h *Hub) accept(ctx context.Context, a arrival) {
+	s := &session{hub: h, remote: a.addr}
+	conn, info, err := noise.Respond(ctx, a.conn, noise.ResponderConfig{
+		Key: h.cfg.Key, Next: h.cfg.NextKey, CoreID: h.cfg.CoreID, Slots: h.slots,
+		Authenticate: func(ctx context.Context, info noise.PeerInfo) (err error) {
+			s.server, err = h.authenticate(ctx, info, a.addr)
+			return err
+		},
+	})
+	h.budget.leave(a.addr)
+	if err != nil {
+		h.refused(ctx, info, a.addr, err)
+		return
+	}
+	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log})
+	s.late = time.AfterFunc(helloWithin, func() {
+		s.end(ctx, wire.Errorf(wire.CodeProtocol, "no hello within %v", helloWithin))
+	})
+	h.mu.Lock()
+	h.sessions[s] = struct{}{}
+	h.mu.Unlock()
+	h.tasks.Go(func() { h.serve(ctx, s) })
+}
+
+// authenticate finds the server of an agent by its key, and registers it when it
+// brings a token.
+func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (string, error) {
+	if info.Purpose == noise.PurposeSession {
+		if len(info.Payload) > 0 {
+			return "", errors.New("payload in a session handshake")
+		}
+		return h.cfg.Registry.ServerByKey(ctx, info.Key)
+	}
+	if h.failures.tooMany(addr, h.cfg.Clock()) {
+		return "", errors.New("too many failed onboardings within a minute")
+	}
+	name, err := h.onboard(ctx, info, addr)
+	if err != nil {
+		h.failures.add(addr, h.cfg.Clock())
+		return "", err
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, "server onboarded", slog.String("host", name),
+		slog.String("remote", addr.String()), slog.String("fingerprint", info.Key.Fingerprint().String()))
+	return name, nil
+}
+
+func (h *Hub) onboard(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (string, error) {
+	var join wire.Join
+	if err := json.Unmarshal(info.Payload, &join); err != nil {
+		return "", errors.New("onboarding payload is not the JSON it should be")
+	}
+	token, err := wire.ParseOnboardingToken(join.Token)
+	if err != nil {
+		return "", err
+	}
+	name, err := h.cfg.Registry.Onboard(ctx, OnboardRequest{
+		Token: token, Server: join.Server, Key: info.Key, RemoteAddr: addr.String(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("onboard with token %s: %w", token.ID(), err)
+	}
+	return name, nil
+}
+
+// refused writes down why. The agent is told nothing, whatever the reason.
+func (h *Hub) refused(ctx context.Context, info noise.PeerInfo, addr netip.Addr, err error) {
+	if info.Key.IsZero() { // anybody can get that far; it must not fill the log
+		h.log.LogAttrs(ctx, slog.LevelDebug, "handshake failed", slog.String("remote", addr.String()), slog.Any("err", err))
+		return
+	}
+	h.log.LogAttrs(ctx, slog.LevelWarn, "agent refused", slog.String("remote", addr.String()),
+		slog.String("purpose", info.Purpose.String()), slog.String("fingerprint", info.Key.Fingerprint().String()), slog.Any("err", err))
+}
+
+// serve runs the session to its end. It does little itself: an idle session is this
+// goroutine, and its stack should stay small.
+func (h *Hub) serve(ctx context.Context, s *session) {
+	err := s.peer.Run(ctx)
+	s.late.Stop()
+	h.leave(ctx, s, err)
+}
+
+// end ends a session and tells the agent why.
+func (s *session) end(ctx context.Context, reason *wire.Error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	s.peer.Close(ctx, reason)
+}
+
+// endSoon is end for a handler, which must not wait for an agent that does not read.
+func (s *session) endSoon(ctx context.Context, reason *wire.Error) {
+	s.hub.tasks.Go(func() { s.end(ctx, reason) })
+}
+
+// Serve implements wire.Handler: what an agent may ask.
+func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream io.Writer) (any, error) {
+	if verb == wire.VerbHello {
+		return s.hello(ctx, body)
+	}
+	if err := s.hub.mayServe(s); err != nil {
+		return nil, err
+	}
+	switch verb {
+	case wire.VerbReport:
+		return nil, s.report(ctx, body)
+	case wire.VerbResult:
+		return nil, s.result(ctx, body)
+	case wire.VerbProgress:
+		return nil, s.progress(body)
+	case wire.VerbBlobs:
+		return nil, s.blobs(ctx, body, stream)
+	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs:
+	}
+	return nil, wire.UnknownVerb(verb)
+}
+
+// mayServe refuses what comes before Hello, and what comes over a session that a newer
+// one has replaced.
+func (h *Hub) mayServe(s *session) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	srv := h.servers[s.server]
+	switch {
+	case s.epoch == 0:
+		return wire.Errorf(wire.CodeProtocol, "say hello first")
+	case srv == nil || srv.session != s:
+		return &wire.Error{Code: wire.CodeStale, Message: "a newer session took this one's place", Retryable: true}
+	}
+	return nil
+}
+
+func (s *session) hello(ctx context.Context, body []byte) (any, error) {
+	var hello wire.Hello
+	if err := wire.Decode(body, &hello); err != nil {
+		return nil, err
+	}
+	welcome, refusal := s.hub.welcome(ctx, s, hello)
+	if refusal != nil {
+		s.hub.log.LogAttrs(ctx, slog.LevelWarn, "hello refused", slog.String("host", s.server),
+			slog.String("remote", s.remote.String()), slog.Any("err", refusal))
+		// The answer goes out first; what then closes the session says the same.
+		s.endSoon(ctx, refusal)
+		return nil, refusal
+	}
+	return welcome, nil
+}
+
+// welcome makes s the server's session. Which server that is was decided by the
+// agent's key; the name it claims may only agree.
+func (h *Hub) welcome(ctx context.Context, s *session, hello wire.Hello) (*wire.Welcome, *wire.Error) {
+	switch {
+	case hello.Version < wire.MinVersion || hello.Version > wire.Version:
+		return nil, wire.VersionMismatch(hello.Version)
+	case hello.Server != s.server:
+		return nil, wire.Errorf(wire.CodeDenied, "this agent's key is that of another server")
+	case len(hello.Running) > maxRunning:
+		return nil, wire.Errorf(wire.CodeTooLarge, "%d orders are running", len(hello.Running))
+	}
+	epoch, err := h.cfg.Registry.NextEpoch(ctx, s.server)
+	if err != nil {
+		h.log.LogAttrs(ctx, slog.LevelError, "no epoch for a new session", slog.String("host", s.server), slog.Any("err", err))
+		return nil, &wire.Error{Code: wire.CodeInternal, Message: "internal error", Retryable: true}
+	}
+	if refusal := h.join(ctx, s, epoch, hello); refusal != nil {
+		return nil, refusal
+	}
+	s.late.Stop()
+	return &wire.Welcome{Version: wire.Version, Core: h.cfg.CoreID, Server: s.server, Epoch: epoch, Time: h.cfg.Clock()}, nil
+}
+
+// maxRunning bounds the orders that an agent says it has; far above what it does.
+const maxRunning = 10_000
+
+// join puts s in the place of whatever session the server had: of two, the newer one is
+// the one that works.
+func (h *Hub) join(ctx context.Context, s *session, epoch uint64, hello wire.Hello) *wire.Error {
+	now := h.cfg.Clock()
+	h.mu.Lock()
+	srv := h.servers[s.server]
+	if srv == nil {
+		srv = newServer(s.server)
+		h.servers[s.server] = srv
+	}
+	old := srv.session
+	switch {
+	case s.epoch != 0:
+		h.mu.Unlock()
+		return wire.Errorf(wire.CodeProtocol, "hello was said already")
+	case old != nil && old.epoch > epoch:
+		h.mu.Unlock()
+		return wire.Errorf(wire.CodeReplaced, "a newer session is there already")
+	}
+	s.epoch, s.running = epoch, hello.Running
+	h.setSession(srv, s)
+	srv.report.Agent = cleanAgent(hello.Agent)
+	flapping := false
+	if old != nil {
+		srv.swaps = append(slices.DeleteFunc(srv.swaps, func(t time.Time) bool { return now.Sub(t) > flapWithin }), now)
+		flapping = len(srv.swaps) >= flapSwaps
+	}
+	h.mu.Unlock()
+
+	attrs := []slog.Attr{
+		slog.String("host", s.server), slog.Uint64("epoch", epoch), slog.String("remote", s.remote.String()),
+	}
+	if old != nil {
+		old.endSoon(ctx, wire.Errorf(wire.CodeReplaced, "session %d took this one's place", epoch))
+		attrs = append(attrs, slog.String("replaced_remote", old.remote.String()))
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, "agent connected", attrs...)
+	if flapping {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "duplicate identity: sessions of one server push each other off; was its key copied to another host?", attrs...)
+	}
+	return nil
+}
+
+// leave takes the session out; its server is offline unless a newer session is there.
+func (h *Hub) leave(ctx context.Context, s *session, err error) {
+	h.mu.Lock()
+	delete(h.sessions, s)
+	srv := h.servers[s.server]
+	current := srv != nil && srv.session == s
+	if current {
+		h.setSession(srv, nil)
+		srv.report.Online, srv.report.Received = false, h.cfg.Clock()
+	}
+	h.mu.Unlock()
+	if current {
+		h.log.LogAttrs(ctx, slog.LevelInfo, "agent disconnected", slog.String("host", s.server), slog.Any("err", err))
+		h.cfg.OnChange(s.server, nil)
+	}
+}
+
+// setSession changes the session of a server and wakes who waits for that. The caller
+// holds the lock.
+func (h *Hub) setSession(srv *server, s *session) {
+	srv.session = s
+	close(srv.changed)
+	srv.changed = make(chan struct{})
+	h.observed = nil
+}
