@@ -116,7 +116,7 @@ func Open(cfg Config, source Source) (*Mirror, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	m.log = m.log.With(slog.String("repository", loc.String()))
+	m.log = m.log.With(slog.String("repository", loc.URL()))
 	if loc.Local() {
 		if err := m.openLocal(cfg.LocalRoots); err != nil {
 			return nil, err
@@ -313,7 +313,7 @@ func stopper(ctx context.Context) func() error {
 }
 
 func (m *Mirror) failed(doing string, err error) error {
-	return fmt.Errorf("%s %s: %w", doing, m.loc, err)
+	return fmt.Errorf("%s %s: %w", doing, m.loc.URL(), err)
 }
 
 // sharing is the current tree, if it lives in the same objects.

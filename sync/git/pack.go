@@ -33,6 +33,7 @@ type packObject struct {
 	hash     plumbing.Hash
 	crc      uint32
 	typ      plumbing.ObjectType
+	delta    bool
 	children []int // the deltas against it, in objects
 }
 
@@ -128,7 +129,7 @@ func (x *indexer) scan() error {
 	if err := x.limits.inflates(header.Length, &x.inflated); err != nil {
 		return err
 	}
-	o := packObject{offset: header.Offset, size: header.Length, typ: header.Type}
+	o := packObject{offset: header.Offset, size: header.Length, typ: header.Type, delta: header.Type.IsDelta()}
 	var written int64
 	switch {
 	case header.Type >= plumbing.CommitObject && header.Type <= plumbing.TagObject:
@@ -170,7 +171,7 @@ func (x *indexer) register(header *packfile.ObjectHeader, at int) error {
 func (x *indexer) resolveAll() error {
 	for i := range x.objects {
 		o := &x.objects[i]
-		if o.typ.IsDelta() || o.hash.IsZero() {
+		if o.delta {
 			continue
 		}
 		x.adopt(o)

@@ -24,6 +24,8 @@ const (
 	// cacheBytes is the room for delta bases while files are read; it is emptied when
 	// the mirror is at rest.
 	cacheBytes = 4 << 20
+	// tempPrefix starts the names of what is not complete yet.
+	tempPrefix = "tmp_"
 	headFile   = "HEAD"
 	branchFile = "varan-branch"
 	// bareConfig lets Git's own tools look into the store.
@@ -93,6 +95,9 @@ func openStore(dir string) (s *store, head plumbing.Hash, branch string, err err
 		return nil, head, "", fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			_ = os.Remove(filepath.Join(s.packDir(), e.Name()))
+		}
 		packName, ok := strings.CutSuffix(e.Name(), ".idx")
 		if !ok {
 			continue
@@ -145,7 +150,7 @@ func packName(checksum plumbing.Hash) string { return "pack-" + checksum.String(
 
 // ingest stores a pack from the wire. It returns nil for a pack without objects.
 func (s *store) ingest(r io.Reader, limits Limits, stop func() error) (p *pack, err error) {
-	f, err := os.CreateTemp(s.packDir(), "tmp_pack_*")
+	f, err := os.CreateTemp(s.packDir(), tempPrefix+"pack_*")
 	if err != nil {
 		return nil, fmt.Errorf("store pack: %w", err)
 	}
@@ -197,7 +202,7 @@ func (s *store) holds(name string) bool {
 }
 
 func (s *store) writeIndex(name string, idx *idxfile.MemoryIndex) error {
-	f, err := os.CreateTemp(s.packDir(), "tmp_idx_*")
+	f, err := os.CreateTemp(s.packDir(), tempPrefix+"idx_*")
 	if err != nil {
 		return fmt.Errorf("store pack index: %w", err)
 	}

@@ -264,13 +264,13 @@ func parseShortSSH(raw string) (loc Location, ok bool, err error) {
 	}
 	loc.scheme = schemeSSH
 	host := authority
-	if user, rest, found := strings.Cut(authority, "@"); found {
-		if strings.Contains(user, ":") {
-			return Location{}, false, &URLError{
-				Rule: "url-credentials", Reason: "it holds a password",
-				Hint: "remove the part before @ and give the password as the source's own setting",
-			}
+	if at := strings.IndexByte(p, '@'); at >= 0 && !strings.Contains(authority, "@") && strings.Contains(p[at:], ":") {
+		return Location{}, false, &URLError{
+			Rule: "url-credentials", Reason: "it looks as if it held a password",
+			Hint: "write user@host:path and give the password as the source's own setting",
 		}
+	}
+	if user, rest, found := strings.Cut(authority, "@"); found {
 		if loc.user, err = cleanUser(user); err != nil {
 			return Location{}, false, err
 		}

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	gogit "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 
@@ -16,8 +16,8 @@ import (
 // Init creates a repository with a work tree in dir, on branch main, and commits files
 // to it. It needs no git binary; demos and new fleets start with it.
 func Init(dir string, files map[string]string, message string, now time.Time) (fleet.Commit, error) {
-	_, err := gogit.PlainInitWithOptions(dir, &gogit.PlainInitOptions{
-		InitOptions: gogit.InitOptions{DefaultBranch: plumbing.NewBranchReferenceName("main")},
+	_, err := git.PlainInitWithOptions(dir, &git.PlainInitOptions{
+		InitOptions: git.InitOptions{DefaultBranch: plumbing.NewBranchReferenceName("main")},
 	})
 	if err != nil {
 		return fleet.Commit{}, fmt.Errorf("create repository %s: %w", dir, err)
@@ -28,7 +28,7 @@ func Init(dir string, files map[string]string, message string, now time.Time) (f
 // CommitFiles writes files, by slash separated path, into the work tree of the repository
 // in dir and commits them.
 func CommitFiles(dir string, files map[string]string, message string, now time.Time) (fleet.Commit, error) {
-	repository, err := gogit.PlainOpen(dir)
+	repository, err := git.PlainOpen(dir)
 	if err != nil {
 		return fleet.Commit{}, fmt.Errorf("open repository %s: %w", dir, err)
 	}
@@ -45,7 +45,7 @@ func CommitFiles(dir string, files map[string]string, message string, now time.T
 		}
 	}
 	author := &object.Signature{Name: "Varan", Email: "varan@localhost", When: now}
-	id, err := tree.Commit(message, &gogit.CommitOptions{Author: author})
+	id, err := tree.Commit(message, &git.CommitOptions{Author: author})
 	if err != nil {
 		return fleet.Commit{}, fmt.Errorf("commit to %s: %w", dir, err)
 	}

@@ -1,0 +1,4 @@
+package git
+
+// StoreDir is the folder of the mirror's store.
+func StoreDir(m *Mirror) string { return m.store.dir }
