@@ -114,10 +114,14 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 	}
 	defer t.slot.release()
 	if err := t.e.awaitWorkers(ctx, t.order.Stack, deadline); err != nil {
+		return t.outcome(&failure{Reason: fmt.Sprintf("wait for an earlier worker: %v", err), Retryable: true}, !t.rec.Touched)
+	}
+	f := t.look(ctx)
+	if ctx.Err() != nil {
 		return t.canceled()
 	}
-	if f := t.look(ctx); f != nil {
-		return t.outcome(f, true)
+	if f != nil {
+		return t.outcome(f, !t.rec.Touched)
 	}
 	switch t.order.Kind {
 	case fleet.OrderApply:

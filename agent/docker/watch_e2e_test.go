@@ -306,3 +306,20 @@ func cpuTime() time.Duration {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Round(100 * time.Microsecond)
 }
+
+// TestWhereTheTimeGoes tells how long the phases of a small change take.
+func TestWhereTheTimeGoes(t *testing.T) {
+	if os.Getenv("VARAN_TEST_MANY") == "" {
+		t.Skip("set VARAN_TEST_MANY=1 to measure")
+	}
+	h := newHost(t)
+	for i := range 4 {
+		env := i / 2 // every second apply changes nothing
+		r := h.release("phase", nil, "", svc{name: "web", yaml: fmt.Sprintf("command: [sleep]\nenvironment: {A: b%d}", env)})
+		o := h.order(fleet.OrderApply, r)
+		began := time.Now()
+		h.want(h.Do(t.Context(), o, h.blobs, func(p fleet.Progress) {
+			t.Logf("%4d ms %s %s", time.Since(began).Milliseconds(), p.Phase, p.Text)
+		}), fleet.OutcomeSucceeded)
+	}
+}
