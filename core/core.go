@@ -1,0 +1,214 @@
+// Package core wires the core together: the store, the agents' hub, the Git sources, the
+// reconciler and the HTTP handlers, on one port and in one data directory.
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/core/hub"
+	"github.com/varanhq/varan/core/store"
+	"github.com/varanhq/varan/core/web"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/sync/git"
+)
+
+// Limits of the HTTP server (rule L01). Bodies are bounded in core/web; answers are not,
+// because some are streams.
+const (
+	headerTimeout = 5 * time.Second
+	idleTimeout   = time.Minute
+	maxHeader     = 16 << 10
+)
+
+// drain is how long a core that stops waits for what is under way.
+const drain = 10 * time.Second
+
+// recordTimeout bounds the writing down of an outcome that nobody asked for.
+const recordTimeout = 10 * time.Second
+
+// Config says where a core lives.
+type Config struct {
+	// DataDir was made by Init; required.
+	DataDir string
+	// Listen is like "127.0.0.1:9120"; required.
+	Listen string
+	// Logger is required.
+	Logger *slog.Logger
+	// LocalRoots are the folders below which local repositories are accepted; optional.
+	LocalRoots []string
+	// Ready is called once the core serves, with the address it does so at; optional.
+	Ready func(addr net.Addr)
+}
+
+// core is a core in the making: what Run starts and stops.
+type core struct {
+	cfg        Config
+	keys       keys
+	store      *store.Store
+	source     *source
+	hub        *hub.Hub
+	reconciler *reconciler.Reconciler
+}
+
+// Run serves until ctx ends. It then takes no more requests, waits a bounded time for
+// orders under way, and lets go of the data directory. Agents finish what they were given
+// either way and report it to the next core.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if cfg.DataDir == "" || cfg.Listen == "" || cfg.Logger == nil {
+		return errors.New("core: DataDir, Listen and Logger are required")
+	}
+	d := dataDir(cfg.DataDir)
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	c := &core{cfg: cfg}
+	if c.keys, err = d.loadKeys(); err != nil {
+		return err
+	}
+	if c.store, err = store.Open(ctx, store.Config{Path: d.path("varan.db"), SealKey: c.keys.seal}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.store.Close()) }()
+	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: cfg.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
+	defer c.source.Close()
+	if err := c.wire(ctx); err != nil {
+		return err
+	}
+	handler, err := c.handler()
+	if err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return &api.Error{
+			Status: http.StatusConflict, Code: api.CodeConflict, Message: fmt.Sprintf("cannot serve on %s: %v", cfg.Listen, err),
+			Hint: "is another core, or something else, there already? --listen chooses another address",
+		}
+	}
+	return c.serve(ctx, listener, handler)
+}
+
+// wire makes the hub and the reconciler, which know each other.
+func (c *core) wire(ctx context.Context) (err error) {
+	// Callbacks come from the hub's own goroutines and may come last of all.
+	ctx = context.WithoutCancel(ctx)
+	c.hub, err = hub.New(hub.Config{
+		Key: c.keys.core, CoreID: c.keys.core.Public().Fingerprint().String(), Logger: c.cfg.Logger,
+		Registry:  &registry{store: c.store, joined: c.joined},
+		OnChange:  func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
+		OnOutcome: func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
+	})
+	if err != nil {
+		return err
+	}
+	c.reconciler, err = reconciler.New(reconciler.Config{
+		Source: c.source, Fleet: c.hub, Journal: c.store, Logger: c.cfg.Logger, Drain: drain,
+	})
+	if err != nil {
+		return err
+	}
+	syncs, err := c.store.Syncs(ctx)
+	for _, sync := range syncs {
+		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})
+	}
+	return err
+}
+
+// joined wakes every sync: any may have waited for the server.
+func (c *core) joined(ctx context.Context, server string) {
+	event := api.Event{Kind: "server", Server: server, Text: "server joined with an onboarding key"}
+	if err := c.store.AddEvent(ctx, event); err != nil {
+		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "event not recorded", slog.Any("err", err))
+	}
+	for _, status := range c.reconciler.Statuses() {
+		c.reconciler.Poke(status.Sync, reconciler.TriggerReport, server)
+	}
+}
+
+// lateOutcome records what became of an order that an earlier core gave.
+func (c *core) lateOutcome(ctx context.Context, server string, outcome fleet.Outcome) {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	if err := c.store.RecordOutcome(ctx, server, outcome); err != nil {
+		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "outcome not recorded", slog.String("host", server),
+			slog.String("stack", outcome.Stack), slog.Any("err", err))
+	}
+	c.reconciler.PokeServer(server, []string{outcome.Stack})
+}
+
+// handler is everything that the one port serves.
+func (c *core) handler() (http.Handler, error) {
+	guard, err := auth.New(auth.Config{Keys: c.store, Logger: c.cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	public := c.keys.core.Public()
+	handler, err := web.New(web.Config{
+		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Guard: guard, Logger: c.cfg.Logger,
+		Fingerprint: public.Fingerprint(), Ready: c.store.Ping,
+		Version: api.Version{
+			Version: buildinfo.Version(), API: 1, Fingerprint: public.Fingerprint().String(), PublicKey: public.String(),
+			Started: time.Now().UTC(),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ws/agent", c.hub)
+	mux.Handle("/", handler)
+	return mux, nil
+}
+
+// serve runs the parts until ctx ends, and stops them in the order in which they need each
+// other: requests, then the reconciler, which still hears outcomes, then the hub.
+func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(c.cfg.Logger.Handler(), slog.LevelDebug),
+		// Streams end when the core does.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	agents, dismiss := context.WithCancel(context.WithoutCancel(ctx))
+	defer dismiss()
+	group.Go(func() error { return c.hub.Run(agents) })
+	group.Go(func() error {
+		defer dismiss()
+		return c.reconciler.Run(ctx)
+	})
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if server.Shutdown(bounded) != nil {
+			return server.Close()
+		}
+		return nil
+	})
+	if c.cfg.Ready != nil {
+		c.cfg.Ready(listener.Addr())
+	}
+	return group.Wait()
+}
