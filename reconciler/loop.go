@@ -45,8 +45,10 @@ type place struct{ server, stack string }
 // pending is what the next wake-up has to do.
 type pending struct {
 	load, check bool
-	trigger     Trigger
-	actor       string
+	// apply asks that this once the plan is carried out even if the sync only plans.
+	apply   bool
+	trigger Trigger
+	actor   string
 	// checkTrigger and checkActor go with check.
 	checkTrigger Trigger
 	checkActor   string
@@ -71,13 +73,14 @@ func (l *loop) reset(settings SyncSettings) {
 	l.mu.Lock()
 	l.interval = settings.Interval
 	l.mu.Unlock()
-	l.poke(TriggerManual, "settings")
+	l.poke(TriggerManual, "settings", false)
 }
 
-// poke asks for a look at the source.
-func (l *loop) poke(trigger Trigger, actor string) (coalesced bool) {
+// poke asks for a look at the source; with apply, also that what it finds is done.
+func (l *loop) poke(trigger Trigger, actor string, apply bool) (coalesced bool) {
 	l.mu.Lock()
 	coalesced = l.pending.load
+	l.pending.apply = l.pending.apply || apply
 	if !coalesced {
 		l.pending.load, l.pending.trigger, l.pending.actor = true, trigger, actor
 	}
@@ -139,6 +142,7 @@ type reading struct {
 	err     error
 	trigger Trigger
 	actor   string
+	apply   bool
 }
 
 // watch is the state of one loop's goroutine.
@@ -169,7 +173,7 @@ func (l *loop) run(ctx, work context.Context) {
 		w.retry.Stop()
 		w.group.Wait()
 	}()
-	l.poke(TriggerStart, "core")
+	l.poke(TriggerStart, "core", false)
 	for {
 		select {
 		case <-ctx.Done():
@@ -178,7 +182,7 @@ func (l *loop) run(ctx, work context.Context) {
 			return
 		case <-l.woken:
 		case <-w.poll.C:
-			l.poke(TriggerPoll, "poll")
+			l.poke(TriggerPoll, "poll", false)
 		case <-w.retry.C:
 			l.check(TriggerResult, "retry")
 		case <-w.settle.C:
@@ -196,14 +200,14 @@ func (w *watch) begin(ctx context.Context) {
 	ask := w.pending
 	load := ask.load && !w.loading
 	if load {
-		w.pending.load = false
+		w.pending.load, w.pending.apply = false, false
 		w.loading = true
 	}
 	w.mu.Unlock()
 	if load {
 		w.group.Go(func() {
 			loaded, err := w.read(ctx)
-			w.loaded <- reading{loaded, err, ask.trigger, ask.actor}
+			w.loaded <- reading{loaded, err, ask.trigger, ask.actor, ask.apply}
 		})
 	}
 	if ask.check && !w.settling {
@@ -224,7 +228,7 @@ func (w *watch) settled(ctx, work context.Context) {
 	}
 	w.mu.Unlock()
 	if good != nil && ask.check {
-		w.pass(ctx, work, good, ask.checkTrigger, ask.checkActor)
+		w.pass(ctx, work, good, wakeUp{ask.checkTrigger, ask.checkActor, good.AutoApply})
 	}
 }
 
@@ -269,7 +273,9 @@ func (w *watch) accept(ctx, work context.Context, read reading) {
 		w.r.emit(Event{Kind: EventStatus, Sync: w.name, Text: "stalled"}, nil)
 	}
 	if loaded != nil {
-		w.pass(ctx, work, loaded, read.trigger, read.actor)
+		// A stalled head has nothing that a request could ask to be applied.
+		apply := loaded.AutoApply || read.apply && !stalled
+		w.pass(ctx, work, loaded, wakeUp{read.trigger, read.actor, apply})
 	}
 }
 
@@ -290,8 +296,15 @@ func (w *watch) fail(ctx context.Context, err error) {
 	w.r.emit(Event{Kind: EventStatus, Sync: w.name, Text: err.Error()}, nil)
 }
 
+// wakeUp is what a pass was woken by, and whether it may act.
+type wakeUp struct {
+	trigger Trigger
+	actor   string
+	apply   bool
+}
+
 // pass plans, and begins what there is to do. It waits for none of it.
-func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger, actor string) {
+func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	in, err := w.r.input(ctx, w.name, loaded, loaded.Policy)
 	if err != nil {
 		w.fail(ctx, err)
@@ -302,13 +315,13 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, trigger Trigger,
 	w.vain = 0
 	p := plan.Compute(in)
 	w.keep(p)
-	if !loaded.AutoApply {
+	if !by.apply {
 		return
 	}
 	w.supersede("commit "+p.Commit.Short()+" superseded it", func(e *execution) bool {
 		return e.run.Plan.Commit.ID != p.Commit.ID
 	})
-	next := w.start(ctx, work, Run{Sync: w.name, Trigger: trigger, Actor: actor, Plan: p}, loaded)
+	next := w.start(ctx, work, Run{Sync: w.name, Trigger: by.trigger, Actor: by.actor, Plan: p}, loaded)
 	if !next.IsZero() {
 		w.retry.Reset(max(time.Until(next), settleFor))
 	}

@@ -417,6 +417,25 @@ func TestSyncThatOnlyPlansAppliesNothing(t *testing.T) {
 	})
 }
 
+func TestRequestAppliesOnceForASyncThatOnlyPlans(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.source.head.AutoApply = false
+		b.commit("c1", stack("web", "alpha", "1"))
+	}, func(b *bench) {
+		b.pass(time.Minute)
+		b.r.PokeApply("home", reconciler.TriggerWebhook, "webhook")
+		b.pass(time.Minute)
+		if got := b.fleet.dispatched(); !slices.Equal(got, []string{"web"}) {
+			b.Errorf("applied %v", got)
+		}
+		b.commit("c2", stack("web", "alpha", "2"))
+		b.pass(time.Hour)
+		if got := b.fleet.dispatched(); len(got) != 1 {
+			b.Errorf("the next commit was applied too: %v", got)
+		}
+	})
+}
+
 func TestServerLimitHolds(t *testing.T) {
 	var stacks []fleet.Stack
 	for name := range strings.SplitSeq("abcdefgh", "") {

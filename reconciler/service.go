@@ -150,7 +150,17 @@ func (r *Reconciler) Poke(name string, trigger Trigger, actor string) (coalesced
 	if !ok {
 		return false
 	}
-	return l.poke(trigger, actor)
+	return l.poke(trigger, actor, false)
+}
+
+// PokeApply is Poke, and has what it finds carried out this once even if the sync only
+// plans: someone with the right to ask did so.
+func (r *Reconciler) PokeApply(name string, trigger Trigger, actor string) (coalesced bool) {
+	l, ok := r.find(name)
+	if !ok {
+		return false
+	}
+	return l.poke(trigger, actor, true)
 }
 
 // PokeServer tells that an agent reported a change: of the stacks named, or of anything

@@ -116,7 +116,7 @@ func refuse(w http.ResponseWriter, _ *http.Request, err error) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="varan"`)
 	writeError(w, &api.Error{
 		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "a valid API key is required",
-		Hint: "send it as Authorization: Bearer vk1_...; `varan key create` makes one",
+		Hint: "send it as Authorization: Bearer vk1_...; `varan api-key create` makes one",
 	})
 }
 

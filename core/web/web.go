@@ -48,6 +48,7 @@ type Loops interface {
 	Add(settings reconciler.SyncSettings)
 	Remove(name string)
 	Poke(name string, trigger reconciler.Trigger, actor string) (coalesced bool)
+	PokeApply(name string, trigger reconciler.Trigger, actor string) (coalesced bool)
 	Status(name string) (reconciler.SyncStatus, bool)
 }
 

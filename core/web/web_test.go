@@ -29,6 +29,7 @@ type loop struct {
 	mu      sync.Mutex
 	added   []reconciler.SyncSettings
 	pokes   []string
+	applied []string
 	waiting map[string]bool
 	status  map[string]reconciler.SyncStatus
 
@@ -59,6 +60,13 @@ func (l *loop) Poke(name string, _ reconciler.Trigger, _ string) bool {
 	l.waiting[name] = true
 	l.pokes = append(l.pokes, name)
 	return coalesced
+}
+
+func (l *loop) PokeApply(name string, trigger reconciler.Trigger, actor string) bool {
+	l.mu.Lock()
+	l.applied = append(l.applied, name)
+	l.mu.Unlock()
+	return l.Poke(name, trigger, actor)
 }
 
 func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {

@@ -232,7 +232,12 @@ func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, sync
 	}
 	answer := api.Accepted{Accepted: concerned, Sync: d.sync, Action: "none", Reason: reason}
 	if concerned {
-		coalesced := s.Reconciler.Poke(d.sync, reconciler.TriggerWebhook, "webhook")
+		// A replayed request must not set going again what was applied and then undone.
+		wake := s.Reconciler.Poke
+		if d.action == "sync" && !replay {
+			wake = s.Reconciler.PokeApply
+		}
+		coalesced := wake(d.sync, reconciler.TriggerWebhook, "webhook")
 		answer.Action, answer.Reason = promise(sync, d.action, reason, replay, coalesced)
 	}
 	writeJSON(w, http.StatusAccepted, answer)
@@ -277,16 +282,16 @@ func shown(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// promise says what follows from waking the sync. What a sync does is its own setting: the
-// path only asks for a look.
+// promise says what follows from waking the sync. As in Komodo, the path "sync" applies what
+// it finds and "refresh" only looks; a sync with auto_apply applies either way.
 func promise(sync api.Sync, action, reason string, replay, coalesced bool) (does, why string) {
 	does, why = "refresh", reason
 	switch {
-	case sync.AutoApply:
+	case sync.AutoApply, action == "sync" && !replay:
 		does = "sync"
 		why += "; the sync will be planned and applied"
 	case action == "sync":
-		why += "; the sync will only be planned, because auto_apply is off"
+		why += "; the sync will only be planned, because this delivery came before"
 	default:
 		why += "; the sync will be planned"
 	}

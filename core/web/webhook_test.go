@@ -72,21 +72,41 @@ func accepted(t *testing.T, status int, body string) api.Accepted {
 
 func TestAPushWakesTheSyncAndSaysSo(t *testing.T) {
 	t.Parallel()
-	for _, autoApply := range []bool{true, false} {
+	for _, c := range []struct {
+		autoApply          bool
+		path, does, saying string
+	}{
+		{true, "sync", "sync", "planned and applied"},
+		{true, "refresh", "sync", "planned and applied"},
+		{false, "sync", "sync", "planned and applied"},
+		{false, "refresh", "refresh", "will be planned"},
+	} {
 		f := newFixture(t)
-		secret := f.addSync(t, autoApply)
-		status, body := f.deliver(t, githubPush(secret, pushBody))
+		push := githubPush(f.addSync(t, c.autoApply), pushBody)
+		push.path = "/listener/github/sync/main/" + c.path
+		status, body := f.deliver(t, push)
 		a := accepted(t, status, body)
-		want, words := "sync", "planned and applied"
-		if !autoApply {
-			want, words = "refresh", "auto_apply is off"
+		if !a.Accepted || a.Sync != "main" || a.Action != c.does || !strings.Contains(a.Reason, c.saying) {
+			t.Errorf("%+v: %+v", c, a)
 		}
-		if !a.Accepted || a.Sync != "main" || a.Action != want || !strings.Contains(a.Reason, words) {
-			t.Errorf("auto_apply %v: %+v", autoApply, a)
+		if len(f.loop.pokes) != 1 || (len(f.loop.applied) == 1) != (c.path == "sync") {
+			t.Errorf("%+v: poked %v, asked to apply %v", c, f.loop.pokes, f.loop.applied)
 		}
-		if len(f.loop.pokes) != 1 {
-			t.Errorf("%d pokes", len(f.loop.pokes))
-		}
+	}
+}
+
+func TestAReplayedPushNeverApplies(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	push := githubPush(f.addSync(t, false), pushBody)
+	push.path = "/listener/github/sync/main/sync"
+	f.deliver(t, push)
+	status, body := f.deliver(t, push)
+	if a := accepted(t, status, body); a.Action != "refresh" || !strings.Contains(a.Reason, "duplicate") {
+		t.Errorf("%+v", a)
+	}
+	if len(f.loop.applied) != 1 {
+		t.Errorf("asked to apply %d times", len(f.loop.applied))
 	}
 }
 
