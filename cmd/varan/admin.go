@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+)
+
+func (a *app) secretCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "secret",
+		Short: "Values for [[NAME]] that live in core, sealed: set, list and remove them",
+	}
+	var plain bool
+	set := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Set a secret from the terminal (no echo) or standard input",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			value, err := a.readSecret("value of " + args[0] + ": ")
+			if err != nil {
+				return err
+			}
+			spec := api.VariableSpec{Value: api.WriteOnly(value.Reveal()), Secret: !plain}
+			if _, err := client.SetVariable(cmd.Context(), args[0], spec); err != nil {
+				return err
+			}
+			return a.done("set %s", args[0])
+		},
+	}
+	set.Flags().BoolVar(&plain, "plain", false, "store it as a variable that may be shown")
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List the names; a secret's value cannot be read back",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			return listed(a, client.Variables, cmd, a.printVariables)
+		},
+	}
+	cmd.AddCommand(set, list, a.removal("remove NAME", "Remove a value", (*api.Client).DeleteVariable))
+	return cmd
+}
+
+func (a *app) printVariables(s style, variables []api.Variable) {
+	t := table{head: []string{"NAME", "VALUE", "UPDATED"}}
+	for _, v := range variables {
+		value := printable(v.Value)
+		if v.Secret {
+			value = s.dim(fleet.Secret{}.String())
+		}
+		t.add(v.Name, value, v.Updated.Local().Format(time.DateTime))
+	}
+	t.write(a.stdout, s)
+}
+
+// removal is a subcommand that removes one named thing.
+func (a *app) removal(use, short string, remove func(*api.Client, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := remove(client, cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return a.done("removed %s", args[0])
+		},
+	}
+}
+
+func (a *app) onboardingCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "onboarding-key",
+		Aliases: []string{"onboarding-keys"},
+		Short:   "Keys that let new agents join",
+	}
+	var spec api.OnboardingSpec
+	var ttl time.Duration
+	var tier string
+	create := &cobra.Command{
+		Use:   "create",
+		Short: "Create a key, shown this one time",
+		Example: `  varan onboarding-key create --server web-1
+  varan onboarding-key create --server 'edge-*' --uses 10 --ttl 24h --tier untrusted`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			spec.TTLSeconds, spec.Tier = int(ttl/time.Second), fleet.Tier(tier)
+			created, err := client.CreateOnboardingKey(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			return a.printOnboarding(client, created)
+		},
+	}
+	create.Flags().StringVar(&spec.ServerGlob, "server", "*", "names an agent may take, such as web-1 or edge-*")
+	create.Flags().StringVar(&spec.Name, "name", "", "a name for the list of keys")
+	create.Flags().StringArrayVar(&spec.Tags, "tag", nil, "tag of the servers that join (repeatable)")
+	create.Flags().StringVar(&tier, "tier", "", "highest tier of the servers that join: trusted or untrusted")
+	create.Flags().IntVar(&spec.MaxUses, "uses", 1, "how many agents may join with it, at most 100")
+	create.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long it is good for, at most 168h")
+	create.Flags().StringVar(&spec.Rekey, "rekey", "", "the one existing server whose agent's key is replaced")
+	list := &cobra.Command{
+		Use: "list", Short: "List the keys", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			return listed(a, client.OnboardingKeys, cmd, a.printOnboardingKeys)
+		},
+	}
+	cmd.AddCommand(create, list, a.removal("revoke ID", "End a key; servers that joined with it stay",
+		(*api.Client).RevokeOnboardingKey))
+	return cmd
+}
+
+func (a *app) printOnboarding(client *api.Client, created api.OnboardingCreated) error {
+	if a.json {
+		return a.printJSON(created)
+	}
+	fmt.Fprintln(a.stdout, string(created.Token))
+	fmt.Fprintf(a.stderr, "good until %s, for %d use(s). On the new host:\n  VARAN_ONBOARDING_KEY=<the key> varan agent --core %s --connect-as '$(hostname)'\n",
+		created.Key.Expires.Local().Format(time.DateTime), created.Key.MaxUses, client.BaseURL)
+	return nil
+}
+
+func (a *app) printOnboardingKeys(s style, keys []api.OnboardingKey) {
+	t := table{head: []string{"ID", "NAME", "ENDS WITH", "SERVERS", "TIER", "USED", "EXPIRES", ""}}
+	for i := range keys {
+		k := &keys[i]
+		state := ""
+		if k.Revoked {
+			state = s.red("revoked")
+		}
+		t.add(k.ID, orDash(k.Name), k.Last4, k.ServerGlob, string(k.Tier), fmt.Sprintf("%d/%d", k.Uses, k.MaxUses),
+			k.Expires.Local().Format(time.DateTime), state)
+	}
+	t.write(a.stdout, s)
+}
+
+func (a *app) serverCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "server", Short: "Servers that joined: approve and remove them"}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "approve NAME",
+			Short: "Let a server that joined with a reusable key take part",
+			Args:  cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				client, err := a.client()
+				if err != nil {
+					return err
+				}
+				if err := client.ApproveServer(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				return a.done("approved %s", args[0])
+			},
+		},
+		a.removal("remove NAME", "Revoke a server's key and forget it; its containers stay",
+			(*api.Client).RemoveServer),
+	)
+	return cmd
+}
+
+func (a *app) keyCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "api-key", Short: "API keys: create, list and remove them"}
+	create := &cobra.Command{
+		Use: "create NAME", Short: "Create an API key, shown this one time", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			created, err := client.CreateKey(cmd.Context(), api.KeySpec{Name: args[0]})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(created)
+			}
+			fmt.Fprintln(a.stdout, string(created.Secret))
+			return nil
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List the API keys", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			return listed(a, client.Keys, cmd, func(s style, keys []api.Key) {
+				t := table{head: []string{"ID", "NAME", "CREATED", "LAST USED"}}
+				for _, k := range keys {
+					t.add(k.ID, k.Name, k.Created.Local().Format(time.DateTime), strings.TrimSuffix(ago(k.LastUsed, time.Now())+" ago", "- ago"))
+				}
+				t.write(a.stdout, s)
+			})
+		},
+	}
+	cmd.AddCommand(create, list, a.removal("remove ID", "Revoke an API key", (*api.Client).DeleteKey))
+	return cmd
+}

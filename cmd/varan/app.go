@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/varanhq/varan/cmd/internal/agentcmd"
+	"github.com/varanhq/varan/cmd/internal/exit"
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/atomicfile"
+)
+
+// defaultCore is where a core listens unless told otherwise.
+const defaultCore = "http://127.0.0.1:9120"
+
+// app is what every command shares: the streams and the way to core.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	core           string
+	json           bool
+}
+
+func (a *app) commands() []*cobra.Command {
+	in := func(group string, cmds ...*cobra.Command) []*cobra.Command {
+		for _, c := range cmds {
+			c.GroupID = group
+		}
+		return cmds
+	}
+	var all []*cobra.Command
+	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.loginCommand())...)
+	all = append(all, in(groupUse,
+		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
+		a.logsCommand(), a.deployCommand(), a.historyCommand(), a.getCommand(), a.syncCommand(),
+		a.secretCommand(), a.onboardingCommand(), a.serverCommand(), a.keyCommand())...)
+	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)
+	return append(all, agentcmd.NewWorker(), a.demoServiceCommand())
+}
+
+func (a *app) connectionFlags(root *cobra.Command) {
+	root.PersistentFlags().StringVar(&a.core, "core", "",
+		"address of the core (default $VARAN_CORE, then the one of varan login, then "+defaultCore+")")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print results as JSON")
+}
+
+// login is what `varan login` keeps.
+type login struct {
+	Core string `json:"core"`
+	Key  string `json:"key"`
+}
+
+func loginPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the configuration directory: %w", err)
+	}
+	return filepath.Join(dir, "varan", "login.json"), nil
+}
+
+func readLogin() (login, error) {
+	path, err := loginPath()
+	if err != nil {
+		// A process without a home directory, in CI say, has no login.
+		return login{}, nil //nolint:nilerr // the variables may still tell everything
+	}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return login{}, nil
+	}
+	if err != nil {
+		return login{}, fmt.Errorf("read the login: %w", err)
+	}
+	var l login
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return login{}, &exit.Error{
+			Code: exit.Config,
+			Err:  fmt.Errorf("read the login %s: %w", path, err),
+			Hint: "run varan login again",
+		}
+	}
+	return l, nil
+}
+
+// client is the way to core. Flags win over the environment, and that over the login.
+func (a *app) client() (*api.Client, error) {
+	saved, err := readLogin()
+	if err != nil {
+		return nil, err
+	}
+	address := firstOf(a.core, os.Getenv("VARAN_CORE"), saved.Core, defaultCore)
+	key := os.Getenv("VARAN_API_KEY")
+	if file := os.Getenv("VARAN_API_KEY_FILE"); key == "" && file != "" {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read VARAN_API_KEY_FILE: %w", err)}
+		}
+		key = strings.TrimSpace(string(raw))
+	}
+	// The saved key belongs to the saved core alone: it is never sent to another.
+	if key == "" && sameCore(address, firstOf(saved.Core, defaultCore)) {
+		key = saved.Key
+	}
+	return &api.Client{BaseURL: baseURL(address), Key: fleet.NewSecret(key)}, nil
+}
+
+// hasCore reports whether the user named a core in any way.
+func (a *app) hasCore() bool {
+	saved, err := readLogin()
+	return err == nil && firstOf(a.core, os.Getenv("VARAN_CORE"), saved.Core, os.Getenv("VARAN_API_KEY"),
+		os.Getenv("VARAN_API_KEY_FILE")) != ""
+}
+
+func sameCore(x, y string) bool { return baseURL(x) == baseURL(y) }
+
+// baseURL adds the scheme that people leave out.
+func baseURL(address string) string {
+	address = strings.TrimRight(address, "/")
+	if strings.Contains(address, "://") {
+		return address
+	}
+	return "http://" + address
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func (a *app) loginCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "login",
+		Short: "Remember a core and its API key for this user",
+		Long: `Remember a core and its API key for this user. The key is read from the terminal
+without echo, or from standard input; it is never an argument.`,
+		Example: "  varan login --core https://varan.example.com",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := a.readSecret("API key: ")
+			if err != nil {
+				return err
+			}
+			l := login{Core: baseURL(firstOf(a.core, os.Getenv("VARAN_CORE"), defaultCore)), Key: key.Reveal()}
+			return a.saveLogin(cmd.Context(), l)
+		},
+	}
+}
+
+func (a *app) saveLogin(ctx context.Context, l login) error {
+	client := &api.Client{BaseURL: l.Core, Key: fleet.NewSecret(l.Key)}
+	version, err := client.Version(ctx)
+	if err != nil {
+		return err
+	}
+	path, err := loginPath()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the configuration directory: %w", err)
+	}
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode the login: %w", err)
+	}
+	if err := atomicfile.Write(path, raw, 0o600); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stderr, "logged in to %s (varan %s)\n", l.Core, version.Version)
+	return nil
+}
+
+// readSecret reads one line without echo from a terminal, or all of a pipe.
+func (a *app) readSecret(prompt string) (fleet.Secret, error) {
+	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(a.stderr, prompt)
+		raw, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(a.stderr)
+		if err != nil {
+			return fleet.Secret{}, fmt.Errorf("read from the terminal: %w", err)
+		}
+		return fleet.NewSecret(string(raw)), nil
+	}
+	raw, err := io.ReadAll(io.LimitReader(a.stdin, 64<<10))
+	if err != nil {
+		return fleet.Secret{}, fmt.Errorf("read from standard input: %w", err)
+	}
+	value := strings.TrimRight(string(raw), "\r\n")
+	if value == "" {
+		return fleet.Secret{}, exit.Usagef("nothing on standard input")
+	}
+	return fleet.NewSecret(value), nil
+}
+
+// printJSON writes one result, indented.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// isCobraUsage recognises the errors that cobra itself makes of a wrong command line.
+func isCobraUsage(err error) bool {
+	text := err.Error()
+	for _, prefix := range []string{"unknown command", "accepts ", "requires at least", "required flag", "unknown flag"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/git"
+)
+
+// changeOneService commits a change to one file that one service mounts, and lets a
+// webhook do the rest.
+func (d *demo) changeOneService(ctx context.Context) error {
+	before, err := d.containers(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(d.out)
+	commit, err := d.commit("say hello from commit two",
+		map[string]string{"site/public/index.txt": "Hello from commit two\n"})
+	if err != nil {
+		return err
+	}
+	d.say("commit %s %q changes a file that one of the four services mounts", commit.Short(), commit.Subject)
+	if _, err := d.showPlan(ctx); err != nil {
+		return err
+	}
+	if err := d.pushAndWait(ctx, commit); err != nil {
+		return err
+	}
+	after, err := d.containers(ctx)
+	if err != nil {
+		return err
+	}
+	replaced := difference(after, before)
+	fmt.Fprintf(d.out, "recreated %d of %d containers: %s; the others kept their ids\n",
+		len(replaced), len(after), d.style.bold(strings.Join(replaced, ", ")))
+	if len(replaced) != 1 {
+		return fmt.Errorf("expected exactly one container to be recreated, not %d", len(replaced))
+	}
+	return d.showAnswer(ctx, "Hello from commit two")
+}
+
+// breakOneService commits a command that cannot start and shows the rollback.
+func (d *demo) breakOneService(ctx context.Context) error {
+	files, err := d.files()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(d.out)
+	broken := strings.Replace(files["site/compose.yaml"], `"@/site/index.txt"]`, `"@/site/index.txt", "--exit-after", "0s"]`, 1)
+	commit, err := d.commit("break the site on purpose", map[string]string{"site/compose.yaml": broken})
+	if err != nil {
+		return err
+	}
+	d.say("commit %s %q makes that service exit as soon as it starts", commit.Short(), commit.Subject)
+	if err := d.pushAndWait(ctx, commit); err != nil {
+		return err
+	}
+	d.shell("varan why demo-site")
+	why, err := d.api.Why(ctx, "demo-site")
+	if err != nil {
+		return fmt.Errorf("ask why: %w", err)
+	}
+	d.app.printWhy(why)
+	if why.LastOp == nil || why.LastOp.Status != api.OpRolledBack {
+		return fmt.Errorf("expected the broken commit to be rolled back, not %q", why.Summary)
+	}
+	return d.showAnswer(ctx, "Hello from commit two")
+}
+
+func (d *demo) commit(message string, files map[string]string) (fleet.Commit, error) {
+	commit, err := git.CommitFiles(d.repo(), files, message, time.Now())
+	if err != nil {
+		return fleet.Commit{}, fmt.Errorf("commit to the demo's repository: %w", err)
+	}
+	return commit, nil
+}
+
+// pushAndWait tells core of a commit the way a Git host does, and waits for the end of
+// what that sets going.
+func (d *demo) pushAndWait(ctx context.Context, commit fleet.Commit) error {
+	if err := d.webhook(ctx, commit); err != nil {
+		return err
+	}
+	var op api.Op
+	err := d.wait(ctx, "the deploy to end", func(ctx context.Context) (bool, error) {
+		ops, err := d.api.History(ctx, "demo-site", api.Page{Limit: 1})
+		if err != nil || len(ops) == 0 || ops[0].Commit.ID != commit.ID || ops[0].Ended.IsZero() {
+			return false, err
+		}
+		op = ops[0]
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("%s %s in %s", op.ID, opStatus(d.style, op.Status),
+		op.Ended.Sub(op.Started).Round(10*time.Millisecond))
+	if op.Reason != "" {
+		line += ": " + printable(op.Reason)
+	}
+	fmt.Fprintln(d.out, line)
+	return nil
+}
+
+// webhook sends what GitHub would send for a push, signed with the sync's secret.
+func (d *demo) webhook(ctx context.Context, commit fleet.Commit) error {
+	body, err := json.Marshal(map[string]string{"ref": "refs/heads/" + commit.Branch, "after": commit.ID})
+	if err != nil {
+		return fmt.Errorf("encode the push: %w", err)
+	}
+	mac := hmac.New(sha256.New, []byte(d.secret.Secret().Reveal()))
+	mac.Write(body)
+	url := d.api.BaseURL + "/listener/github/sync/" + demoSync + "/sync"
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("send the push: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-GitHub-Event", "push")
+	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	d.shell("git push   # and the Git host calls the webhook")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("send the push: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return fmt.Errorf("read the webhook's answer: %w", err)
+	}
+	fmt.Fprintf(d.out, "%s %s\n", resp.Status, d.style.dim(strings.TrimSpace(string(answer))))
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("the webhook answered %s", resp.Status)
+	}
+	return nil
+}
+
+// showContainers is `docker ps` for the demo.
+func (d *demo) showContainers(ctx context.Context) error {
+	d.shell("docker ps --filter label=" + fleet.LabelServer)
+	list, err := d.list(ctx)
+	if err != nil {
+		return err
+	}
+	t := table{head: []string{"CONTAINER", "SERVER", "STATE", "STATUS", "IMAGE"}}
+	for i := range list.Items {
+		c := &list.Items[i]
+		t.add(containerName(c.Names), c.Labels[fleet.LabelServer], string(c.State), c.Status, c.Image)
+	}
+	slices.SortFunc(t.rows, func(x, y []string) int { return strings.Compare(x[1]+x[0], y[1]+y[0]) })
+	t.write(d.out, d.style)
+	return nil
+}
+
+// containers maps the name of each container of the demo to its id.
+func (d *demo) containers(ctx context.Context) (map[string]string, error) {
+	list, err := d.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]string{}
+	for i := range list.Items {
+		ids[containerName(list.Items[i].Names)] = list.Items[i].ID
+	}
+	return ids, nil
+}
+
+// list finds the demo's containers by their server's label.
+func (d *demo) list(ctx context.Context) (client.ContainerListResult, error) {
+	var all client.ContainerListResult
+	for _, server := range demoServers {
+		filter := client.Filters{}.Add("label", fleet.LabelServer+"="+server)
+		list, err := d.docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filter})
+		if err != nil {
+			return all, fmt.Errorf("list the demo's containers: %w", err)
+		}
+		all.Items = append(all.Items, list.Items...)
+	}
+	return all, nil
+}
+
+func containerName(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return strings.TrimPrefix(names[0], "/")
+}
+
+// difference lists the names whose id is not the one it was.
+func difference(after, before map[string]string) []string {
+	var names []string
+	for name, id := range after {
+		if before[name] != id {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

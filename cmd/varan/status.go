@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varanhq/varan/cmd/internal/exit"
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "The whole fleet on two axes: is it what Git says, and is it well",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			status, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(status)
+			}
+			a.printStatus(status, time.Now())
+			return nil
+		},
+	}
+}
+
+func (a *app) printStatus(status api.Status, now time.Time) {
+	s := styleFor(a.stdout)
+	if len(status.Servers)+len(status.Syncs) == 0 {
+		fmt.Fprintln(a.stdout, "Nothing here yet. Add a source with `varan sync add NAME URL`, "+
+			"and a server with `varan onboarding-key create`.")
+		return
+	}
+	for _, sync := range status.Syncs {
+		a.printSyncLine(s, sync, now)
+	}
+	if len(status.Syncs) > 0 {
+		fmt.Fprintln(a.stdout)
+	}
+	a.printServers(s, status.Servers, now)
+	if len(status.Stacks) > 0 {
+		fmt.Fprintln(a.stdout)
+		a.printStacks(s, status.Stacks, now)
+	}
+}
+
+func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {
+	state := sync.State
+	line := fmt.Sprintf("%s %s  %s@%s", s.bold("sync"), sync.Name, sync.Branch, orDash(commitText(state.Commit)))
+	switch {
+	case state.Error != "":
+		line += "  " + s.red(printable(state.Error))
+	case state.Diagnostics.HasErrors():
+		line += "  " + s.red("stalled: the configuration is invalid") + ", running " + state.Good.Short()
+	case state.Blocked+state.Pending > 0:
+		line += "  " + s.yellow(fmt.Sprintf("%d pending, %d blocked", state.Pending, state.Blocked))
+	default:
+		line += "  " + s.dim("checked "+ago(state.Checked, now)+" ago")
+	}
+	fmt.Fprintln(a.stdout, line)
+	for _, d := range state.Diagnostics {
+		if d.Severity == fleet.SeverityError {
+			fmt.Fprintf(a.stdout, "  %s\n", printable(d.String()))
+		}
+	}
+}
+
+func (a *app) printServers(s style, servers []api.Server, now time.Time) {
+	t := table{head: []string{"SERVER", "AGENT", "TIER", "STACKS", "SYNC", "HEALTH", "SEEN", "ENGINE", ""}}
+	for _, server := range servers {
+		agent := s.green("online")
+		switch {
+		case server.Pending:
+			agent = s.yellow("pending")
+		case !server.Online:
+			agent = s.red("offline")
+		}
+		t.add(server.Name, agent, string(server.Tier), fmt.Sprint(server.Stacks), s.sync(server.Sync),
+			s.health(server.Health), ago(server.LastSeen, now), orDash(server.Agent.Engine), printable(server.Text))
+	}
+	t.write(a.stdout, s)
+}
+
+func (a *app) printStacks(s style, stacks []api.Stack, now time.Time) {
+	t := table{head: []string{"STACK", "SERVER", "SYNC", "HEALTH", "COMMIT", "DEPLOYED", "CONTAINERS", ""}}
+	for _, stack := range stacks {
+		t.add(stack.Name, stack.Server, s.sync(stack.Sync), s.health(stack.Health), orDash(commitText(stack.Commit)),
+			ago(stack.DeployedAt, now), containersText(stack.Containers), printable(stack.Text))
+	}
+	t.write(a.stdout, s)
+}
+
+func commitText(c fleet.Commit) string {
+	if c.ID == "" {
+		return ""
+	}
+	return c.Short()
+}
+
+// containersText is "2/3 running", or "-" when there are none.
+func containersText(containers []fleet.Container) string {
+	if len(containers) == 0 {
+		return "-"
+	}
+	running := 0
+	for i := range containers {
+		if containers[i].State == fleet.StateRunning {
+			running++
+		}
+	}
+	return fmt.Sprintf("%d/%d running", running, len(containers))
+}
+
+func (a *app) getCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:       "get servers|stacks|syncs|containers",
+		Short:     "List one kind of thing",
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: []string{"servers", "stacks", "syncs", "containers"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			switch args[0] {
+			case "servers", "server":
+				return listed(a, client.Servers, cmd, func(s style, v []api.Server) { a.printServers(s, v, time.Now()) })
+			case "stacks", "stack":
+				return listed(a, client.Stacks, cmd, func(s style, v []api.Stack) { a.printStacks(s, v, time.Now()) })
+			case "containers", "container":
+				return listed(a, client.Stacks, cmd, a.printContainers)
+			case "syncs", "sync":
+				return listed(a, client.Syncs, cmd, func(s style, v []api.Sync) { a.printSyncs(s, v, time.Now()) })
+			}
+			return &exit.Error{
+				Code: exit.Usage,
+				Err:  fmt.Errorf("there are no %q", args[0]),
+				Hint: "varan get servers, stacks, syncs or containers",
+			}
+		},
+	}
+}
+
+func (a *app) printContainers(s style, stacks []api.Stack) {
+	t := table{head: []string{"CONTAINER", "STACK", "SERVICE", "SERVER", "STATE", "HEALTH", "PORTS", "IMAGE"}}
+	for _, stack := range stacks {
+		for i := range stack.Containers {
+			c := &stack.Containers[i]
+			t.add(c.Name, stack.Name, c.Service, stack.Server, string(c.State), string(c.Health),
+				orDash(portsText(c.Ports)), c.Image)
+		}
+	}
+	t.write(a.stdout, s)
+}
+
+func portsText(ports []fleet.Port) string {
+	text := ""
+	for _, p := range ports {
+		if text != "" {
+			text += " "
+		}
+		text += fmt.Sprintf("%s:%d->%d/%s", p.HostIP, p.Host, p.Target, p.Protocol)
+	}
+	return text
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/reconciler/plan"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why STACK",
+		Short: "Explain a stack: which commit, file, field, service and host, and what to do next",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			why, err := client.Why(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(why)
+			}
+			a.printWhy(why)
+			return nil
+		},
+	}
+}
+
+func (a *app) printWhy(why api.Why) {
+	s := styleFor(a.stdout)
+	head := s.bold(why.Stack)
+	if why.Server != "" {
+		head += " on " + s.bold(why.Server)
+	}
+	if why.Known {
+		head += "  " + s.sync(why.Sync) + " / " + s.health(why.Health)
+	}
+	fmt.Fprintf(a.stdout, "%s\n%s\n", head, printable(why.Summary))
+	a.printWhyFacts(s, why)
+	for i, d := range why.Details {
+		if i == 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		line := "  " + printable(d.Text)
+		if p := d.Origin.String(); p != "" {
+			line += "  " + s.dim(printable(p))
+		}
+		fmt.Fprintln(a.stdout, line)
+	}
+	for i, next := range why.Next {
+		if i == 0 {
+			fmt.Fprintf(a.stdout, "\n%s\n", s.bold("next"))
+		}
+		fmt.Fprintln(a.stdout, "  "+printable(next))
+	}
+}
+
+func (a *app) printWhyFacts(s style, why api.Why) {
+	if !why.Known {
+		return
+	}
+	facts := [][2]string{
+		{"declared", why.Origin.String()},
+		{"desired", commitLine(why.Desired.Short(), why.Desired.Subject, why.Desired.ID)},
+		{"running", commitLine(why.Running.Short(), why.Running.Subject, why.Running.ID)},
+	}
+	if op := why.LastOp; op != nil {
+		text := fmt.Sprintf("%s, %s, %s ago, by %s %s", op.ID, opStatus(s, op.Status),
+			ago(firstTime(op.Ended, op.Started), time.Now()), op.Trigger, op.Actor)
+		facts = append(facts, [2]string{"last op", text})
+	}
+	fmt.Fprintln(a.stdout)
+	for _, f := range facts {
+		if f[1] != "" {
+			fmt.Fprintf(a.stdout, "  %-9s %s\n", s.dim(f[0]), f[1])
+		}
+	}
+}
+
+func commitLine(short, subject, id string) string {
+	if id == "" {
+		return ""
+	}
+	return short + " " + printable(subject)
+}
+
+func firstTime(times ...time.Time) time.Time {
+	for _, t := range times {
+		if !t.IsZero() {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+func (a *app) diffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff STACK",
+		Short: "Show field by field how a stack differs from what Git says",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			diff, err := client.Diff(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(diff)
+			}
+			p := plan.Plan{
+				Sync: diff.Source, Commit: diff.Desired,
+				Ops: diff.Ops, Blocked: diff.Blocked, Gates: diff.Gates, Notices: diff.Notices,
+			}
+			if p.Empty() && len(p.Notices) == 0 {
+				fmt.Fprintf(a.stdout, "%s runs exactly what %s says.\n", diff.Stack, diff.Desired.Short())
+				return nil
+			}
+			p.Totals = plan.Count(p)
+			if err := p.Render(a.stdout, a.renderOptions(true)); err != nil {
+				return fmt.Errorf("write the diff: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) logsCommand() *cobra.Command {
+	var req api.LogsRequest
+	cmd := &cobra.Command{
+		Use:     "logs STACK [SERVICE]",
+		Short:   "Show the logs of a stack's containers",
+		Example: "  varan logs web -f\n  varan logs web api --tail 20",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if len(args) == 2 {
+				req.Service = args[1]
+			}
+			s := styleFor(a.stdout)
+			return client.Logs(cmd.Context(), args[0], req, func(line api.LogLine) error {
+				return a.printLogLine(s, line, req.Timestamps)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&req.Follow, "follow", "f", false, "keep showing new lines")
+	cmd.Flags().IntVar(&req.Tail, "tail", 100, "lines of each container to start with; -1 shows all")
+	cmd.Flags().BoolVarP(&req.Timestamps, "timestamps", "t", false, "show when each line was written")
+	cmd.Flags().StringVar(&req.Server, "server", "", "the server, when several run the stack")
+	return cmd
+}
+
+func (a *app) printLogLine(s style, line api.LogLine, timestamps bool) error {
+	if a.json {
+		return a.printJSON(line)
+	}
+	prefix := s.cyan(line.Service) + " | "
+	if timestamps {
+		prefix += s.dim(line.Time.UTC().Format(time.RFC3339Nano)) + " "
+	}
+	if _, err := fmt.Fprintln(a.stdout, prefix+printable(line.Text)); err != nil {
+		return fmt.Errorf("write the log: %w", err)
+	}
+	return nil
+}
