@@ -32,7 +32,7 @@ test: ## all tests that need no Docker
 
 e2e: build ## all tests that need Docker
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent \
-		$(GO) test -tags e2e -count=1 -timeout $(E2E_TIMEOUT) -p 1 ./agent/docker/... ./e2e/...
+		$(GO) test -tags e2e -count=1 -timeout $(E2E_TIMEOUT) -p 1 ./agent/docker/... ./internal/e2e/...
 
 fmt: ## format the code
 	$(GO) tool gofumpt -w . 2>/dev/null || gofumpt -w .
