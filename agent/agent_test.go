@@ -132,6 +132,28 @@ func TestAnEngineThatIsAwayIsReportedAndComesBack(t *testing.T) {
 	})
 }
 
+func TestAnObservationThatFailedIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		s := r.session()
+		r.engine.Blind(errors.New("timeout"))
+		r.engine.Set(fleet.StackReport{Stack: "shop", Project: "shop"})
+		if report := <-s.reports; report.Agent.EngineError != "timeout" || len(report.Stacks) > 0 {
+			t.Errorf("report %+v, want the engine's error", report)
+		}
+		r.engine.Blind(nil) // and no event says so
+		before := time.Now()
+		report := <-s.reports
+		if len(report.Stacks) != 1 || report.Agent.EngineError != "" {
+			t.Errorf("report %+v, want the stack", report)
+		}
+		if took := time.Since(before); took > 15*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 func TestAStackInWorkIsReportedSparingly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -175,6 +197,31 @@ func TestObserveReadsAfresh(t *testing.T) {
 		err := s.peer.Call(t.Context(), wire.VerbObserve, nil, &report)
 		if refused, ok := errors.AsType[*wire.Error](err); !ok || !refused.Retryable || !strings.Contains(refused.Message, "gone") {
 			t.Errorf("observing an engine that is away: %v", err)
+		}
+	})
+}
+
+// A stack that was gone for one observation, and came back as it was, is news to core.
+func TestAnObservationReplacesWhatCoreWasTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		shop := fleet.StackReport{Stack: "shop", Project: "shop"}
+		r.engine.Set(shop)
+		r.start()
+		s := r.session()
+		for want := range 2 {
+			var report wire.Report
+			if err := s.peer.Call(t.Context(), wire.VerbObserve, nil, &report); err != nil || len(report.Stacks) != 1-want {
+				t.Fatalf("observed %+v, %v", report, err)
+			}
+			if want == 0 {
+				s.mustOrder(fleet.Order{ID: "1", Kind: fleet.OrderRemove, Stack: "shop", Server: "alpha", Project: "shop"})
+				synctest.Wait()
+			}
+		}
+		r.engine.Set(shop)
+		if report := <-s.reports; len(report.Stacks) != 1 {
+			t.Errorf("report %+v, want the stack that is back", report)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func (r *registry) Onboard(_ context.Context, req hub.OnboardRequest) (string, e
 	return req.Server, nil
 }
 
-func (r *registry) Servers(context.Context) ([]string, error) { return nil, nil }
+func (*registry) Servers(context.Context) ([]string, error) { return nil, nil }
 
 // realCore is a hub behind a port that outlives it, as a core's does over restarts.
 type realCore struct {
@@ -190,10 +190,10 @@ func TestADeploySurvivesARestartOfTheRealHub(t *testing.T) {
 	core.online()
 	started, release := engine.Hold("shop")
 	defer release()
-	hub, ctx := core.hub, t.Context()
+	first, ctx := core.hub, t.Context()
 	go func() {
 		// Its core dies: nobody hears the outcome here.
-		_, _ = hub.Dispatch(ctx, applyOrder("1", "shop", "1"), content{}, func(fleet.Progress) {})
+		_, _ = first.Dispatch(ctx, applyOrder("1", "shop", "1"), content{}, func(fleet.Progress) {})
 	}()
 	<-started
 	core.kill()

@@ -199,6 +199,7 @@ func TestAnOutcomeIsDeliveredAfterARestart(t *testing.T) {
 		}
 		r.core.away(nil)
 		r.engine = fakeengine.New("alpha")
+		r.engine.Crash(applyOrder("1", "shop", "1")) // died before it could note the end
 		r.cfg.Engine = r.engine
 		r.start()
 		s = r.session()

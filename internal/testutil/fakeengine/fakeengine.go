@@ -3,6 +3,7 @@
 package fakeengine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type Engine struct {
 	done     []fleet.Order            // every order Do was asked for, in order
 	bad      map[fleet.Digest]string  // releases that do not come up, and why
 	away     error                    // why the engine does not answer
+	blind    error                    // why it cannot be observed, although it sends events
 	watchers map[*watcher]struct{}
 	serial   int // numbers containers
 	reads    int // counts observations
@@ -112,6 +114,13 @@ func (e *Engine) Away(err error) {
 		default:
 		}
 	}
+}
+
+// Blind makes observations fail although events still come, and with nil work again.
+func (e *Engine) Blind(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.blind = err
 }
 
 // Set changes a stack behind Varan's back, as a person at the host would, and tells the
@@ -336,8 +345,8 @@ func (e *Engine) Observe(ctx context.Context) (fleet.AgentInfo, []fleet.StackRep
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.reads++
-	if e.away != nil {
-		return fleet.AgentInfo{EngineError: e.away.Error()}, nil, e.away
+	if err := cmp.Or(e.away, e.blind); err != nil {
+		return fleet.AgentInfo{EngineError: err.Error()}, nil, err
 	}
 	var reports []fleet.StackReport
 	for _, name := range slices.Sorted(maps.Keys(e.stacks)) {
@@ -356,8 +365,8 @@ func (e *Engine) ObserveStack(ctx context.Context, name string) (fleet.StackRepo
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.reads++
-	if e.away != nil {
-		return fleet.StackReport{}, false, e.away
+	if err := cmp.Or(e.away, e.blind); err != nil {
+		return fleet.StackReport{}, false, err
 	}
 	st := e.stacks[name]
 	if st == nil || st.report == nil {
