@@ -17,6 +17,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "compose-worker" {
 		os.Exit(worker.Main(context.Background(), os.Stdin, os.Stdout))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "fake-worker" {
+		os.Exit(fakeWorker(os.Args[2]))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "agent" {
 		os.Exit(agentMain(os.Args[2:]))
 	}
