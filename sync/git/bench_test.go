@@ -186,41 +186,81 @@ func BenchmarkFetch(b *testing.B) {
 	r.report(b)
 }
 
+// BenchmarkReadThousandFiles reads from a running mirror, whose last fetch has walked the
+// trees.
 func BenchmarkReadThousandFiles(b *testing.B) {
-	srv, url := fleetRepo(b)
-	dir := b.TempDir()
-	bare := filepath.Join(dir, "git")
-	gitCPU(b, "", "clone", "--quiet", "--bare", "--depth=1", url, bare)
-	m := openWith(b, git.Config{Dir: dir}, git.Source{URL: url})
-	fetch(b, m)
+	m, _, r := readers(b)
+	tree, _ := m.Current()
+	for b.Loop() {
+		r.measure(b, func() { readThousand(b, tree) })
+		r.git(b)
+	}
+	r.report(b)
+}
+
+// BenchmarkReadThousandFilesAfterStart opens the mirror anew, which checks all trees and
+// the size of every file first.
+func BenchmarkReadThousandFilesAfterStart(b *testing.B) {
+	m, reopen, r := readers(b)
 	if err := m.Close(); err != nil {
 		b.Fatal(err)
 	}
-	// git is given the ids, as it would be by the ls-tree that is counted below.
-	var ids strings.Builder
-	for i := range benchStacks {
-		fmt.Fprintln(&ids, srv.Git("", "rev-parse", fmt.Sprintf("HEAD:stacks/s%04d/compose.yaml", i)))
-	}
-	var r ratio
 	for b.Loop() {
-		// A mirror opened anew walks all trees first, as ls-tree does.
 		r.measure(b, func() {
-			again, err := git.Open(git.Config{Dir: dir}, git.Source{URL: url})
-			if err != nil {
-				b.Fatal(err)
-			}
+			again := reopen()
 			tree, _ := again.Current()
-			for i := range benchStacks {
-				read(b, tree, fmt.Sprintf("stacks/s%04d/compose.yaml", i))
-			}
+			readThousand(b, tree)
 			if err := again.Close(); err != nil {
 				b.Fatal(err)
 			}
 		})
-		r.theirs += gitCPU(b, "", "-C", bare, "ls-tree", "-r", "-l", "HEAD")
-		r.theirs += gitCPU(b, ids.String(), "-C", bare, "cat-file", "--batch")
+		r.git(b)
 	}
 	r.report(b)
+}
+
+// readRatio compares with ls-tree and cat-file --batch.
+type readRatio struct {
+	ratio
+	bare, ids string
+}
+
+func (r *readRatio) git(b *testing.B) {
+	b.Helper()
+	r.theirs += gitCPU(b, "", "-C", r.bare, "ls-tree", "-r", "-l", "HEAD")
+	r.theirs += gitCPU(b, r.ids, "-C", r.bare, "cat-file", "--batch")
+}
+
+func readers(b *testing.B) (*git.Mirror, func() *git.Mirror, *readRatio) {
+	b.Helper()
+	_, url := fleetRepo(b)
+	dir := b.TempDir()
+	r := &readRatio{bare: filepath.Join(dir, "git")}
+	gitCPU(b, "", "clone", "--quiet", "--bare", "--depth=1", url, r.bare)
+	reopen := func() *git.Mirror {
+		m, err := git.Open(git.Config{Dir: dir}, git.Source{URL: url})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return m
+	}
+	m := reopen()
+	tree := fetch(b, m)
+	for i := range benchStacks {
+		id, err := tree.ObjectID(fmt.Sprintf("stacks/s%04d/compose.yaml", i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.ids += id + "\n"
+	}
+	return m, reopen, r
+}
+
+func readThousand(b *testing.B, tree *git.Tree) {
+	b.Helper()
+	for i := range benchStacks {
+		read(b, tree, fmt.Sprintf("stacks/s%04d/compose.yaml", i))
+	}
 }
 
 func BenchmarkReadOneChangedStack(b *testing.B) {

@@ -101,7 +101,7 @@ func TestDamagedStoreIsReplacedByAFreshClone(t *testing.T) {
 func TestDamageFoundWhileReadingIsCuredByTheNextFetch(t *testing.T) {
 	srv := gitserver.New(t)
 	// A file that cannot be compressed, so that the damage hits it and nothing else.
-	noise := make([]byte, 64<<10)
+	noise := make([]byte, 512<<10)
 	for i, x := 0, uint32(1); i < len(noise); i++ {
 		x = x*1664525 + 1013904223
 		noise[i] = byte(x >> 24)
@@ -121,7 +121,7 @@ func TestDamageFoundWhileReadingIsCuredByTheNextFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(make([]byte, 4096), 32<<10); err != nil {
+	if _, err := f.WriteAt(make([]byte, 4096), 300<<10); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {

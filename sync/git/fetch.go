@@ -32,7 +32,7 @@ func (m *Mirror) load() error {
 	}
 	for _, n := range slices.Backward(numbers) {
 		m.number = max(m.number, n)
-		s, head, branch, err := openStore(m.storeDir(n))
+		s, head, branch, err := openStore(m.storeDir(n), m.limits)
 		if err == nil {
 			var tree *Tree
 			if tree, err = readTree(s, head, branch, nil, m.limits, func() error { return nil }); err == nil {
@@ -162,7 +162,7 @@ func (m *Mirror) clone(ctx context.Context, s session, adv advert) (_ *Tree, err
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	fresh, err := createStore(dir)
+	fresh, err := createStore(dir, m.limits)
 	if err != nil {
 		return nil, err
 	}

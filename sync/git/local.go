@@ -3,6 +3,7 @@ package git
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,26 @@ func (r *localRepo) read(typ plumbing.ObjectType, id plumbing.Hash) (content []b
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return content, nil
+}
+
+// contentOf copies an object's content, if it is the object that was asked for.
+func contentOf(o plumbing.EncodedObject, typ plumbing.ObjectType, id plumbing.Hash) ([]byte, error) {
+	if o.Type() != typ {
+		return nil, fmt.Errorf("%s is a %s, not a %s", id, o.Type(), typ)
+	}
+	if o.Hash() != id {
+		return nil, fmt.Errorf("%s %s holds the content of %s", typ, id, o.Hash())
+	}
+	r, err := o.Reader()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", typ, id, err)
+	}
+	content := make([]byte, o.Size())
+	_, err = io.ReadFull(r, content)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", typ, id, err)
 	}
 	return content, nil
 }

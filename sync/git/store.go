@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -11,11 +12,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
-	"github.com/go-git/go-git/v5/plumbing/format/packfile"
 
 	"github.com/varanhq/varan/internal/atomicfile"
 )
@@ -47,23 +46,19 @@ type store struct {
 	dir string
 	// broken is set once anything unreadable was met.
 	broken atomic.Bool
-	cache  *cache.ObjectLRU
 
-	mu    sync.Mutex // guards packs and all reading: a packfile has one position
-	packs []*pack    // newest first
+	mu     sync.Mutex // guards what follows
+	packs  []*pack    // newest first
+	reader packReader
+	serial int64
 }
 
-type pack struct {
-	name string
-	idx  *idxfile.MemoryIndex
-	data *packfile.Packfile
-	// sizes are known right after the pack was received, and dropped once its trees
-	// are checked.
-	sizes map[plumbing.Hash]int64
+func newStore(dir string, limits Limits) *store {
+	return &store{dir: dir, reader: packReader{maxBytes: limits.objectBytes(), bases: cache.NewBufferLRU(cacheBytes)}}
 }
 
 // createStore lays out an empty repository in dir, which exists.
-func createStore(dir string) (*store, error) {
+func createStore(dir string, limits Limits) (*store, error) {
 	for _, sub := range []string{"objects/pack", "objects/info", "refs/heads"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("create store: %w", err)
@@ -72,11 +67,11 @@ func createStore(dir string) (*store, error) {
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(bareConfig), 0o600); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
-	return &store{dir: dir, cache: cache.NewObjectLRU(cacheBytes)}, nil
+	return newStore(dir, limits), nil
 }
 
 // openStore opens what createStore and ingest made, and returns its head.
-func openStore(dir string) (s *store, head plumbing.Hash, branch string, err error) {
+func openStore(dir string, limits Limits) (s *store, head plumbing.Hash, branch string, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, headFile))
 	if err != nil {
 		return nil, head, "", fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -89,7 +84,7 @@ func openStore(dir string) (s *store, head plumbing.Hash, branch string, err err
 	if err != nil || checkBranch(string(name)) != nil {
 		return nil, head, "", fmt.Errorf("%w: malformed branch name", ErrCorrupt)
 	}
-	s = &store{dir: dir, cache: cache.NewObjectLRU(cacheBytes)}
+	s = newStore(dir, limits)
 	entries, err := os.ReadDir(s.packDir())
 	if err != nil {
 		return nil, head, "", fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -121,30 +116,38 @@ func (s *store) openPack(name string, idx *idxfile.MemoryIndex) (*pack, error) {
 			return nil, fmt.Errorf("%w: open pack index: %w", ErrCorrupt, err)
 		}
 		idx = idxfile.NewMemoryIndex()
-		err = idxfile.NewDecoder(f).Decode(idx)
+		err = idxfile.NewDecoder(&indexFile{Reader: bufio.NewReaderSize(f, windowBytes), File: f}).Decode(idx)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("%w: read pack index: %w", ErrCorrupt, err)
 		}
 	}
-	data, err := osfs.New(s.packDir(), osfs.WithBoundOS()).Open(name + ".pack")
+	file, err := os.Open(filepath.Join(s.packDir(), name+".pack"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: open pack: %w", ErrCorrupt, err)
 	}
 	// A pack ends with its own checksum, which is also in its index and name: this
 	// notices packs that are cut short or belong to another index.
-	var trailer [20]byte
-	_, err = data.Seek(-int64(len(trailer)), io.SeekEnd)
+	var trailer plumbing.Hash
+	end, err := file.Seek(-int64(len(trailer)), io.SeekEnd)
 	if err == nil {
-		_, err = io.ReadFull(data, trailer[:])
+		_, err = file.ReadAt(trailer[:], end)
 	}
 	if err != nil || trailer != idx.PackfileChecksum || name != packName(trailer) {
-		return nil, errors.Join(fmt.Errorf("%w: pack does not match its index", ErrCorrupt), data.Close())
+		return nil, errors.Join(fmt.Errorf("%w: pack does not match its index", ErrCorrupt), file.Close())
 	}
-	// Without a file system go-git reads objects into memory at once and never opens the
-	// pack a second time by its path.
-	p := packfile.NewPackfileWithCache(idx, nil, data, s.cache, 0)
-	return &pack{name: name, idx: idx, data: p}, nil
+	s.serial++
+	return &pack{name: name, idx: idx, file: file, serial: s.serial}, nil
 }
+
+// indexFile is read in large steps. The decoder asks for the file's size before it
+// believes the number of objects.
+type indexFile struct {
+	*bufio.Reader
+	*os.File
+}
+
+// Read reads from the buffer.
+func (f *indexFile) Read(p []byte) (int, error) { return f.Reader.Read(p) }
 
 func packName(checksum plumbing.Hash) string { return "pack-" + checksum.String() }
 
@@ -228,8 +231,8 @@ func (s *store) drop(p *pack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.packs = slices.DeleteFunc(s.packs, func(q *pack) bool { return q == p })
-	s.cache.Clear()
-	_ = p.data.Close()
+	s.reader.rest()
+	_ = p.file.Close()
 	for _, ext := range []string{".idx", ".pack"} {
 		_ = os.Remove(filepath.Join(s.packDir(), p.name+ext))
 	}
@@ -262,7 +265,7 @@ func (s *store) setShallow(cut []plumbing.Hash) error {
 func (s *store) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cache.Clear()
+	s.reader.rest()
 	for _, p := range s.packs {
 		p.sizes = nil
 	}
@@ -294,37 +297,17 @@ func (s *store) find(id plumbing.Hash) (*pack, int64) {
 func (s *store) read(typ plumbing.ObjectType, id plumbing.Hash) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, _ := s.find(id)
+	p, offset := s.find(id)
 	if p == nil {
 		return nil, s.damage(fmt.Errorf("%s %s is missing", typ, id))
 	}
-	o, err := p.data.Get(id)
+	content, err := s.reader.content(p, offset, s.find, false, 0)
 	if err != nil {
 		return nil, s.damage(fmt.Errorf("%s %s: %w", typ, id, err))
 	}
-	content, err := contentOf(o, typ, id)
-	if err != nil {
-		return nil, s.damage(err)
-	}
-	return content, nil
-}
-
-// contentOf copies an object's content, if it is the object that was asked for.
-func contentOf(o plumbing.EncodedObject, typ plumbing.ObjectType, id plumbing.Hash) ([]byte, error) {
-	if o.Type() != typ {
-		return nil, fmt.Errorf("%s is a %s, not a %s", id, o.Type(), typ)
-	}
-	if o.Hash() != id {
-		return nil, fmt.Errorf("%s %s holds the content of %s", typ, id, o.Hash())
-	}
-	r, err := o.Reader()
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", typ, id, err)
-	}
-	content := make([]byte, o.Size())
-	_, err = io.ReadFull(r, content)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", typ, id, err)
+	// The id covers the type as well.
+	if got := plumbing.ComputeHash(typ, content); got != id {
+		return nil, s.damage(fmt.Errorf("%s %s holds the content of %s", typ, id, got))
 	}
 	return content, nil
 }
@@ -339,7 +322,7 @@ func (s *store) size(id plumbing.Hash) (int64, error) {
 	if size, ok := p.sizes[id]; ok {
 		return size, nil
 	}
-	size, err := p.data.GetSizeByOffset(offset)
+	size, err := s.reader.size(p, offset)
 	if err != nil {
 		return 0, s.damage(fmt.Errorf("object %s: %w", id, err))
 	}

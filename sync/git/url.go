@@ -245,13 +245,13 @@ func cleanRelative(p string) (string, error) {
 		if segment == ".." {
 			return "", &URLError{Rule: "url-path", Reason: "the path climbs with .."}
 		}
-		if strings.HasPrefix(segment, "-") && segment == strings.SplitN(p, "/", 2)[0] {
-			return "", &URLError{Rule: "url-characters", Reason: "the path starts with a dash, as an option would"}
-		}
 	}
 	clean := path.Clean(p)
-	if clean == "." || clean == "/" || clean == "" {
+	switch {
+	case clean == ".":
 		return "", &URLError{Rule: "url-path", Reason: "the path is missing"}
+	case strings.HasPrefix(clean, "-"), strings.HasPrefix(clean, ":"):
+		return "", &URLError{Rule: "url-characters", Reason: "the path starts with a dash, as an option would, or a colon"}
 	}
 	return clean, nil
 }
@@ -261,6 +261,9 @@ func parseShortSSH(raw string) (loc Location, ok bool, err error) {
 	authority, p, ok := cutAuthority(raw)
 	if !ok {
 		return Location{}, false, nil
+	}
+	if strings.HasPrefix(authority, "@") {
+		return Location{}, false, &URLError{Rule: "url-syntax", Reason: "it cannot be parsed"}
 	}
 	loc.scheme = schemeSSH
 	host := authority

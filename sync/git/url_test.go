@@ -60,6 +60,8 @@ func TestDangerousURLsAreRefused(t *testing.T) {
 		"-git@host:a":                         "url-characters",
 		"git@host:-upload-pack":               "url-characters",
 		"ssh://host/-x":                       "url-characters",
+		"ssh://host/./-x":                     "url-characters",
+		"git@host:./-x":                       "url-characters",
 		"https://user:secret@host/a":          "url-credentials",
 		"https://secret@host/a":               "url-credentials",
 		"ssh://git:secret@host/a":             "url-credentials",
