@@ -277,7 +277,7 @@ func TestSubscribersHearOfEverythingInOrder(t *testing.T) {
 		var heard []string
 		cancel := b.r.Subscribe(func(e reconciler.Event) { heard = append(heard, string(e.Kind)) })
 		b.push("c1", stack("web", "alpha", "1"))
-		b.pass(time.Second)
+		b.pass(2 * time.Second)
 		cancel()
 		b.push("c2", stack("web", "alpha", "2"))
 		b.pass(time.Second)

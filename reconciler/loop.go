@@ -40,6 +40,10 @@ type loop struct {
 	attempts   attempts
 }
 
+// burstGap is the least time between two looks at a source that webhooks ask for. The
+// first of a burst is answered at once; all that follow within the gap share one look.
+const burstGap = time.Second
+
 type place struct{ server, stack string }
 
 // pending is what the next wake-up has to do.
@@ -81,7 +85,8 @@ func (l *loop) poke(trigger Trigger, actor string, apply bool) (coalesced bool) 
 	l.mu.Lock()
 	coalesced = l.pending.load
 	l.pending.apply = l.pending.apply || apply
-	if !coalesced {
+	// A person who asks does not wait for the end of a burst.
+	if !coalesced || trigger == TriggerManual {
 		l.pending.load, l.pending.trigger, l.pending.actor = true, trigger, actor
 	}
 	if trigger == TriggerManual {
@@ -150,10 +155,13 @@ type watch struct {
 	*loop
 	group sync.WaitGroup
 	poll  *time.Timer
-	// settle gathers reports and results, retry ends the longest wait of a held op.
-	settle, retry *time.Timer
-	settling      bool
-	loaded        chan reading
+	// settle gathers reports and results, retry ends the longest wait of a held op, rest
+	// the gap between the looks of a burst.
+	settle, retry, rest *time.Timer
+	settling            bool
+	// looked is when the last load began.
+	looked time.Time
+	loaded chan reading
 	// failures counts failed loads, vain passes that could not plan; both in a row.
 	failures, vain int
 }
@@ -162,15 +170,17 @@ type watch struct {
 func (l *loop) run(ctx, work context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{loop: l, poll: time.NewTimer(l.interval), loaded: make(chan reading, 1)}
-	w.settle, w.retry = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
-	w.settle.Stop()
-	w.retry.Stop()
+	for _, timer := range []**time.Timer{&w.settle, &w.retry, &w.rest} {
+		*timer = time.NewTimer(time.Hour)
+		(*timer).Stop()
+	}
 	defer func() {
 		cancel()
 		l.supersede("the sync is no longer watched", nil)
 		w.poll.Stop()
 		w.settle.Stop()
 		w.retry.Stop()
+		w.rest.Stop()
 		w.group.Wait()
 	}()
 	l.poke(TriggerStart, "core", false)
@@ -181,6 +191,7 @@ func (l *loop) run(ctx, work context.Context) {
 		case <-l.stop:
 			return
 		case <-l.woken:
+		case <-w.rest.C:
 		case <-w.poll.C:
 			l.poke(TriggerPoll, "poll", false)
 		case <-w.retry.C:
@@ -198,8 +209,9 @@ func (l *loop) run(ctx, work context.Context) {
 func (w *watch) begin(ctx context.Context) {
 	w.mu.Lock()
 	ask := w.pending
-	load := ask.load && !w.loading
+	load := ask.load && !w.loading && w.rested(ask.trigger)
 	if load {
+		w.looked = time.Now()
 		w.pending.load, w.pending.apply = false, false
 		w.loading = true
 	}
@@ -214,6 +226,17 @@ func (w *watch) begin(ctx context.Context) {
 		w.settling = true
 		w.settle.Reset(settleFor)
 	}
+}
+
+// rested reports whether the source may be looked at now, and else has the loop woken when
+// it may.
+func (w *watch) rested(trigger Trigger) bool {
+	wait := burstGap - time.Since(w.looked)
+	if trigger != TriggerWebhook || wait <= 0 {
+		return true
+	}
+	w.rest.Reset(wait)
+	return false
 }
 
 // settled plans again with what was read last.

@@ -417,6 +417,24 @@ func TestSyncThatOnlyPlansAppliesNothing(t *testing.T) {
 	})
 }
 
+func TestBurstThatOutlastsPassesMakesTwo(t *testing.T) {
+	onBench(t, nothing, func(b *bench) {
+		b.pass(time.Minute)
+		before := b.status().Passes
+		for range 20 {
+			b.r.Poke("home", reconciler.TriggerWebhook, "webhook")
+			b.pass(20 * time.Millisecond)
+		}
+		if got := b.status().Passes - before; got != 1 {
+			b.Errorf("%d passes during the burst, want the first webhook's alone", got)
+		}
+		b.pass(5 * time.Second)
+		if got := b.status().Passes - before; got != 2 {
+			b.Errorf("%d passes for the burst, want 2", got)
+		}
+	})
+}
+
 func TestRequestAppliesOnceForASyncThatOnlyPlans(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.source.head.AutoApply = false
