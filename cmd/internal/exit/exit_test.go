@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/varanhq/varan/cmd/internal/exit"
@@ -69,17 +67,5 @@ func TestRunTurnsAPanicIntoAnInternalFault(t *testing.T) {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("stderr lacks %q:\n%s", want, &stderr)
 		}
-	}
-}
-
-func TestFirstSignalCancelsTheContext(t *testing.T) {
-	ctx, stop := exit.Signals(t.Context())
-	defer stop()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	<-ctx.Done()
-	if !errors.Is(ctx.Err(), context.Canceled) {
-		t.Errorf("context ended with %v", ctx.Err())
 	}
 }
