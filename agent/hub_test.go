@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/varanhq/varan/agent"
@@ -58,7 +60,7 @@ func (*registry) Servers(context.Context) ([]string, error) { return nil, nil }
 
 // realCore is a hub behind a port that outlives it, as a core's does over restarts.
 type realCore struct {
-	t        *testing.T
+	t        testing.TB
 	key      noise.PrivateKey
 	registry *registry
 	addr     string
@@ -126,7 +128,7 @@ func (c content) Blob(_ context.Context, digest fleet.Digest) ([]byte, error) {
 	return nil, errors.New("no such blob")
 }
 
-func newPair(t *testing.T) (*realCore, *fakeengine.Engine) {
+func newPair(t testing.TB) (*realCore, *fakeengine.Engine) {
 	t.Helper()
 	key, err := noise.GenerateKey()
 	if err != nil {
@@ -209,4 +211,21 @@ func TestADeploySurvivesARestartOfTheRealHub(t *testing.T) {
 	if n := len(engine.Orders()); n != 1 {
 		t.Errorf("the engine was asked %d times, want once", n)
 	}
+}
+
+// An order's way through link, ledger and back, the engine's own work left out.
+func BenchmarkOrder(b *testing.B) {
+	core, _ := newPair(b)
+	core.online()
+	var n atomic.Int64
+	b.SetParallelism(25) // 50 at a time on two cores
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			id := strconv.FormatInt(n.Add(1), 10)
+			outcome, err := core.hub.Dispatch(b.Context(), applyOrder(id, "s"+id, "1"), content{}, func(fleet.Progress) {})
+			if err != nil || outcome.Status != fleet.OutcomeSucceeded {
+				b.Errorf("outcome %+v, %v", outcome, err)
+			}
+		}
+	})
 }
