@@ -76,6 +76,8 @@ type row struct {
 	textStyle  style
 	origin     string
 	emphasized bool
+	// aside rows stand below a name, out of the columns.
+	aside bool
 }
 
 func (r *renderer) header() {
@@ -155,7 +157,7 @@ func (r *renderer) stack(b block) []row {
 		head.text, head.textStyle = "blocked: "+b.blocked.Text, red
 		rows := []row{head}
 		if b.blocked.Hint != "" {
-			rows = append(rows, row{indent: 6, text: "hint: " + b.blocked.Hint, textStyle: dim})
+			rows = append(rows, row{indent: 10, aside: true, text: "hint: " + b.blocked.Hint, textStyle: dim})
 		}
 		if !r.opts.Verbose {
 			return rows
@@ -164,10 +166,10 @@ func (r *renderer) stack(b block) []row {
 	}
 	rows := append([]row{head}, r.services(b.op)...)
 	if len(b.op.After) > 0 {
-		rows = append(rows, row{indent: 6, text: "after " + strings.Join(b.op.After, ", "), textStyle: dim})
+		rows = append(rows, row{indent: 10, aside: true, text: "after " + strings.Join(b.op.After, ", "), textStyle: dim})
 	}
 	for _, g := range b.op.Gates {
-		rows = append(rows, row{indent: 6, text: "waits for approval: " + g, textStyle: yellow})
+		rows = append(rows, row{indent: 10, aside: true, text: "waits for approval: " + g, textStyle: yellow})
 	}
 	return rows
 }
@@ -271,8 +273,10 @@ func (r *renderer) row(row row, names, texts int) {
 	}
 	var wrapped []string
 	if row.text != "" {
-		pad(names)
-		put(plain, "  ")
+		if !row.aside {
+			pad(names)
+			put(plain, "  ")
+		}
 		wrapped = r.wrap(clean(row.text), used)
 		put(row.textStyle, wrapped[0])
 		wrapped = wrapped[1:]
@@ -284,8 +288,12 @@ func (r *renderer) row(row row, names, texts int) {
 		}
 	}
 	r.out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	column := names + 2
+	if row.aside {
+		column = row.indent
+	}
 	for _, more := range wrapped {
-		r.out.WriteString(strings.Repeat(" ", names+2) + r.paint(row.textStyle, more) + "\n")
+		r.out.WriteString(strings.Repeat(" ", column) + r.paint(row.textStyle, more) + "\n")
 	}
 }
 
