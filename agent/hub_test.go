@@ -128,32 +128,32 @@ func (c content) Blob(_ context.Context, digest fleet.Digest) ([]byte, error) {
 	return nil, errors.New("no such blob")
 }
 
-func newPair(t testing.TB) (*realCore, *fakeengine.Engine) {
-	t.Helper()
+func newPair(tb testing.TB) (*realCore, *fakeengine.Engine) {
+	tb.Helper()
 	key, err := noise.GenerateKey()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	core := &realCore{
-		t: t, key: key, addr: "127.0.0.1:0",
+		t: tb, key: key, addr: "127.0.0.1:0",
 		registry: &registry{token: wire.NewOnboardingToken(key.Public().Fingerprint()), keys: map[noise.PublicKey]string{}},
 	}
 	core.start()
 	engine := fakeengine.New("alpha")
 	a, err := agent.New(agent.Config{
-		Dir: t.TempDir(), Server: "alpha", Cores: []string{"http://" + core.addr}, Engine: engine,
+		Dir: tb.TempDir(), Server: "alpha", Cores: []string{"http://" + core.addr}, Engine: engine,
 		OnboardingToken: fleet.NewSecret(core.registry.token.Reveal()), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	})
 	return core, engine
