@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
+	"github.com/varanhq/varan/internal/lowmem"
 )
 
 type coreFlags struct {
@@ -52,6 +54,7 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 		return err
 	}
 	tuneMemory()
+	go lowmem.Keep(cmd.Context(), trimEvery)
 	return core.Run(cmd.Context(), core.Config{
 		DataDir:    f.dir,
 		Listen:     f.listen,
@@ -68,6 +71,9 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 		},
 	})
 }
+
+// trimEvery is how often an idle core gives back the memory of its last burst.
+const trimEvery = time.Minute
 
 // tuneMemory trades a little CPU for a small core: most of its garbage comes in bursts
 // when Compose files are loaded. GOGC and GOMEMLIMIT still win.

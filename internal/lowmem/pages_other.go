@@ -1,0 +1,6 @@
+//go:build !linux
+
+package lowmem
+
+// dropProgramPages does nothing: only Linux counts these pages where people look.
+func dropProgramPages() {}
