@@ -24,6 +24,7 @@ import (
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/internal/lowmem"
 )
 
 // workerName is the hidden subcommand that the agent runs itself as.
@@ -169,8 +170,12 @@ func run(ctx context.Context, f flags, stderr io.Writer) error {
 		return explain(err)
 	}
 	logger.InfoContext(ctx, "agent started", slog.String("server", cfg.Server), slog.String("dir", cfg.Dir), slog.String("version", cfg.Version))
+	go lowmem.Keep(ctx, trimEvery)
 	return explain(a.Run(ctx))
 }
+
+// trimEvery is how often an idle agent gives back the memory of its last burst.
+const trimEvery = time.Minute
 
 // config reads what flags left open from the environment. Komodo's names work too, so
 // that its periphery can be replaced in place.
