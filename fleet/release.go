@@ -7,6 +7,8 @@ const (
 	LabelStack   = "dev.varan.stack"
 	LabelRelease = "dev.varan.release"
 	LabelCommit  = "dev.varan.commit"
+	// LabelOrder holds the id of the order that created the container.
+	LabelOrder = "dev.varan.order"
 	// LabelDigest holds Service.Digest. It takes part in Compose's own hash, so
 	// Compose recreates exactly the services whose digest changed.
 	LabelDigest = "dev.varan.digest"

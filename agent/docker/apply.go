@@ -176,6 +176,7 @@ func (t *task) request(release *fleet.Release, deadline time.Time) job.Request {
 		ReleaseLabels: map[string]string{
 			fleet.LabelRelease: string(release.Digest),
 			fleet.LabelCommit:  release.Commit.ID,
+			fleet.LabelOrder:   t.order.ID,
 		},
 		RecreateVolumes: t.order.RecreateVolumes,
 		Deadline:        deadline,
@@ -294,7 +295,7 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 	err = t.e.states.update(t.order.Stack, func(s *state) {
 		s.Project, s.Good, s.Images = t.order.Project, &good, images
 		s.Placed = paths(release)
-		s.Baseline = baselineOf(now)
+		s.Baseline = t.baselines(release, now, old)
 		s.Bad = s.withoutBad(release.Digest)
 		s.Stopped = false
 		if t.rec.Failure == nil {
@@ -364,12 +365,28 @@ func imagesOf(now []live) []image {
 	return slices.CompactFunc(out, func(a, b image) bool { return a.Service == b.Service })
 }
 
-func baselineOf(now []live) map[string]baseline {
+// baselines records how the containers should stay. One that was recorded keeps its
+// record. One that is new but not of this order's making was put there by someone else
+// while the order ran: the record of what it replaced stays, so that it shows as drift.
+func (t *task) baselines(release *fleet.Release, now []live, old *state) map[string]baseline {
+	healing := old.Good != nil && old.Good.Digest == release.Digest
 	out := make(map[string]baseline, len(now))
 	for i := range now {
-		if l := &now[i]; !l.oneOff {
-			out[l.ID] = baseline{Service: l.Service, Number: l.number, Config: l.config}
+		l := &now[i]
+		if l.oneOff {
+			continue
 		}
+		if known, ok := old.Baseline[l.ID]; ok {
+			out[l.ID] = known
+			continue
+		}
+		// An order before this one may have made it, and been cut off before it was recorded.
+		ours := l.order == t.order.ID || (!healing && l.release == release.Digest)
+		if id, replaced, ok := replaced(l, old); ok && !ours {
+			out[id] = replaced
+			continue
+		}
+		out[l.ID] = baseline{Service: l.Service, Number: l.number, Config: l.config}
 	}
 	return out
 }

@@ -128,6 +128,16 @@ func (h *host) clean() {
 			_, _ = h.cl.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 		}
 	}
+	held := make(client.Filters).Add("reference", "varan-rollback/varan-test-*")
+	if list, err := h.cl.ImageList(ctx, client.ImageListOptions{Filters: held}); err == nil {
+		for _, img := range list.Items {
+			for _, tag := range img.RepoTags {
+				if strings.HasPrefix(tag, "varan-rollback/varan-test-") {
+					_, _ = h.cl.ImageRemove(ctx, tag, client.ImageRemoveOptions{})
+				}
+			}
+		}
+	}
 	if list, err := h.cl.NetworkList(ctx, client.NetworkListOptions{Filters: mine}); err == nil {
 		for _, n := range list.Items {
 			_, _ = h.cl.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})

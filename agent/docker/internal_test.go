@@ -369,10 +369,37 @@ func inspected(change func(*container.InspectResponse)) *container.InspectRespon
 	return c
 }
 
+func TestContainerPutThereDuringAnOrderStaysDrift(t *testing.T) {
+	e := &Engine{key: []byte("key")}
+	release := &fleet.Release{Digest: "r"}
+	deployed := e.look(inspected(nil))
+	mine := task{order: fleet.Order{ID: "first"}}
+	st := &state{Good: release, Baseline: mine.baselines(release, []live{deployed}, &state{})}
+
+	intruder := e.look(inspected(func(c *container.InspectResponse) {
+		c.ID, c.Config.Env = "two", []string{"BY_HAND=1"}
+		c.Config.Labels[fleet.LabelOrder] = "first"
+	}))
+	heal := task{order: fleet.Order{ID: "second"}}
+	st.Baseline = heal.baselines(release, []live{intruder}, st)
+	if len(drift(&intruder, st)) == 0 {
+		t.Error("a container that the order did not make was taken for what should run")
+	}
+
+	healed := e.look(inspected(func(c *container.InspectResponse) {
+		c.ID = "three"
+		c.Config.Labels[fleet.LabelOrder] = "second"
+	}))
+	st.Baseline = heal.baselines(release, []live{healed}, st)
+	if d := drift(&healed, st); len(d) > 0 {
+		t.Errorf("what the order made itself is drift: %+v", d)
+	}
+}
+
 func TestDriftNamesWhatChangedAndTellsNoSecret(t *testing.T) {
 	e := &Engine{key: []byte("key")}
 	deployed := e.look(inspected(nil))
-	st := &state{Baseline: baselineOf([]live{deployed})}
+	st := &state{Baseline: (&task{}).baselines(&fleet.Release{}, []live{deployed}, &state{})}
 	if d := drift(&deployed, st); len(d) > 0 {
 		t.Errorf("drift of what was deployed: %+v", d)
 	}

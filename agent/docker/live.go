@@ -33,6 +33,8 @@ type live struct {
 
 	stack, project, number string
 	release                fleet.Digest
+	// order is the id of the order that created the container.
+	order string
 	// server is the Varan server the container belongs to; empty for one that is not ours.
 	server string
 	// oneOff containers were started by hand with `compose run`; they are nobody's business.
@@ -125,6 +127,7 @@ func (e *Engine) look(c *container.InspectResponse) live {
 		l.Digest = fleet.Digest(cfg.Labels[fleet.LabelDigest])
 		l.stack = cfg.Labels[fleet.LabelStack]
 		l.release = fleet.Digest(cfg.Labels[fleet.LabelRelease])
+		l.order = cfg.Labels[fleet.LabelOrder]
 		l.server = cfg.Labels[fleet.LabelServer]
 		l.project = cfg.Labels[labelProject]
 		l.number = cfg.Labels[labelNumber]

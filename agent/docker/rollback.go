@@ -84,14 +84,23 @@ func (t *task) restore(ctx context.Context, st *state) ([]live, error) {
 	}
 	defer again.release()
 	t.slot = again
-	if f := t.look(ctx); f != nil {
-		return nil, errors.New(f.Reason)
+	now, f := t.bringBack(ctx, st.Good, deadline)
+	if f != nil && !f.Retryable {
+		// For a worker that was killed the engine may still be stopping a container: what
+		// looked well then ended a moment later. Bringing it up again repairs that.
+		now, f = t.bringBack(ctx, st.Good, deadline)
 	}
-	now, f := t.bring(ctx, st.Good, nil, deadline)
 	if f != nil {
 		return nil, errors.New(f.Reason)
 	}
 	return t.settle(ctx, st.Good, now)
+}
+
+func (t *task) bringBack(ctx context.Context, good *fleet.Release, deadline time.Time) ([]live, *failure) {
+	if f := t.look(ctx); f != nil {
+		return nil, f
+	}
+	return t.bring(ctx, good, nil, deadline)
 }
 
 // imagesMoved tells whether the references of the last good release stand for other
