@@ -52,6 +52,9 @@ type Config struct {
 	Ready func(addr net.Addr)
 }
 
+// backlog is how many pieces of news about syncs wait to be recorded.
+const backlog = 64
+
 // core is a core in the making: what Run starts and stops.
 type core struct {
 	cfg        Config
@@ -60,6 +63,8 @@ type core struct {
 	source     *source
 	hub        *hub.Hub
 	reconciler *reconciler.Reconciler
+	// news are the syncs that stalled, failed or recovered.
+	news chan reconciler.Event
 }
 
 // Run serves until ctx ends. It then takes no more requests, waits a bounded time for
@@ -75,7 +80,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	c := &core{cfg: cfg}
+	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog)}
 	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
@@ -122,6 +127,15 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.reconciler.Subscribe(func(e reconciler.Event) {
+		if e.Kind != reconciler.EventStatus {
+			return
+		}
+		select {
+		case c.news <- e:
+		default: // the reconciler must not wait, and its log has it
+		}
+	})
 	syncs, err := c.store.Syncs(ctx)
 	for _, sync := range syncs {
 		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})
@@ -131,12 +145,45 @@ func (c *core) wire(ctx context.Context) (err error) {
 
 // joined wakes every sync: any may have waited for the server.
 func (c *core) joined(ctx context.Context, server string) {
-	event := api.Event{Kind: "server", Server: server, Text: "server joined with an onboarding key"}
-	if err := c.store.AddEvent(ctx, event); err != nil {
-		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "event not recorded", slog.Any("err", err))
-	}
+	c.record(ctx, api.Event{Kind: "server", Server: server, Text: "server joined with an onboarding key"})
 	for _, status := range c.reconciler.Statuses() {
 		c.reconciler.Poke(status.Sync, reconciler.TriggerReport, server)
+	}
+}
+
+// recordNews keeps in the history what the syncs say of themselves, until ctx ends. A
+// failure that repeats at every poll is told once.
+func (c *core) recordNews(ctx context.Context) {
+	told := map[string]string{}
+	for {
+		select {
+		case e := <-c.news:
+			text := c.newsText(e)
+			if told[e.Sync] == text {
+				continue
+			}
+			told[e.Sync] = text
+			c.record(ctx, api.Event{At: e.At, Kind: "sync", Sync: e.Sync, Text: text})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// newsText says which fault of which commit stalled a sync.
+func (c *core) newsText(e reconciler.Event) string {
+	status, _ := c.reconciler.Status(e.Sync)
+	for _, d := range status.Diagnostics {
+		if d.Severity == fleet.SeverityError {
+			return fmt.Sprintf("commit %s is invalid: %s", status.Head.Short(), d)
+		}
+	}
+	return e.Text
+}
+
+func (c *core) record(ctx context.Context, event api.Event) {
+	if err := c.store.AddEvent(ctx, event); err != nil && ctx.Err() == nil {
+		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "event not recorded", slog.Any("err", err))
 	}
 }
 
@@ -188,6 +235,10 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 	agents, dismiss := context.WithCancel(context.WithoutCancel(ctx))
 	defer dismiss()
 	group.Go(func() error { return c.hub.Run(agents) })
+	group.Go(func() error {
+		c.recordNews(agents)
+		return nil
+	})
 	group.Go(func() error {
 		defer dismiss()
 		return c.reconciler.Run(ctx)

@@ -235,6 +235,17 @@ func TestACommitReachesItsServerAndIsExplained(t *testing.T) {
 		t.Errorf("history: %+v", history)
 	}
 	var lines []string
+	broken := repository("registry.example/app:2")
+	broken["web/compose.yaml"] = "services: ["
+	third := repo.Commit(broken, "Third")
+	for range 2 {
+		_, err = r.RunSync(t.Context(), "main")
+		must(t, err)
+		r.eventually("the sync stalls", func() bool {
+			main, err := r.Sync(t.Context(), "main")
+			return err == nil && main.State.Commit.ID == third && main.State.Good.ID == second && main.State.Phase == "stalled"
+		})
+	}
 	must(t, r.Logs(t.Context(), "web", api.LogsRequest{}, func(line api.LogLine) error {
 		lines = append(lines, line.Text)
 		return nil
@@ -242,13 +253,20 @@ func TestACommitReachesItsServerAndIsExplained(t *testing.T) {
 	if len(lines) != 1 {
 		t.Errorf("logs: %q", lines)
 	}
-	events, err := r.Events(t.Context(), api.Page{Limit: 500})
-	must(t, err)
-	told := r.log.String()
-	for _, event := range events {
-		told += event.Text
+	var told string
+	r.eventually("the history tells why", func() bool {
+		events, err := r.Events(t.Context(), api.Page{Limit: 500})
+		must(t, err)
+		told = ""
+		for _, event := range events {
+			told += event.Text + "\n"
+		}
+		return strings.Contains(told, "commit "+third[:8]+" is invalid: web/compose.yaml:")
+	})
+	if n := strings.Count(told, "is invalid"); n != 1 {
+		t.Errorf("the history tells %d times that a commit is invalid:\n%s", n, told)
 	}
-	if strings.Contains(told, canary) {
+	if strings.Contains(told+r.log.String(), canary) {
 		t.Error("a secret is in the log or the history")
 	}
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
@@ -151,6 +152,32 @@ func TestAnOutcomeThatCoreDidNotWaitForIsRecordedOnce(t *testing.T) {
 	stacks, _ := inventory(t, s, "main")
 	if len(history) != 1 || history[0].Status != api.OpSucceeded || len(stacks) != 1 {
 		t.Errorf("got %+v, owning %v", history, stacks)
+	}
+}
+
+func TestOldRunsGoButTheLastOfEveryStackStays(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	cfg := config(t, c)
+	s := open(t, cfg)
+	op := opOf(plan.OpCreate, "web")
+	begin(t, s, c, "run-0", "main", op)
+	must(t, s.OpEnded(t.Context(), "run-0", op, ended(op, c, reconciler.OpSucceeded)))
+	must(t, s.End(t.Context(), "run-0", reconciler.RunResult{Status: reconciler.OpSucceeded}))
+	db, err := sql.Open("sqlite", cfg.Path)
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	_, err = db.ExecContext(t.Context(), `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2100)
+		INSERT INTO runs SELECT printf('run-%d', 10000 + i), 'main', '', '', '{}', '', '[]', 'failed', 0, 0 FROM n`)
+	must(t, err)
+	begin(t, s, c, "run-99999", "main")
+	must(t, s.End(t.Context(), "run-99999", reconciler.RunResult{Status: reconciler.OpSucceeded}))
+	var left int
+	must(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM runs").Scan(&left))
+	history, err := s.History(t.Context(), "web", 0, 10)
+	must(t, err)
+	if left > 2002 || left < 2000 || len(history) != 1 {
+		t.Errorf("%d runs are left, %d ops of the stack", left, len(history))
 	}
 }
 

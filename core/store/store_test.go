@@ -296,6 +296,30 @@ func TestEventsPageBackwards(t *testing.T) {
 	}
 }
 
+func TestTheHistoryIsCapped(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, newClock())
+	s := open(t, cfg)
+	db, err := sql.Open("sqlite", cfg.Path)
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	add := func(id int) {
+		t.Helper()
+		_, err := db.ExecContext(t.Context(), `INSERT INTO events (id, at, kind, sync, stack, server, actor, text)
+			VALUES ($1, 1, '', '', '', '', '', '')`, id)
+		must(t, err)
+	}
+	add(480)
+	add(481)
+	add(20_479)
+	must(t, s.AddEvent(t.Context(), api.Event{Kind: "core"})) // 20,480: a multiple of the trimming's interval
+	events, err := s.Events(t.Context(), 0, 10)
+	must(t, err)
+	if len(events) != 3 || events[2].ID != 481 {
+		t.Errorf("left are %+v", events)
+	}
+}
+
 func TestUnknownServersAreNotFound(t *testing.T) {
 	t.Parallel()
 	s := open(t, config(t, newClock()))

@@ -24,7 +24,7 @@ func (s *server) registerFleet(a huma.API) {
 	handle(s, a, route(http.MethodGet, "/servers", "listServers", "Servers by name"),
 		func(ctx context.Context, _ *none) ([]api.Server, error) {
 			view, err := s.look(ctx)
-			return view.servers(), err
+			return view.servers(view.stacks()), err
 		})
 	handle(s, a, route(http.MethodGet, "/servers/{name}", "getServer", "One server"), s.serverByName)
 	act(s, a, route(http.MethodPost, "/servers/{name}/approve", "approveServer", "Let a pending server join"), s.approveServer)
@@ -42,7 +42,8 @@ func (s *server) status(ctx context.Context, _ *none) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, err
 	}
-	status := api.Status{Servers: view.servers(), Stacks: view.stacks(), Syncs: []api.Sync{}}
+	status := api.Status{Stacks: view.stacks(), Syncs: []api.Sync{}}
+	status.Servers = view.servers(status.Stacks)
 	for _, source := range view.sources {
 		status.Syncs = append(status.Syncs, source.sync)
 	}
@@ -55,7 +56,7 @@ func (s *server) serverByName(ctx context.Context, in *named) (api.Server, error
 		return api.Server{}, err
 	}
 	var names []string
-	for _, server := range view.servers() {
+	for _, server := range view.servers(view.stacks()) {
 		if server.Name == in.Name {
 			return server, nil
 		}
@@ -97,6 +98,8 @@ type source struct {
 	sync    api.Sync
 	status  reconciler.SyncStatus
 	desired fleet.Desired
+	// declared are the stacks of desired by name.
+	declared map[string]*fleet.Stack
 }
 
 // view is everything that an answer about the fleet is made from.
@@ -104,7 +107,12 @@ type view struct {
 	sources  []source
 	joined   []store.Server
 	observed fleet.Observed
+	// running are the stacks of observed by place.
+	running map[place]*fleet.StackReport
 }
+
+// place is a stack on a server.
+type place struct{ server, stack string }
 
 // look reads the view.
 func (s *server) look(ctx context.Context) (view, error) {
@@ -119,13 +127,22 @@ func (s *server) look(ctx context.Context) (view, error) {
 	for _, sync := range syncs {
 		v.sources = append(v.sources, s.source(sync))
 	}
+	v.running = map[place]*fleet.StackReport{}
+	for server, report := range v.observed {
+		for i := range report.Stacks {
+			v.running[place{server, report.Stacks[i].Stack}] = &report.Stacks[i]
+		}
+	}
 	return v, nil
 }
 
 func (s *server) source(sync api.Sync) source {
-	one := source{sync: sync}
+	one := source{sync: sync, declared: map[string]*fleet.Stack{}}
 	one.status, _ = s.Reconciler.Status(sync.Name)
 	one.desired, _ = s.Sources.Desired(sync.Name)
+	for i := range one.desired.Stacks {
+		one.declared[one.desired.Stacks[i].Name] = &one.desired.Stacks[i]
+	}
 	one.sync.State = syncState(one.status)
 	return one
 }
@@ -145,16 +162,16 @@ func syncState(status reconciler.SyncStatus) api.SyncState {
 // stacks lists every stack that a sync declares or a server runs, by server and name.
 func (v view) stacks() []api.Stack {
 	list := []api.Stack{}
-	known := map[[2]string]bool{}
+	known := map[place]bool{}
 	for _, source := range v.sources {
 		for _, state := range source.status.Plan.Stacks {
-			known[[2]string{state.Server, state.Stack}] = true
+			known[place{state.Server, state.Stack}] = true
 			list = append(list, v.stack(source, state))
 		}
 		for i := range source.desired.Stacks {
 			// Declared, and no plan was made yet.
 			stack := &source.desired.Stacks[i]
-			if key := [2]string{stack.Server, stack.Name}; !known[key] {
+			if key := (place{stack.Server, stack.Name}); !known[key] {
 				known[key] = true
 				list = append(list, v.stack(source, plan.StackState{
 					Stack: stack.Name, Server: stack.Server, Sync: fleet.SyncUnknown, Health: fleet.HealthUnknown,
@@ -163,14 +180,12 @@ func (v view) stacks() []api.Stack {
 			}
 		}
 	}
-	for server, report := range v.observed {
-		for i := range report.Stacks {
-			if stack := report.Stacks[i].Stack; !known[[2]string{server, stack}] {
-				list = append(list, v.stack(source{}, plan.StackState{
-					Stack: stack, Server: server, Sync: fleet.SyncUnknown, Health: fleet.HealthUnknown,
-					Text: "no sync declares it",
-				}))
-			}
+	for at := range v.running {
+		if !known[at] {
+			list = append(list, v.stack(source{}, plan.StackState{
+				Stack: at.stack, Server: at.server, Sync: fleet.SyncUnknown, Health: fleet.HealthUnknown,
+				Text: "no sync declares it",
+			}))
 		}
 	}
 	slices.SortFunc(list, func(a, b api.Stack) int {
@@ -184,17 +199,18 @@ func (v view) stack(source source, state plan.StackState) api.Stack {
 		Name: state.Stack, Server: state.Server, Source: source.sync.Name,
 		Sync: state.Sync, Health: state.Health, Text: state.Text,
 	}
-	if declared, ok := source.desired.Stack(state.Stack); ok && declared.Server == state.Server {
+	if declared := source.declared[state.Stack]; declared != nil && declared.Server == state.Server {
 		stack.Origin = declared.Origin
 	}
-	if report, ok := v.observed[state.Server].Stack(state.Stack); ok {
+	if report := v.running[place{state.Server, state.Stack}]; report != nil {
 		stack.Commit, stack.DeployedAt, stack.Containers = report.Release.Commit, report.DeployedAt, report.Containers
 	}
 	return stack
 }
 
-// servers lists every server that joined, is declared, or was heard of, by name.
-func (v view) servers() []api.Server {
+// servers lists every server that joined, is declared, or was heard of, by name, with the
+// sum of its stacks.
+func (v view) servers(stacks []api.Stack) []api.Server {
 	byName := map[string]*api.Server{}
 	at := func(name string) *api.Server {
 		if byName[name] == nil {
@@ -223,7 +239,7 @@ func (v view) servers() []api.Server {
 		server := at(name)
 		server.Online, server.Agent, server.LastSeen = report.Online, report.Agent, report.Received
 	}
-	for _, stack := range v.stacks() {
+	for _, stack := range stacks {
 		server := at(stack.Server)
 		server.Stacks++
 		server.Sync = worst(syncOrder(), server.Sync, stack.Sync)

@@ -195,10 +195,16 @@ func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, 
 		return
 	}
 	peer := auth.Peer(r)
-	if s.hooks.refused.Allow(peer, s.Now()) {
-		s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("sync", d.sync),
-			slog.String("provider", d.provider), slog.String("peer", peer), slog.String("err", err.Error()))
+	if !s.hooks.refused.Allow(peer, s.Now()) {
+		w.Header().Set("Retry-After", "60")
+		writeError(w, &api.Error{
+			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited, Message: "too many failed attempts",
+			Hint: "try again in a minute",
+		})
+		return
 	}
+	s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("sync", d.sync),
+		slog.String("provider", d.provider), slog.String("peer", peer), slog.String("err", err.Error()))
 	writeError(w, &api.Error{
 		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "the sync or its webhook secret is wrong",
 		Hint: "varan sync add showed the secret once; core's log has the refusal",

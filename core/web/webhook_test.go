@@ -370,3 +370,23 @@ func TestW13ADeliveryThatCannotBeRecordedIsAskedForAgain(t *testing.T) {
 		t.Error("the sync was woken for a delivery that will come again")
 	}
 }
+
+func TestW14FailuresAreLimitedPerRealPeer(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	secret := f.addSync(t, true)
+	wrong := githubPush("wrong secret", pushBody)
+	for i := range 31 {
+		wrong.header.Set("X-Forwarded-For", fmt.Sprintf("10.0.0.%d", i))
+		want := http.StatusUnauthorized
+		if i == 30 {
+			want = http.StatusTooManyRequests
+		}
+		if status, _ := f.deliver(t, wrong); status != want {
+			t.Errorf("failure %d: %d, want %d", i+1, status, want)
+		}
+	}
+	if status, body := f.deliver(t, githubPush(secret, pushBody)); status != http.StatusAccepted {
+		t.Errorf("a signed delivery behind the same address: %d %s", status, body)
+	}
+}

@@ -168,7 +168,7 @@ func (e *explanation) due() {
 		text := fmt.Sprintf("%s on %s is due for commit %s", op.Kind, op.Server, commit(e.from.status.Plan.Commit))
 		next := "it is under way or about to start"
 		if !e.from.status.AutoApply {
-			next = fmt.Sprintf("sync %s does not apply by itself: varan apply --sync %s", e.Source, e.Source)
+			next = fmt.Sprintf("sync %s does not apply by itself: varan apply %s", e.Source, e.Source)
 		}
 		if cause := firstCause(op); cause != "" {
 			text += ": " + cause
@@ -183,7 +183,7 @@ func (e *explanation) gates(op plan.Op) {
 		if slices.Contains(op.Gates, gate.ID) {
 			e.say(api.WhyDetail{
 				Kind: "gate", Origin: op.Origin, Text: fmt.Sprintf("%s on %s needs consent: %s", op.Kind, op.Server, gate.Text),
-			}, fmt.Sprintf("varan apply --approve %q", gate.ID))
+			}, fmt.Sprintf("varan apply %s --approve %q", e.Source, gate.ID))
 		}
 	}
 }

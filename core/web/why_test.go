@@ -65,7 +65,7 @@ func TestWhyHasAnAnswerForEveryStateOfAStack(t *testing.T) {
 				state(s, fleet.OutOfSync, fleet.Healthy, "")
 				s.Plan.Ops, s.AutoApply = []plan.Op{webOp()}, false
 			},
-			summary: []string{"update on alpha is due"}, next: "varan apply --sync main",
+			summary: []string{"update on alpha is due"}, next: "varan apply main",
 		},
 		"a gate is closed": {
 			change: func(s *reconciler.SyncStatus, _ *fleet.StackReport) {
@@ -74,7 +74,7 @@ func TestWhyHasAnAnswerForEveryStateOfAStack(t *testing.T) {
 				s.Plan.Ops = []plan.Op{op}
 				s.Plan.Gates = []plan.Gate{{ID: "volume web/data@alpha", Text: "the data of volume data would be lost"}}
 			},
-			summary: []string{"needs consent", "would be lost", "stacks.toml:3:1"}, next: `varan apply --approve "volume web/data@alpha"`,
+			summary: []string{"needs consent", "would be lost", "stacks.toml:3:1"}, next: `varan apply main --approve "volume web/data@alpha"`,
 		},
 		"blocked": {
 			change: func(s *reconciler.SyncStatus, _ *fleet.StackReport) {
