@@ -60,7 +60,7 @@ generate-check: ## fail when a generated file is stale
 check: build lint generate-check ## what must hold before a commit, tests apart
 
 bench: build ## measure against the Engine floor and print the tables of docs/benchmarks.md
-	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench $(BENCHFLAGS)
+	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent $(GO) run ./bench $(BENCHFLAGS)
 	$(GO) run ./bench/link
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)

@@ -38,14 +38,14 @@ const (
 )
 
 type bench struct {
-	docker   *client.Client
-	dir, bin string
-	parallel int
+	docker             *client.Client
+	dir, bin, agentBin string
+	parallel           int
 }
 
-func newBench(ctx context.Context, bin string, parallel int) (*bench, error) {
-	if bin == "" {
-		return nil, errors.New("name the binary with -bin or VARAN_BIN")
+func newBench(ctx context.Context, bin, agentBin string, parallel int) (*bench, error) {
+	if bin == "" || agentBin == "" {
+		return nil, errors.New("name the binaries with -bin and -agent-bin, or VARAN_BIN and VARAN_AGENT_BIN")
 	}
 	docker, err := client.New(client.FromEnv)
 	if err != nil {
@@ -64,7 +64,7 @@ func newBench(ctx context.Context, bin string, parallel int) (*bench, error) {
 	if err := selfimage.Import(ctx, docker, sleeper, benchImage); err != nil {
 		return nil, err
 	}
-	return &bench{docker: docker, dir: dir, bin: bin, parallel: parallel}, nil
+	return &bench{docker: docker, dir: dir, bin: bin, agentBin: agentBin, parallel: parallel}, nil
 }
 
 func (b *bench) close(ctx context.Context) {
@@ -132,7 +132,7 @@ type run struct {
 func (b *bench) newRun(ctx context.Context, n int) (*run, error) {
 	r := &run{bench: b, n: n, dir: filepath.Join(b.dir, fmt.Sprintf("n%d", n))}
 	repo := filepath.Join(r.dir, "git", "fleet")
-	if err := os.MkdirAll(repo, 0o755); err != nil {
+	if err := os.MkdirAll(repo, 0o750); err != nil {
 		return nil, fmt.Errorf("make the repository's directory: %w", err)
 	}
 	if _, err := git.Init(repo, map[string]string{"README.md": "bench\n"}, "empty", time.Now()); err != nil {
@@ -161,7 +161,10 @@ func (b *bench) newRun(ctx context.Context, n int) (*run, error) {
 		return nil, fmt.Errorf("add the sync: %w", err)
 	}
 	r.secret = string(created.WebhookSecret)
-	return r, r.idle(ctx)
+	if err := r.idle(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *run) startCore(ctx context.Context) error {
@@ -190,8 +193,8 @@ func (r *run) startAgent(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create an onboarding key: %w", err)
 	}
-	r.agent, err = start(ctx, r.dir, "agent", r.bin, []string{"VARAN_ONBOARDING_KEY=" + string(token.Token)},
-		"agent", "--core", r.api.BaseURL, "--connect-as", benchServer, "--dir", filepath.Join(r.dir, "agent"),
+	r.agent, err = start(ctx, r.dir, "agent", r.agentBin, []string{"VARAN_ONBOARDING_KEY=" + string(token.Token)},
+		"--core", r.api.BaseURL, "--connect-as", benchServer, "--dir", filepath.Join(r.dir, "agent"),
 		"--parallel", fmt.Sprint(r.parallel))
 	if err != nil {
 		return err
@@ -307,7 +310,7 @@ func (r *run) watchStarts(ctx context.Context) (<-chan time.Time, func()) {
 				if e.Type == events.ContainerEventType {
 					started <- time.Unix(0, e.TimeNano)
 				}
-			case <-result.Err:
+			case <-result.Err: //nolint:errcheck // the end of the stream is all that matters
 				return
 			}
 		}

@@ -18,9 +18,10 @@ func main() {
 	sizes := flag.String("n", "10,50,100", "numbers of stacks, separated by commas")
 	parallel := flag.Int("parallel", 4, "engine calls side by side, ours and the floor's")
 	bin := flag.String("bin", os.Getenv("VARAN_BIN"), "the varan binary (default $VARAN_BIN)")
+	agentBin := flag.String("agent-bin", os.Getenv("VARAN_AGENT_BIN"), "the varan-agent binary (default $VARAN_AGENT_BIN)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := benchmark(ctx, *sizes, *parallel, *bin)
+	err := benchmark(ctx, *sizes, *parallel, *bin, *agentBin)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -28,14 +29,14 @@ func main() {
 	}
 }
 
-func benchmark(ctx context.Context, sizes string, parallel int, bin string) error {
-	b, err := newBench(ctx, bin, parallel)
+func benchmark(ctx context.Context, sizes string, parallel int, bin, agentBin string) error {
+	b, err := newBench(ctx, bin, agentBin, parallel)
 	if err != nil {
 		return err
 	}
 	defer b.close(context.WithoutCancel(ctx))
 	var columns []column
-	for _, text := range strings.Split(sizes, ",") {
+	for text := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || n < 2 {
 			return fmt.Errorf("-n: %q is not a number of stacks", text)

@@ -19,16 +19,19 @@ import (
 // drifts are the ways a host changes behind Varan's back.
 var drifts = map[string]func(t *testing.T, w *world, id string){
 	"stopped": func(t *testing.T, w *world, id string) {
+		t.Helper()
 		if _, err := w.docker.ContainerStop(t.Context(), id, client.ContainerStopOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	},
 	"removed": func(t *testing.T, w *world, id string) {
+		t.Helper()
 		if _, err := w.docker.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 	},
 	"updated": func(t *testing.T, w *world, id string) {
+		t.Helper()
 		limits := &container.Resources{Memory: 64 << 20, MemorySwap: 128 << 20}
 		if _, err := w.docker.ContainerUpdate(t.Context(), id, client.ContainerUpdateOptions{Resources: limits}); err != nil {
 			t.Fatal(err)
@@ -40,6 +43,7 @@ var drifts = map[string]func(t *testing.T, w *world, id string){
 // replaceByHand makes another container with the same name and labels, but another
 // environment: what a stored hash alone does not notice.
 func replaceByHand(t *testing.T, w *world, id string) {
+	t.Helper()
 	old, err := w.docker.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
 	if err != nil {
 		t.Fatal(err)

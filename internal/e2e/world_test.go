@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,8 +63,8 @@ type world struct {
 // engine side by side.
 func newWorld(t *testing.T, spec api.SyncSpec, servers ...string) *world {
 	t.Helper()
-	if os.Getenv("VARAN_BIN") == "" {
-		t.Fatal("VARAN_BIN is not set: run make e2e")
+	if os.Getenv("VARAN_BIN") == "" || agentBinary() == "" {
+		t.Fatal("VARAN_BIN and VARAN_AGENT_BIN are not set: run make e2e")
 	}
 	if err := importImage(); err != nil {
 		t.Fatalf("make the test image: %v", err)
@@ -119,15 +120,18 @@ type process struct {
 	done chan struct{}
 }
 
-func (w *world) start(name string, env []string, args ...string) *process {
+// agentBinary is the small binary; the demo runs the same agent out of the large one.
+func agentBinary() string { return os.Getenv("VARAN_AGENT_BIN") }
+
+func (w *world) start(name, binary string, env []string, args ...string) *process {
 	w.t.Helper()
 	p := &process{log: w.path(name + ".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer log.Close()
-	p.cmd = exec.Command(os.Getenv("VARAN_BIN"), args...)
+	defer func() { _ = log.Close() }()
+	p.cmd = exec.Command(binary, args...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
@@ -146,19 +150,11 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// stop ends a process as a service manager does.
-func (p *process) stop() {
-	_ = p.cmd.Process.Signal(os.Interrupt)
-	timer := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
-	<-p.done
-	timer.Stop()
-}
-
 func (w *world) startCore(listen string) {
 	w.t.Helper()
 	addrFile := w.path("core.addr")
 	_ = os.Remove(addrFile)
-	w.core = w.start("core", nil, "core", "--dir", w.path("core"), "--listen", listen,
+	w.core = w.start("core", os.Getenv("VARAN_BIN"), nil, "core", "--dir", w.path("core"), "--listen", listen,
 		"--addr-file", addrFile, "--log-level", "debug")
 	w.eventually("core to serve", func() bool {
 		raw, err := os.ReadFile(addrFile)
@@ -182,10 +178,10 @@ func (w *world) startAgent(server string, flags ...string) {
 		w.tokens[server] = string(created.Token)
 	}
 	args := append([]string{
-		"agent", "--core", w.api.BaseURL, "--connect-as", full,
+		"--core", w.api.BaseURL, "--connect-as", full,
 		"--dir", w.path(server), "--log-level", "debug",
 	}, flags...)
-	w.agents[server] = w.start(server, []string{"VARAN_ONBOARDING_KEY=" + w.tokens[server]}, args...)
+	w.agents[server] = w.start(server, agentBinary(), []string{"VARAN_ONBOARDING_KEY=" + w.tokens[server]}, args...)
 }
 
 func (w *world) waitOnline(server string, online bool) {
@@ -233,9 +229,7 @@ func (w *world) processes() map[string]*process {
 	if w.core != nil {
 		all["core"] = w.core
 	}
-	for name, p := range w.agents {
-		all[name] = p
-	}
+	maps.Copy(all, w.agents)
 	return all
 }
 
@@ -302,7 +296,7 @@ func (w *world) webhook(action, branch string) (int, api.Accepted) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var answer api.Accepted
 	_ = json.NewDecoder(resp.Body).Decode(&answer)
 	return resp.StatusCode, answer
@@ -360,11 +354,11 @@ func (w *world) waitCommit(stack, commit string) {
 }
 
 func (w *world) head() string {
-	sync, err := w.api.Sync(w.t.Context(), "fleet")
+	source, err := w.api.Sync(w.t.Context(), "fleet")
 	if err != nil {
 		return ""
 	}
-	return sync.State.Commit.ID
+	return source.State.Commit.ID
 }
 
 func (w *world) stack(short string) (api.Stack, bool) {
