@@ -87,7 +87,7 @@ func (d Diagnostic) String() string {
 }
 
 // Diagnostics is a list of findings. It is an error when it holds one.
-type Diagnostics []Diagnostic
+type Diagnostics []Diagnostic //nolint:errname // a list of findings first, an error second
 
 // Error joins the diagnostics, one a line.
 func (ds Diagnostics) Error() string {

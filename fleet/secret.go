@@ -22,13 +22,13 @@ func (s Secret) Reveal() string { return s.value }
 func (s Secret) IsEmpty() bool { return s.value == "" }
 
 // String redacts.
-func (s Secret) String() string { return redacted }
+func (Secret) String() string { return redacted }
 
 // GoString redacts.
-func (s Secret) GoString() string { return redacted }
+func (Secret) GoString() string { return redacted }
 
 // Format redacts under every verb, %x and %q included.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // MarshalText redacts in JSON, TOML and structured logs.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

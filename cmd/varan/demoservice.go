@@ -20,7 +20,7 @@ func (a *app) demoServiceCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := demoservice.Run(cmd.Context(), cfg)
-			if asked, ok := errors.AsType[demoservice.ErrExit](err); ok {
+			if asked, ok := errors.AsType[demoservice.ExitError](err); ok {
 				if asked.Code == 0 {
 					return nil
 				}

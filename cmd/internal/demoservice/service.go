@@ -29,11 +29,11 @@ type Config struct {
 	Stdout    io.Writer
 }
 
-// ErrExit carries the code that ExitAfter asked for.
-type ErrExit struct{ Code int }
+// ExitError carries the code that ExitAfter asked for.
+type ExitError struct{ Code int }
 
 // Error says the code.
-func (e ErrExit) Error() string { return fmt.Sprintf("exiting with code %d, as asked", e.Code) }
+func (e ExitError) Error() string { return fmt.Sprintf("exiting with code %d, as asked", e.Code) }
 
 // Run serves until ctx ends or the configured exit.
 func Run(ctx context.Context, cfg Config) error {
@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config) error {
 	served := make(chan error, 1)
 	if cfg.Listen != "" {
 		server := &http.Server{Addr: cfg.Listen, Handler: handler(cfg), ReadHeaderTimeout: 5 * time.Second}
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		go func() { served <- server.ListenAndServe() }()
 	}
 	select {
@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return nil
 	case <-exit:
 		fmt.Fprintf(cfg.Stdout, "exiting with code %d\n", cfg.ExitCode)
-		return ErrExit{Code: cfg.ExitCode}
+		return ExitError{Code: cfg.ExitCode}
 	case err := <-served:
 		return fmt.Errorf("serve on %s: %w", cfg.Listen, err)
 	}
@@ -101,7 +101,7 @@ func Probe(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", url, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return errors.New("probe " + url + ": " + resp.Status)
 	}
