@@ -159,7 +159,7 @@ type watch struct {
 	// the gap between the looks of a burst.
 	settle, retry, rest *time.Timer
 	settling            bool
-	// looked is when the last load began.
+	// looked is when the last load that a webhook asked for began.
 	looked time.Time
 	loaded chan reading
 	// failures counts failed loads, vain passes that could not plan; both in a row.
@@ -211,7 +211,9 @@ func (w *watch) begin(ctx context.Context) {
 	ask := w.pending
 	load := ask.load && !w.loading && w.rested(ask.trigger)
 	if load {
-		w.looked = time.Now()
+		if ask.trigger == TriggerWebhook {
+			w.looked = time.Now()
+		}
 		w.pending.load, w.pending.apply = false, false
 		w.loading = true
 	}
