@@ -9,10 +9,13 @@ import (
 	"math"
 )
 
-// call is a request of ours that was not answered yet.
+// call is a request of ours that was not answered yet. Those of one peer form a list:
+// there are seldom more than a few.
 type call struct {
-	stream *inStream // nil for a plain call
-	done   chan struct{}
+	id     uint32
+	next   *call
+	stream *inStream     // nil for a plain call
+	done   chan struct{} // closed when the answer is there
 	body   []byte
 	err    error
 }
@@ -27,31 +30,59 @@ func (c *call) finish(body []byte, err error) {
 	close(c.done)
 }
 
+// callOf returns the call with an id, or nil. The caller holds the lock.
+func (p *Peer) callOf(id uint32) *call {
+	c := p.calls
+	for c != nil && c.id != id {
+		c = c.next
+	}
+	return c
+}
+
+// forget takes a call off the list. The caller holds the lock.
+func (p *Peer) forget(c *call) {
+	at := &p.calls
+	for *at != c {
+		at = &(*at).next
+	}
+	*at, c.next = c.next, nil
+	p.pending--
+	if c.stream != nil {
+		p.streams--
+	}
+}
+
 // Call asks and waits for the answer, which it decodes into resp. A nil req sends an
 // empty body; a nil resp ignores the answer's. An error of the other side is an
 // *Error; ErrClosed says that the connection ended first.
 func (p *Peer) Call(ctx context.Context, verb Verb, req, resp any) error {
+	body, err := p.exchange(ctx, verb, req)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", verb, err)
+	}
+	if resp == nil {
+		return nil
+	}
+	if err := Decode(body, resp); err != nil {
+		return fmt.Errorf("answer to %s: %w", verb, err)
+	}
+	return nil
+}
+
+// exchange sends a request and waits for the body of its answer.
+func (p *Peer) exchange(ctx context.Context, verb Verb, req any) ([]byte, error) {
 	c := &call{done: make(chan struct{})}
 	id, err := p.request(ctx, frameRequest, verb, req, c)
 	if err != nil {
-		return fmt.Errorf("call %s: %w", verb, err)
+		return nil, err
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
 		p.cancelRequest(ctx, id)
-		return fmt.Errorf("call %s: %w", verb, ctx.Err())
+		return nil, ctx.Err()
 	}
-	if c.err != nil {
-		return fmt.Errorf("call %s: %w", verb, c.err)
-	}
-	if resp == nil {
-		return nil
-	}
-	if err := Decode(c.body, resp); err != nil {
-		return fmt.Errorf("answer to %s: %w", verb, err)
-	}
-	return nil
+	return c.body, c.err
 }
 
 // Notify tells without being answered. The other side may drop old notifications when
@@ -130,7 +161,7 @@ func (p *Peer) register(c *call) (uint32, error) {
 	switch {
 	case p.err != nil:
 		return 0, fmt.Errorf("%w: %w", ErrClosed, p.err)
-	case len(p.calls) >= maxRequests:
+	case p.pending >= maxRequests:
 		return 0, &Error{Code: CodeBusy, Message: "too many requests are under way", Retryable: true}
 	case p.nextOwn > math.MaxUint32-2:
 		return 0, fmt.Errorf("%w: it ran out of request ids", ErrClosed)
@@ -145,10 +176,8 @@ func (p *Peer) register(c *call) (uint32, error) {
 	}
 	id := p.nextOwn
 	p.nextOwn += 2
-	if p.calls == nil {
-		p.calls = make(map[uint32]*call)
-	}
-	p.calls[id] = c
+	c.id, c.next, p.calls = id, p.calls, c
+	p.pending++
 	return id, nil
 }
 
@@ -162,8 +191,8 @@ func (p *Peer) cancelRequest(ctx context.Context, id uint32) {
 // answered delivers the answer to a request of ours.
 func (p *Peer) answered(f frame) error {
 	p.mu.Lock()
-	c, ok := p.calls[f.id]
-	if !ok {
+	c := p.callOf(f.id)
+	if c == nil {
 		p.mu.Unlock()
 		return errors.New("an answer nobody asked for")
 	}
@@ -173,13 +202,7 @@ func (p *Peer) answered(f frame) error {
 		return err
 	}
 	p.buffered -= len(body) // from here it is the caller's
-	delete(p.calls, f.id)
-	if c.stream != nil {
-		p.streams--
-	}
-	if len(p.calls) == 0 {
-		p.calls = nil
-	}
+	p.forget(c)
 	p.mu.Unlock()
 	if f.kind == frameError {
 		c.finish(nil, remoteError(body))
@@ -191,9 +214,9 @@ func (p *Peer) answered(f frame) error {
 
 func (p *Peer) streamed(f frame) error {
 	p.mu.Lock()
-	c, ok := p.calls[f.id]
+	c := p.callOf(f.id)
 	p.mu.Unlock()
-	if !ok || c.stream == nil {
+	if c == nil || c.stream == nil {
 		return errors.New("stream bytes nobody asked for")
 	}
 	return c.stream.receive(f.payload)
@@ -201,7 +224,7 @@ func (p *Peer) streamed(f frame) error {
 
 // knowsCall reports whether the first part of an answer may come.
 func (p *Peer) knowsCall(id uint32) error {
-	if _, ok := p.calls[id]; !ok {
+	if p.callOf(id) == nil {
 		return errors.New("an answer nobody asked for")
 	}
 	return nil

@@ -59,13 +59,14 @@ type Peer struct {
 	err      error               // why the connection ended; nil while it lives
 	nextOwn  uint32              // the id of our next request
 	lastPeer uint32              // the id of the other side's last
-	calls    map[uint32]*call    // ours, until answered
-	streams  int                 // how many of calls are streams
+	calls    *call               // ours, until answered
+	pending  int                 // how many calls there are
+	streams  int                 // how many of them are streams
 	serving  map[uint32]*serving // theirs, until answered
 	parts    map[uint32][]byte   // messages of which the last part is missing
 	buffered int                 // bytes in parts and in requests being served
 	notes    []note              // notifications not handled yet
-	noting   bool                // someone handles notes
+	noting   func()              // stops whoever handles notes; nil when nobody does
 	ponging  bool                // someone sends a pong
 	tasks    sync.WaitGroup
 }
@@ -95,14 +96,17 @@ func NewPeer(conn MessageConn, cfg PeerConfig) *Peer {
 // Run receives until the connection ends, and returns why. It returns nil when ctx or
 // Close ended it. It waits for the handlers it started.
 func (p *Peer) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
+	// A core has thousands of idle peers: what is not needed is not made.
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
+	}
+	pinging, stop := ctx, func() {}
 	if p.cfg.Initiator {
-		p.task(func() { p.ping(ctx) })
+		pinging, stop = context.WithCancel(ctx)
+		p.task(func() { p.ping(pinging) })
 	}
 	p.fail(p.receive(ctx))
-	cancel()
+	stop()
 	p.tasks.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,16 +136,21 @@ func (p *Peer) fail(err error) {
 		return
 	}
 	p.err = err
-	calls, serving := p.calls, p.serving
+	calls, serving, noting := p.calls, p.serving, p.noting
 	p.calls, p.serving, p.parts, p.notes = nil, nil, nil, nil
 	p.mu.Unlock()
 	_ = p.conn.Close()
 	closed := fmt.Errorf("%w: %w", ErrClosed, err)
-	for _, c := range calls {
+	for calls != nil {
+		c := calls
+		calls = c.next
 		c.finish(nil, closed)
 	}
 	for _, s := range serving {
 		s.cancel()
+	}
+	if noting != nil {
+		noting()
 	}
 }
 

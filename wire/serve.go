@@ -52,6 +52,9 @@ func (p *Peer) requested(ctx context.Context, f frame) error {
 	if err != nil {
 		return err
 	}
+	if p.err != nil {
+		return p.err // nobody would cancel the handler
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &serving{cancel: cancel}
 	if f.kind == frameOpen {
@@ -177,9 +180,13 @@ func (p *Peer) notified(ctx context.Context, payload []byte) error {
 		p.notes = p.notes[1:]
 	}
 	p.notes = append(p.notes, note{verb, body})
-	if !p.noting {
-		p.noting = true
-		p.tasks.Go(func() { p.handleNotes(ctx) })
+	if p.noting == nil && p.err == nil {
+		ctx, cancel := context.WithCancel(ctx)
+		p.noting = cancel
+		p.tasks.Go(func() {
+			defer cancel()
+			p.handleNotes(ctx)
+		})
 	}
 	return nil
 }
@@ -189,7 +196,7 @@ func (p *Peer) handleNotes(ctx context.Context) {
 	for {
 		p.mu.Lock()
 		if len(p.notes) == 0 {
-			p.notes, p.noting = nil, false
+			p.notes, p.noting = nil, nil
 			p.mu.Unlock()
 			return
 		}

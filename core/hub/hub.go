@@ -107,6 +107,7 @@ type Hub struct {
 	works    map[string]*work // orders that somebody waits for, by id
 	observed fleet.Observed   // nil when it must be built anew
 	sessions map[*session]struct{}
+	closing  bool // no session begins any more
 	tasks    sync.WaitGroup
 }
 
@@ -119,12 +120,12 @@ var (
 type server struct {
 	report  fleet.ServerReport
 	session *session      // the newest one; nil when there is none
-	changed chan struct{} // closed and replaced when session changes
+	changed chan struct{} // closed when session changes; nil when nobody waits for that
 	swaps   []time.Time   // when a session took the place of a living one
 }
 
 func newServer(name string) *server {
-	return &server{report: fleet.ServerReport{Server: name}, changed: make(chan struct{})}
+	return &server{report: fleet.ServerReport{Server: name}}
 }
 
 // arrival is a connection that was accepted and said nothing yet.
@@ -168,15 +169,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	h.observed = nil
 	h.mu.Unlock()
-	sessions, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	// Sessions end by being told so, not by a context: watching one costs each of them
+	// more memory than all it holds otherwise.
+	sessions := context.WithoutCancel(ctx)
 	for {
 		select {
 		case a := <-h.arrivals:
 			h.tasks.Go(func() { h.accept(sessions, a) })
 		case <-ctx.Done():
 			h.bye(sessions)
-			stop()
 			h.tasks.Wait()
 			return nil
 		}
@@ -188,6 +189,7 @@ func (h *Hub) bye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	h.mu.Lock()
+	h.closing = true
 	peers := make([]*wire.Peer, 0, len(h.sessions))
 	for s := range h.sessions {
 		peers = append(peers, s.peer)
@@ -229,7 +231,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Logs opens the log stream of a stack. It is the agent's, as it is: JSON lines of
 // wire.LogLine.
 func (h *Hub) Logs(ctx context.Context, server string, req wire.LogsRequest) (io.ReadCloser, error) {
-	s, _ := h.session(server)
+	s := h.session(server)
 	if s == nil {
 		return nil, fmt.Errorf("logs of %s: %w", req.Stack, &OfflineError{Server: server})
 	}
@@ -257,14 +259,22 @@ func (e *OfflineError) Error() string {
 	return fmt.Sprintf("the agent of server %s is not connected", e.Server)
 }
 
-// session returns the newest session of a server, or nil, and a channel that is closed
-// when that changes.
-func (h *Hub) session(name string) (*session, <-chan struct{}) {
+// session returns the newest session of a server, or nil.
+func (h *Hub) session(name string) *session {
+	s, _ := h.watch(name)
+	return s
+}
+
+// watch is session with a channel that is closed when the session changes.
+func (h *Hub) watch(name string) (*session, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	srv := h.servers[name]
 	if srv == nil {
 		return nil, nil
+	}
+	if srv.changed == nil {
+		srv.changed = make(chan struct{})
 	}
 	return srv.session, srv.changed
 }

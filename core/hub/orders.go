@@ -79,7 +79,7 @@ func (h *Hub) end(w *work) {
 func (h *Hub) await(ctx context.Context, w *work) (fleet.Outcome, error) {
 	reached := false
 	for {
-		s, changed := h.session(w.order.Server)
+		s, changed := h.watch(w.order.Server)
 		if s == nil && !reached {
 			return fleet.Outcome{}, &OfflineError{Server: w.order.Server}
 		}
@@ -122,7 +122,7 @@ func (s *session) offer(ctx context.Context, w *work) (*fleet.Outcome, error) {
 
 // Cancel withdraws an order that has not touched a container yet.
 func (h *Hub) Cancel(ctx context.Context, server, order string) error {
-	s, _ := h.session(server)
+	s := h.session(server)
 	if s == nil {
 		return fmt.Errorf("cancel order %s: %w", order, &OfflineError{Server: server})
 	}

@@ -29,9 +29,10 @@ type session struct {
 	peer   *wire.Peer
 	server string
 	remote netip.Addr
-	late   *time.Timer // ends a session that never says Hello
 
-	// Under the hub's lock. The epoch is 0 until Hello.
+	// Under the hub's lock. The epoch is 0 until Hello; late ends a session that never
+	// says it.
+	late     *time.Timer
 	epoch    uint64
 	reported bool
 	running  []string // orders the agent had in its journal when it connected
@@ -54,12 +55,19 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 		return
 	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log})
-	s.late = time.AfterFunc(helloWithin, func() {
-		s.end(ctx, wire.Errorf(wire.CodeProtocol, "no hello within %v", helloWithin))
-	})
 	h.mu.Lock()
-	h.sessions[s] = struct{}{}
+	begun := !h.closing
+	if begun {
+		h.sessions[s] = struct{}{}
+		s.late = time.AfterFunc(helloWithin, func() {
+			s.end(ctx, wire.Errorf(wire.CodeProtocol, "no hello within %v", helloWithin))
+		})
+	}
 	h.mu.Unlock()
+	if !begun {
+		_ = conn.Close()
+		return
+	}
 	h.tasks.Go(func() { h.serve(ctx, s) })
 }
 
@@ -116,9 +124,7 @@ func (h *Hub) refused(ctx context.Context, info noise.PeerInfo, addr netip.Addr,
 // serve runs the session to its end. It does little itself: an idle session is this
 // goroutine, and its stack should stay small.
 func (h *Hub) serve(ctx context.Context, s *session) {
-	err := s.peer.Run(ctx)
-	s.late.Stop()
-	h.leave(ctx, s, err)
+	h.leave(ctx, s, s.peer.Run(ctx))
 }
 
 // end ends a session and tells the agent why.
@@ -205,7 +211,6 @@ func (h *Hub) welcome(ctx context.Context, s *session, hello wire.Hello) (*wire.
 	if refusal := h.join(ctx, s, epoch, hello); refusal != nil {
 		return nil, refusal
 	}
-	s.late.Stop()
 	return &wire.Welcome{Version: wire.Version, Core: h.cfg.CoreID, Server: s.server, Epoch: epoch, Time: h.cfg.Clock()}, nil
 }
 
@@ -232,6 +237,7 @@ func (h *Hub) join(ctx context.Context, s *session, epoch uint64, hello wire.Hel
 		return wire.Errorf(wire.CodeReplaced, "a newer session is there already")
 	}
 	s.epoch, s.running = epoch, hello.Running
+	s.notLate()
 	h.setSession(srv, s)
 	srv.report.Agent = cleanAgent(hello.Agent)
 	flapping := false
@@ -259,6 +265,7 @@ func (h *Hub) join(ctx context.Context, s *session, epoch uint64, hello wire.Hel
 func (h *Hub) leave(ctx context.Context, s *session, err error) {
 	h.mu.Lock()
 	delete(h.sessions, s)
+	s.notLate()
 	srv := h.servers[s.server]
 	current := srv != nil && srv.session == s
 	if current {
@@ -272,11 +279,21 @@ func (h *Hub) leave(ctx context.Context, s *session, err error) {
 	}
 }
 
+// notLate stops the timer. The caller holds the hub's lock.
+func (s *session) notLate() {
+	if s.late != nil {
+		s.late.Stop()
+		s.late = nil
+	}
+}
+
 // setSession changes the session of a server and wakes who waits for that. The caller
 // holds the lock.
 func (h *Hub) setSession(srv *server, s *session) {
 	srv.session = s
-	close(srv.changed)
-	srv.changed = make(chan struct{})
+	if srv.changed != nil {
+		close(srv.changed)
+		srv.changed = nil
+	}
 	h.observed = nil
 }

@@ -25,17 +25,14 @@ const (
 	writeTimeout = 10 * time.Second
 	// readBuffer is all that an idle connection holds; larger reads go around it.
 	readBuffer = 512
-	// serverBuffer holds a message of the usual size; the rest of a larger one goes out
-	// in the same system call. A client masks what it sends and needs room for all of it.
-	serverBuffer, clientBuffer = 8 << 10, wire.MaxMessage
 	// maxControls bounds the pings and pongs between two messages.
 	maxControls = 64
 )
 
-// Write buffers are taken for one message at a time, by all connections.
-var serverBuffers, clientBuffers sync.Pool
+// writeBuffers hold a message while it is masked and sent.
+var writeBuffers sync.Pool
 
-// Conn carries messages over one WebSocket.
+// Conn is an agent's end.
 type Conn struct {
 	socket   *websocket.Conn
 	next     io.Reader // a message that began to arrive
@@ -70,24 +67,6 @@ func (c *Conn) control() error {
 	return nil
 }
 
-// Upgrade makes a WebSocket of an HTTP request, or answers it with an error. The
-// handler must return soon after: its goroutine holds buffers the connection does not
-// need.
-func Upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
-	upgrader := websocket.Upgrader{
-		ReadBufferSize:  readBuffer,
-		WriteBufferSize: serverBuffer,
-		WriteBufferPool: &serverBuffers,
-		// Agents are no browsers.
-		CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
-	}
-	socket, err := upgrader.Upgrade(w, r, nil)
-	if err != nil {
-		return nil, fmt.Errorf("upgrade to websocket: %w", err)
-	}
-	return newConn(socket), nil
-}
-
 // DialConfig says how to reach a core. The zero value is good.
 type DialConfig struct {
 	// TLS is for wss addresses. Optional, default the system's roots.
@@ -112,8 +91,8 @@ func Dial(ctx context.Context, address string, cfg DialConfig) (*Conn, error) {
 		Proxy:           cfg.Proxy,
 		TLSClientConfig: cfg.TLS,
 		ReadBufferSize:  readBuffer,
-		WriteBufferSize: clientBuffer,
-		WriteBufferPool: &clientBuffers,
+		WriteBufferSize: wire.MaxMessage,
+		WriteBufferPool: &writeBuffers,
 	}
 	socket, response, err := dialer.DialContext(ctx, target, cfg.Header)
 	if response != nil {

@@ -1,6 +1,7 @@
 package ws_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -22,9 +23,9 @@ import (
 )
 
 // newServer serves ws.Path and hands out what connects.
-func newServer(t *testing.T, secure bool) (server *httptest.Server, conns <-chan *ws.Conn) {
+func newServer(t *testing.T, secure bool) (server *httptest.Server, conns <-chan *ws.ServerConn) {
 	t.Helper()
-	accepted := make(chan *ws.Conn, 1)
+	accepted := make(chan *ws.ServerConn, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc(ws.Path, func(w http.ResponseWriter, r *http.Request) {
 		if conn, err := ws.Upgrade(w, r); err == nil {
@@ -40,7 +41,7 @@ func newServer(t *testing.T, secure bool) (server *httptest.Server, conns <-chan
 	return server, accepted
 }
 
-func connect(t *testing.T, address string, conns <-chan *ws.Conn, cfg ws.DialConfig) (agent, core *ws.Conn) {
+func connect(t *testing.T, address string, conns <-chan *ws.ServerConn, cfg ws.DialConfig) (agent *ws.Conn, core *ws.ServerConn) {
 	t.Helper()
 	agent, err := ws.Dial(t.Context(), address, cfg)
 	if err != nil {
@@ -289,4 +290,83 @@ func FuzzURL(f *testing.F) {
 			t.Errorf("URL(%q) = %q, and of that %q, %v", address, got, again, err)
 		}
 	})
+}
+
+// script is a connection from which a test's bytes come, a few at a time.
+type script struct {
+	net.Conn
+	in   []byte
+	step int
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), s.step)], s.in)
+	s.in = s.in[n:]
+	return n, nil
+}
+
+func (*script) Write(p []byte) (int, error)      { return len(p), nil }
+func (*script) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzServerConn compares what the core reads from a client's bytes with what the
+// library, which is stricter on a few points, makes of them.
+func FuzzServerConn(f *testing.F) {
+	frame := func(op byte, payload string) string {
+		return string([]byte{op, 0x80 | byte(len(payload)), 0, 0, 0, 0}) + payload
+	}
+	f.Add([]byte(frame(0x82, "hello")+frame(0x82, "")), uint8(1))
+	f.Add([]byte(frame(0x02, "hel")+frame(0x89, "ping")+frame(0x80, "lo")+frame(0x88, "")), uint8(3))
+	f.Add([]byte("\x82\xfe\x00\x80\x01\x02\x03\x04"+strings.Repeat("x", 128)), uint8(200))
+	f.Add([]byte("\x82\xff\x80\x00\x00\x00\x00\x00\x00\x00\x01\x02\x03\x04"), uint8(14))
+	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
+		ours := ws.NewServerConn(&script{in: in, step: int(step) + 1})
+		client, server := net.Pipe()
+		go func() {
+			_, _ = client.Write(in)
+			_ = client.Close()
+		}()
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		theirs := libraryConn(t, server)
+		for {
+			got, err := ours.ReadMessage(nil)
+			if err != nil {
+				break
+			}
+			kind, want, err := theirs.ReadMessage()
+			if err != nil || kind != websocket.BinaryMessage || !bytes.Equal(got, want) {
+				t.Fatalf("read %q; the library reads %q, type %d, %v", got, want, kind, err)
+			}
+		}
+		_ = server.Close()
+	})
+}
+
+// libraryConn upgrades without a network.
+func libraryConn(t *testing.T, conn net.Conn) *websocket.Conn {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	for key, value := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+	} {
+		request.Header.Set(key, value)
+	}
+	upgrader := websocket.Upgrader{}
+	socket, err := upgrader.Upgrade(hijackable{httptest.NewRecorder(), conn}, request, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket.SetReadLimit(wire.MaxMessage)
+	return socket
+}
+
+type hijackable struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
 }
