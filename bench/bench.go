@@ -84,7 +84,7 @@ func (b *bench) measure(ctx context.Context, n int) (column, error) {
 	}
 	defer run.close(context.WithoutCancel(ctx))
 	for _, scenario := range []func(context.Context, *column) error{
-		run.firstDeploy, run.noop, run.oneChanged, run.burst, run.allChanged,
+		run.firstDeploy, run.noop, run.oneChanged, run.burst, run.heal, run.allChanged,
 	} {
 		if err := scenario(ctx, &c); err != nil {
 			return c, err
@@ -155,7 +155,7 @@ func (b *bench) newRun(ctx context.Context, n int) (*run, error) {
 		return nil, err
 	}
 	created, err := r.api.AddSync(ctx, api.SyncSpec{
-		Name: "bench", URL: r.git.URL + "/fleet", IntervalSeconds: 86400, AutoApply: true, Delete: true, MaxRemovals: n,
+		Name: "bench", URL: r.git.URL + "/fleet", IntervalSeconds: 86400, AutoApply: true, SelfHeal: true, Delete: true, MaxRemovals: n,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("add the sync: %w", err)

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
 )
 
 func (r *run) firstDeploy(ctx context.Context, c *column) (err error) {
@@ -50,6 +53,59 @@ func (r *run) oneChanged(ctx context.Context, c *column) error {
 	}
 	c.oneRunning, c.oneDone, c.oneCPU = median(running), median(done), median(cpu)
 	return nil
+}
+
+// heal stops a container, and then removes one, behind Varan's back, and measures until
+// one runs in its place.
+func (r *run) heal(ctx context.Context, c *column) error {
+	var stopped, removed []time.Duration
+	// A stack that has to be healed more often than this in a short time is healed slower.
+	for range 4 {
+		took, err := r.repaired(ctx, r.n-1, func(id string) error {
+			now := 0
+			_, err := r.docker.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &now})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("stop a container: %w", err)
+		}
+		stopped = append(stopped, took)
+		took, err = r.repaired(ctx, r.n-2, func(id string) error {
+			_, err := r.docker.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("remove a container: %w", err)
+		}
+		removed = append(removed, took)
+	}
+	c.healStopped, c.healRemoved = median(stopped), median(removed)
+	return nil
+}
+
+// repaired breaks a stack's container and returns how long it took from then to
+// the start of one in its place.
+func (r *run) repaired(ctx context.Context, stack int, damage func(id string) error) (time.Duration, error) {
+	list, err := r.docker.ContainerList(ctx, client.ContainerListOptions{
+		Filters: client.Filters{}.Add("label", fleet.LabelStack+"="+stackName(stack)),
+	})
+	if err != nil || len(list.Items) != 1 {
+		return 0, fmt.Errorf("find the container: %d found, %w", len(list.Items), err)
+	}
+	started, stop := r.watchStarts(ctx)
+	defer stop()
+	if err := damage(list.Items[0].ID); err != nil {
+		return 0, err
+	}
+	broken := time.Now()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case at := <-started:
+		return at.Sub(broken), r.idle(ctx)
+	case <-timeout.C:
+		return 0, errors.New("it was not repaired in time")
+	}
 }
 
 func (r *run) allChanged(ctx context.Context, c *column) (err error) {

@@ -17,6 +17,7 @@ type column struct {
 	noop, noopCPU                       time.Duration
 	oneRunning, oneDone, oneCPU         time.Duration
 	allRunning, allDone, allCPU         time.Duration
+	healStopped, healRemoved            time.Duration
 	burstPasses                         int
 	burstAck                            time.Duration
 	coreRSS, corePeak                   int64
@@ -42,6 +43,8 @@ func printTable(w io.Writer, columns []column, parallel int) {
 		{"all changed: webhook to all running", func(c column) string { return withRatio(c.allRunning, c.floorRecreate) }},
 		{"all changed: webhook to all reported healthy", func(c column) string { return seconds(c.allDone) }},
 		{"all changed: CPU", func(c column) string { return seconds(c.allCPU) }},
+		{"container stopped by hand: to running again", func(c column) string { return millis(c.healStopped) }},
+		{"container removed by hand: to another running", func(c column) string { return millis(c.healRemoved) }},
 		{"20 webhooks at once: passes", func(c column) string { return fmt.Sprint(c.burstPasses) }},
 		{"webhook to its answer, median of 20", func(c column) string { return millis(c.burstAck) }},
 		{"core RSS after all of it (peak)", func(c column) string { return rss(c.coreRSS, c.corePeak) }},
