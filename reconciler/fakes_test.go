@@ -238,6 +238,15 @@ func (j *fakeJournal) Inventory(context.Context, string) ([]plan.Owned, map[stri
 	return slices.Collect(maps.Values(j.owned)), nil, j.failure("Inventory")
 }
 
+func (j *fakeJournal) Adopt(_ context.Context, _ string, stacks []plan.Owned) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, o := range stacks {
+		j.owned[o.Stack+"@"+o.Server] = o
+	}
+	return j.failure("Adopt")
+}
+
 func (j *fakeJournal) Begin(_ context.Context, run reconciler.Run) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -343,6 +343,7 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	if !by.apply {
 		return
 	}
+	w.adopt(ctx, in, p)
 	w.supersede("commit "+p.Commit.Short()+" superseded it", func(e *execution) bool {
 		return e.run.Plan.Commit.ID != p.Commit.ID
 	})

@@ -52,6 +52,8 @@ type Fleet interface {
 type Journal interface {
 	// Inventory is what the sync owns; Foreign what the other syncs own, stack to sync.
 	Inventory(ctx context.Context, sync string) (owned []plan.Owned, foreign map[string]string, err error)
+	// Adopt makes the sync the owner of stacks that run as it says and that nobody owns.
+	Adopt(ctx context.Context, sync string, stacks []plan.Owned) error
 	// Begin records a run with its plan before anything is executed.
 	Begin(ctx context.Context, run Run) error
 	// OpStarted and OpEnded record one op; OpEnded is called only for ops that were

@@ -417,6 +417,25 @@ func TestSyncThatOnlyPlansAppliesNothing(t *testing.T) {
 	})
 }
 
+func TestStackThatRunsAsDeclaredIsAdoptedWhenTheRecordIsLost(t *testing.T) {
+	onBench(t, nothing, func(b *bench) {
+		b.push("c1", stack("web", "alpha", "1"))
+		b.pass(time.Minute)
+		b.journal.mu.Lock()
+		clear(b.journal.owned)
+		b.journal.mu.Unlock()
+		b.r.Poke("home", reconciler.TriggerManual, "ann")
+		b.pass(time.Second)
+		owned, _, err := b.journal.Inventory(b.Context(), "home")
+		if err != nil || len(owned) != 1 || owned[0].Stack != "web" || owned[0].Server != "alpha" {
+			b.Errorf("the inventory is %+v, %v", owned, err)
+		}
+		if got := b.fleet.dispatched(); len(got) != 1 {
+			b.Errorf("adopting sent orders: %v", got)
+		}
+	})
+}
+
 func TestBurstThatOutlastsPassesMakesTwo(t *testing.T) {
 	onBench(t, nothing, func(b *bench) {
 		b.pass(time.Minute)

@@ -189,6 +189,29 @@ type settled struct {
 	outcome fleet.Outcome
 }
 
+// Adopt implements reconciler.Journal.
+func (s *Store) Adopt(ctx context.Context, sync string, stacks []plan.Owned) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		for _, o := range stacks {
+			if err := own(ctx, tx, settled{Owned: o, sync: sync}); err != nil {
+				return err
+			}
+			event := api.Event{
+				Kind: "sync", Sync: sync, Stack: o.Stack, Server: o.Server, Actor: "core",
+				Text: fmt.Sprintf("%s already runs on %s as declared; sync %s owns it now", o.Stack, o.Server, sync),
+			}
+			if err := s.addEvent(ctx, tx, event); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adopt stacks for sync %q: %w", sync, err)
+	}
+	return nil
+}
+
 // settle keeps the inventory and tells the history. A failed create owns too, unless
 // nothing was touched: what it left behind must not become nobody's.
 func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {

@@ -96,6 +96,20 @@ func TestTheInventoryFollowsTheOutcomes(t *testing.T) {
 	}
 }
 
+func TestAdoptedStacksAreOwnedAndTold(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t, newClock()))
+	must(t, s.Adopt(t.Context(), "main", []plan.Owned{{Stack: "web", Server: "alpha", Project: "web"}}))
+	if stacks, _ := inventory(t, s, "main"); len(stacks) != 1 {
+		t.Errorf("owned: %v", stacks)
+	}
+	events, err := s.Events(t.Context(), 0, 1)
+	must(t, err)
+	if len(events) != 1 || !strings.Contains(events[0].Text, "owns it now") {
+		t.Errorf("events: %+v", events)
+	}
+}
+
 func TestHistoryTellsWhatWasDoneAndWhy(t *testing.T) {
 	t.Parallel()
 	c := newClock()
