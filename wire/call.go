@@ -151,8 +151,7 @@ func (p *Peer) request(ctx context.Context, kind frameType, verb Verb, req any, 
 	if kind == frameOpen {
 		binary.BigEndian.PutUint32(head, uint32(c.stream.window)) //nolint:gosec // at most largeWindow
 	}
-	// Once begun, a message is sent to its end: half a message would block its id.
-	return id, p.sendLocked(context.WithoutCancel(ctx), kind, id, head, body)
+	return id, p.sendLocked(ctx, kind, id, head, body)
 }
 
 func (p *Peer) register(c *call) (uint32, error) {
@@ -247,7 +246,8 @@ func (p *Peer) sendLocked(ctx context.Context, kind frameType, id uint32, head, 
 			return err
 		}
 		head, body = nil, body[len(piece):]
-		if err := p.lock(ctx); err != nil {
+		// Once begun, a message is sent to its end: half a message would block its id.
+		if err := p.lock(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
 	}

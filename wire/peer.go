@@ -96,18 +96,42 @@ func NewPeer(conn MessageConn, cfg PeerConfig) *Peer {
 // Run receives until the connection ends, and returns why. It returns nil when ctx or
 // Close ended it. It waits for the handlers it started.
 func (p *Peer) Run(ctx context.Context) error {
+	ended := make(chan error, 1)
+	p.Start(ctx, func(err error) { ended <- err })
+	return <-ended
+}
+
+// Start is Run for those who cannot keep a goroutine waiting for each peer: it returns
+// at once and calls ended with what Run would return.
+func (p *Peer) Start(ctx context.Context, ended func(error)) {
 	// A core has thousands of idle peers: what is not needed is not made.
+	stops := make([]func() bool, 0, 2)
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
+		stops = append(stops, context.AfterFunc(ctx, func() { p.fail(errStopped) }))
 	}
-	pinging, stop := ctx, func() {}
 	if p.cfg.Initiator {
-		pinging, stop = context.WithCancel(ctx)
-		p.task(func() { p.ping(pinging) })
+		ctx, stop := context.WithCancel(ctx)
+		stops = append(stops, func() bool { stop(); return true })
+		p.task(func() { p.ping(ctx) })
 	}
-	p.fail(p.receive(ctx))
-	stop()
-	p.tasks.Wait()
+	p.tasks.Go(func() {
+		armed, err := p.arm(time.Time{})
+		if err != nil {
+			p.fail(err) // the first read says so
+		}
+		p.receive(ctx, armed, func(err error) {
+			p.fail(err)
+			for _, stop := range stops {
+				stop()
+			}
+			p.tasks.Wait()
+			ended(p.reason())
+		})
+	})
+}
+
+// reason is why the connection ended, nil when we chose to end it.
+func (p *Peer) reason() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if errors.Is(p.err, errStopped) {
@@ -163,60 +187,78 @@ func (p *Peer) task(f func()) {
 	}
 }
 
-// receive reads until something fails. It never writes: two peers that both wait to
-// write while nobody reads would wait for each other.
-func (p *Peer) receive(ctx context.Context) error {
-	var armed time.Time
+// receive reads until something fails, and then has finish called. It never writes: two
+// peers that both wait to write while nobody reads would wait for each other.
+//
+// When a frame makes work, this goroutine does the work and a new one goes on reading.
+// The other way round would do as well, but so the answer does not wait for the next
+// read to find nothing, and an idle peer waits on a fresh stack: that of a goroutine
+// that has decrypted a message is twice as large, and never shrinks.
+func (p *Peer) receive(ctx context.Context, armed time.Time, finish func(error)) {
 	waiter, canWait := p.conn.(MessageWaiter)
 	for {
-		// Moving the deadline costs more than looking at the clock.
-		if now := time.Now(); now.Sub(armed) > p.cfg.IdleTimeout/8 {
-			armed = now
-			if err := p.conn.SetReadDeadline(now.Add(p.cfg.IdleTimeout)); err != nil {
-				return fmt.Errorf("set read deadline: %w", err)
-			}
-		}
+		var err error
 		if canWait {
-			if err := waiter.WaitMessage(); err != nil {
-				return fmt.Errorf("wait for a message: %w", err)
-			}
+			err = waiter.WaitMessage()
 		}
-		if err := p.receiveOne(ctx); err != nil {
-			return err
+		var work func()
+		if err == nil {
+			work, err = p.receiveOne(ctx)
+		}
+		if err == nil {
+			armed, err = p.arm(armed)
+		}
+		switch {
+		case err != nil:
+			go finish(fmt.Errorf("receive: %w", err)) // it waits for this goroutine too
+			return
+		case work != nil:
+			p.tasks.Go(func() { p.receive(ctx, armed, finish) })
+			work()
+			return
 		}
 	}
 }
 
-func (p *Peer) receiveOne(ctx context.Context) error {
+// arm moves the read deadline, unless it was moved just now: that costs more than
+// looking at the clock.
+func (p *Peer) arm(armed time.Time) (time.Time, error) {
+	now := time.Now()
+	if now.Sub(armed) < p.cfg.IdleTimeout/8 {
+		return armed, nil
+	}
+	return now, p.conn.SetReadDeadline(now.Add(p.cfg.IdleTimeout))
+}
+
+func (p *Peer) receiveOne(ctx context.Context) (work func(), err error) {
 	buf := buffers.get()
 	defer buffers.put(buf)
 	message, err := p.conn.ReadMessage(*buf)
 	if err != nil {
-		return fmt.Errorf("read message: %w", err)
+		return nil, err
 	}
 	f, err := parseFrame(message)
-	if err == nil {
-		err = p.handle(ctx, f)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return p.handle(ctx, f)
 }
 
-// handle acts on a frame, whose payload lives only until it returns.
-func (p *Peer) handle(ctx context.Context, f frame) error {
+// handle acts on a frame, whose payload lives only until it returns. What takes time
+// is returned as work.
+func (p *Peer) handle(ctx context.Context, f frame) (work func(), err error) {
 	switch f.kind {
 	case framePing:
-		p.pong(ctx)
-		return nil
+		return p.pong(ctx), nil
 	case framePong:
-		return nil
+		return nil, nil
 	case frameBye:
-		return remoteError(f.payload)
+		return nil, remoteError(f.payload)
 	case frameNotify:
 		return p.notified(ctx, f.payload)
 	case framePart, frameRequest, frameOpen, frameResponse, frameError, frameData, frameCredit, frameCancel:
 	}
 	ours := (f.id%2 == 1) == p.cfg.Initiator
-	var err error
 	switch {
 	case ours && (f.kind == frameResponse || f.kind == frameError):
 		err = p.answered(f)
@@ -227,16 +269,16 @@ func (p *Peer) handle(ctx context.Context, f frame) error {
 	case !ours && f.kind == framePart:
 		err = p.keepPart(f, p.newRequest)
 	case !ours && (f.kind == frameRequest || f.kind == frameOpen):
-		err = p.requested(ctx, f)
+		work, err = p.requested(ctx, f)
 	case !ours && (f.kind == frameCredit || f.kind == frameCancel):
 		err = p.steered(f)
 	default:
 		err = errors.New("frame for the other side's request")
 	}
 	if err != nil {
-		return fmt.Errorf("frame of type %d for request %d: %w", f.kind, f.id, err)
+		return nil, fmt.Errorf("frame of type %d for request %d: %w", f.kind, f.id, err)
 	}
-	return nil
+	return work, nil
 }
 
 // keepPart stores a piece of a message. known is asked, under the lock, whether the
@@ -304,17 +346,17 @@ func (p *Peer) ping(ctx context.Context) {
 }
 
 // pong answers pings; several that arrive while one answer is on its way get one.
-func (p *Peer) pong(ctx context.Context) {
+func (p *Peer) pong(ctx context.Context) (work func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ponging || p.err != nil {
-		return
+	if p.ponging {
+		return nil
 	}
 	p.ponging = true
-	p.tasks.Go(func() {
+	return func() {
 		_ = p.send(ctx, framePong, 0, nil, nil) // a failed write has ended the connection
 		p.mu.Lock()
 		p.ponging = false
 		p.mu.Unlock()
-	})
+	}
 }

@@ -24,36 +24,36 @@ type note struct {
 	body []byte
 }
 
-// requested starts to serve a request, now that the last of it is here.
-func (p *Peer) requested(ctx context.Context, f frame) error {
+// requested takes a request, now that the last of it is here; work serves it.
+func (p *Peer) requested(ctx context.Context, f frame) (work func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, started := p.parts[f.id]; !started {
 		if err := p.newRequest(f.id); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(p.serving) >= maxRequests {
-		return Errorf(CodeBusy, "more than %d requests at once", maxRequests)
+		return nil, Errorf(CodeBusy, "more than %d requests at once", maxRequests)
 	}
 	message, err := p.assemble(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rest, window := message, 0
 	if f.kind == frameOpen {
 		if len(rest) < 4 {
-			return errShortFrame
+			return nil, errShortFrame
 		}
 		window = int(min(binary.BigEndian.Uint32(rest), maxCredit))
 		rest = rest[4:]
 	}
 	verb, body, err := cutVerb(rest)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if p.err != nil {
-		return p.err // nobody would cancel the handler
+		return nil, p.err // nobody would cancel the handler
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &serving{cancel: cancel}
@@ -64,12 +64,12 @@ func (p *Peer) requested(ctx context.Context, f frame) error {
 		p.serving = make(map[uint32]*serving)
 	}
 	p.serving[f.id] = s
-	p.tasks.Go(func() {
+	id, size := f.id, len(message)
+	return func() {
 		kind, answer := p.serve(ctx, verb, body, s)
-		p.answer(ctx, kind, f.id, answer, len(message))
+		p.answer(ctx, kind, id, answer, size)
 		cancel()
-	})
-	return nil
+	}, nil
 }
 
 // newRequest checks the id of a request that begins. The caller holds the lock.
@@ -101,16 +101,21 @@ func (p *Peer) serve(ctx context.Context, verb Verb, body []byte, s *serving) (f
 	if err == nil {
 		return frameResponse, answer
 	}
-	refusal := asError(err, p.cfg.Initiator)
+	return frameError, p.refusal(ctx, verb, err)
+}
+
+// refusal encodes the answer to a request that failed.
+func (p *Peer) refusal(ctx context.Context, verb Verb, cause error) []byte {
+	refusal := asError(cause, p.cfg.Initiator)
 	if refusal.Code == CodeInternal {
 		p.cfg.Logger.LogAttrs(ctx, slog.LevelError, "request not served",
-			slog.String("verb", string(verb)), slog.Any("err", err))
+			slog.String("verb", string(verb)), slog.Any("err", cause))
 	}
-	answer, err = encode(refusal)
+	answer, err := encode(refusal)
 	if err != nil {
-		return frameError, nil
+		return nil // the other side makes an internal error of that
 	}
-	return frameError, answer
+	return answer
 }
 
 // call calls the handler. A panic in it is the end of one request, not of a process
@@ -118,10 +123,7 @@ func (p *Peer) serve(ctx context.Context, verb Verb, body []byte, s *serving) (f
 func (p *Peer) call(ctx context.Context, verb Verb, body []byte, stream *outStream) (result any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.cfg.Logger.LogAttrs(ctx, slog.LevelError, "panic in a handler",
-				slog.String("verb", string(verb)), slog.String("panic", fmt.Sprint(v)),
-				slog.String("stack", string(debug.Stack())))
-			result, err = nil, errors.New("panic in a handler")
+			result, err = nil, p.panicked(ctx, verb, v)
 		}
 	}()
 	if p.cfg.Handler == nil {
@@ -131,6 +133,15 @@ func (p *Peer) call(ctx context.Context, verb Verb, body []byte, stream *outStre
 		return p.cfg.Handler.Serve(ctx, verb, body, nil)
 	}
 	return p.cfg.Handler.Serve(ctx, verb, body, stream)
+}
+
+// panicked writes a panic down. It is apart from call so that the stack of every
+// request need not have room for it.
+func (p *Peer) panicked(ctx context.Context, verb Verb, v any) error {
+	p.cfg.Logger.LogAttrs(ctx, slog.LevelError, "panic in a handler",
+		slog.String("verb", string(verb)), slog.String("panic", fmt.Sprint(v)),
+		slog.String("stack", string(debug.Stack())))
+	return errors.New("panic in a handler")
 }
 
 // answer sends the one final frame of a request. The request stops counting first, so
@@ -168,11 +179,11 @@ func (p *Peer) steered(f frame) error {
 	}
 }
 
-// notified queues a notification.
-func (p *Peer) notified(ctx context.Context, payload []byte) error {
+// notified queues a notification; work handles the queue when nobody does yet.
+func (p *Peer) notified(ctx context.Context, payload []byte) (work func(), err error) {
 	verb, body, err := cutVerb(bytes.Clone(payload))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,15 +191,15 @@ func (p *Peer) notified(ctx context.Context, payload []byte) error {
 		p.notes = p.notes[1:]
 	}
 	p.notes = append(p.notes, note{verb, body})
-	if p.noting == nil && p.err == nil {
-		ctx, cancel := context.WithCancel(ctx)
-		p.noting = cancel
-		p.tasks.Go(func() {
-			defer cancel()
-			p.handleNotes(ctx)
-		})
+	if p.noting != nil || p.err != nil {
+		return nil, nil
 	}
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	p.noting = cancel
+	return func() {
+		defer cancel()
+		p.handleNotes(ctx)
+	}, nil
 }
 
 // handleNotes handles notifications in order until there are none.

@@ -38,8 +38,7 @@ type session struct {
 	running  []string // orders the agent had in its journal when it connected
 }
 
-// accept performs the handshake. Its goroutine, whose stack has grown over it, ends
-// with it; the session gets one of its own.
+// accept performs the handshake and starts the session.
 func (h *Hub) accept(ctx context.Context, a arrival) {
 	s := &session{hub: h, remote: a.addr}
 	conn, info, err := noise.Respond(ctx, a.conn, noise.ResponderConfig{
@@ -68,7 +67,12 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 		_ = conn.Close()
 		return
 	}
-	h.tasks.Go(func() { h.serve(ctx, s) })
+	// The session keeps no goroutine but the one that reads.
+	h.tasks.Add(1)
+	s.peer.Start(ctx, func(err error) {
+		defer h.tasks.Done()
+		h.leave(ctx, s, err)
+	})
 }
 
 // authenticate finds the server of an agent by its key, and registers it when it
@@ -119,12 +123,6 @@ func (h *Hub) refused(ctx context.Context, info noise.PeerInfo, addr netip.Addr,
 	}
 	h.log.LogAttrs(ctx, slog.LevelWarn, "agent refused", slog.String("remote", addr.String()),
 		slog.String("purpose", info.Purpose.String()), slog.String("fingerprint", info.Key.Fingerprint().String()), slog.Any("err", err))
-}
-
-// serve runs the session to its end. It does little itself: an idle session is this
-// goroutine, and its stack should stay small.
-func (h *Hub) serve(ctx context.Context, s *session) {
-	h.leave(ctx, s, s.peer.Run(ctx))
 }
 
 // end ends a session and tells the agent why.

@@ -23,8 +23,9 @@ const (
 	// writeTimeout is how long one message may take to leave. A peer that does not read
 	// for so long is gone.
 	writeTimeout = 10 * time.Second
-	// readBuffer is all that an idle connection holds; larger reads go around it.
-	readBuffer = 512
+	// readBuffer lets most messages of a core come in one read; an agent has but one
+	// connection.
+	readBuffer = 4 << 10
 	// maxControls bounds the pings and pongs between two messages.
 	maxControls = 64
 )
