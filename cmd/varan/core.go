@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/logging"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
@@ -49,7 +50,7 @@ port. The first signal drains; a second one exits at once.`,
 }
 
 func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
-	logger, err := newLogger(a.stderr, f.logFormat, f.logLevel)
+	logger, err := logging.New(a.stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // closest lists the names that a mistyped one may have meant, best first, at most three.
@@ -16,7 +18,7 @@ func closest(name string, names []string) []string {
 	folded := strings.ToLower(name)
 	for _, other := range names {
 		lower := strings.ToLower(other)
-		d := distance(folded, lower)
+		d := didyoumean.Distance(folded, lower)
 		if folded != "" && (strings.Contains(lower, folded) || strings.Contains(folded, lower)) {
 			d = min(d, 2)
 		}
@@ -48,29 +50,4 @@ func didYouMean(name string, names []string) string {
 		return "there are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 	}
 	return ""
-}
-
-// distance is the number of letters to insert, delete or replace to get from a to b.
-func distance(a, b string) int {
-	const longest = 128
-	if len(a) > longest || len(b) > longest {
-		return longest
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

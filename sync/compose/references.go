@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // source is one Compose file.
@@ -133,7 +134,7 @@ func (l *load) suggestFile(rel string) string {
 	for _, e := range list {
 		names = append(names, e.Name())
 	}
-	if near := nearest(path.Base(rel), names); near != "" {
+	if near := didyoumean.Word(path.Base(rel), names); near != "" {
 		return fmt.Sprintf("did you mean %s?", path.Join(path.Dir(rel), near))
 	}
 	return ""

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // shape is the part of compose-go's JSON schema that says which keys exist. Whether the
@@ -198,44 +199,8 @@ func (c *keyChecker) unknown(key *yaml.Node, path []string, known map[string]boo
 
 // DidYouMean is a hint with the known word that is nearest, or nothing.
 func DidYouMean(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+	if near := didyoumean.Word(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return ""
-}
-
-// nearest is the known word a slip of the finger away from word, or "".
-func nearest(word string, known []string) string {
-	limit := 1 + len(word)/4
-	best := ""
-	slices.Sort(known)
-	for _, candidate := range known {
-		if d := distance(word, candidate, limit); d <= limit && candidate != word {
-			best, limit = candidate, d-1
-		}
-	}
-	return best
-}
-
-// distance is the edit distance of two words, or more than limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/template"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // use is one reference to a variable in a text.
@@ -183,7 +185,7 @@ func suggestVariable(name string, env map[string]string) string {
 	for known := range env {
 		names = append(names, known)
 	}
-	if near := nearest(name, names); near != "" {
+	if near := didyoumean.Word(name, names); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
 	return fmt.Sprintf("set it in the stack's environment, or give a default: ${%s:-value}; $$ is a plain dollar sign", name)

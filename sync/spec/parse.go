@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // ParseFile reads one resource file. It is pure: the same path and content always
@@ -101,7 +102,7 @@ func (p *parser) resources(root *table) {
 func foreign(root *table) bool {
 	return len(root.entries) > 0 && !slices.ContainsFunc(root.entries, func(e entry) bool {
 		_, ok := typeOf(strings.ToLower(e.key))
-		return ok || nearest(e.key, typeNames()) != ""
+		return ok || didyoumean.Word(e.key, typeNames()) != ""
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // quoted shows a user's text in a message: escaped, and cut when it is long.
@@ -81,51 +83,10 @@ func (r *report) checkText(v value, what string) (ok bool) {
 
 func control(r rune) bool { return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0x7F }
 
-// nearest returns the candidate that a typing mistake would turn into word, or "".
-func nearest(word string, candidates []string) string {
-	const most = 64
-	if len(word) > most {
-		return ""
-	}
-	best, bestDistance := "", 1+min(2, max(1, len(word)/3))
-	for _, c := range candidates {
-		if diff := len(c) - len(word); diff >= bestDistance || -diff >= bestDistance {
-			continue
-		}
-		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
-			best, bestDistance = c, d
-		}
-	}
-	return best
-}
-
 // didYouMean is the hint for an unknown word; empty when nothing is near.
 func didYouMean(word string, candidates []string) string {
-	if c := nearest(word, candidates); c != "" {
+	if c := didyoumean.Word(word, candidates); c != "" {
 		return fmt.Sprintf("did you mean %s?", quoted(c))
 	}
 	return ""
-}
-
-// editDistance counts the letters to insert, remove, replace or swap with the next.
-func editDistance(a, b string) int {
-	before, previous, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		previous[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(previous[j]+1, row[j-1]+1, previous[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, previous, row = previous, row, before
-	}
-	return previous[len(b)]
 }

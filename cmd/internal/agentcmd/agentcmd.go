@@ -22,6 +22,7 @@ import (
 	"github.com/varanhq/varan/agent/docker"
 	"github.com/varanhq/varan/agent/docker/worker"
 	"github.com/varanhq/varan/cmd/internal/exit"
+	"github.com/varanhq/varan/cmd/internal/logging"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
 	"github.com/varanhq/varan/internal/lowmem"
@@ -137,7 +138,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 }
 
 func run(ctx context.Context, f flags, stderr io.Writer) error {
-	logger, err := newLogger(stderr, f.logFormat, f.logLevel)
+	logger, err := logging.New(stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return err
 	}
@@ -290,19 +291,4 @@ func selfPath() (string, error) {
 		}
 	}
 	return os.Executable()
-}
-
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, exit.Usagef("--log-level %q is none of debug, info, warn, error", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, exit.Usagef("--log-format %q is neither text nor json", format)
 }

@@ -1,4 +1,5 @@
-package main
+// Package logging makes the logger that the flags of a long-running command ask for.
+package logging
 
 import (
 	"io"
@@ -7,7 +8,9 @@ import (
 	"github.com/varanhq/varan/cmd/internal/exit"
 )
 
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// New takes the values of --log-format (text or json) and --log-level (debug, info, warn
+// or error).
+func New(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, exit.Usagef("--log-level %q is none of debug, info, warn, error", level)
