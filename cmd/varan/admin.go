@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,7 +29,7 @@ func (a *app) secretCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			value, err := a.readSecret("value of " + args[0] + ": ")
+			value, err := a.readSecret(cmd.Context(), "value of "+args[0]+": ")
 			if err != nil {
 				return err
 			}
@@ -141,18 +143,49 @@ func (a *app) printOnboarding(client *api.Client, created api.OnboardingCreated)
 		return a.printJSON(created)
 	}
 	fmt.Fprintln(a.stdout, string(created.Token))
-	fmt.Fprintf(a.stderr, "good until %s, for %d use(s). On the new host:\n  VARAN_ONBOARDING_KEY=<the key> varan agent --core %s --connect-as '$(hostname)'\n",
-		created.Key.Expires.Local().Format(time.DateTime), created.Key.MaxUses, client.BaseURL)
+	// Where standard output is no terminal it is someone's file or variable, and what is
+	// written beside it may be a log: there the command names a variable instead.
+	key := `"$KEY"`
+	if columns(a.stdout) > 0 {
+		key = string(created.Token)
+	}
+	name := created.Key.ServerGlob
+	if strings.ContainsAny(name, "*?[") {
+		name = "'$(hostname)'" // the agent puts its host's name there, not the shell
+	}
+	fmt.Fprintf(a.stderr, "good until %s, for %s. On the new host:\n\n  VARAN_ONBOARDING_KEY=%s varan agent --core %s --connect-as %s\n\n",
+		created.Key.Expires.Local().Format(time.DateTime), plural(created.Key.MaxUses, "agent"), key, client.BaseURL, name)
+	if loopback(client.BaseURL) {
+		fmt.Fprintln(a.stderr, "from another machine, put the address there by which it reaches this core")
+	}
+	if created.Key.MaxUses > 1 {
+		fmt.Fprintln(a.stderr, "each server that joins with it waits for: varan server approve NAME")
+	}
 	return nil
 }
 
+// loopback reports whether an address means this machine only.
+func loopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+}
+
 func (a *app) printOnboardingKeys(s style, keys []api.OnboardingKey) {
-	t := table{head: []string{"ID", "NAME", "ENDS WITH", "SERVERS", "TIER", "USED", "EXPIRES", ""}}
+	t := table{head: []string{"ID", "NAME", "ENDS WITH", "SERVERS", "TIER", "USED", "EXPIRES", "STATE"}}
 	for i := range keys {
 		k := &keys[i]
-		state := ""
-		if k.Revoked {
+		state := s.green("open")
+		switch {
+		case k.Revoked:
 			state = s.red("revoked")
+		case k.Uses >= k.MaxUses:
+			state = s.dim("used up")
+		case time.Now().After(k.Expires):
+			state = s.dim("expired")
 		}
 		t.add(k.ID, orDash(k.Name), k.Last4, k.ServerGlob, string(k.Tier), fmt.Sprintf("%d/%d", k.Uses, k.MaxUses),
 			k.Expires.Local().Format(time.DateTime), state)
@@ -184,7 +217,7 @@ func (a *app) serverCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) keyCommand() *cobra.Command {
+func (a *app) apiKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "api-key", Short: "API keys: create, list and remove them"}
 	create := &cobra.Command{
 		Use: "create NAME", Short: "Create an API key, shown this one time", Args: cobra.ExactArgs(1),

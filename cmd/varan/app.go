@@ -39,11 +39,12 @@ func (a *app) commands() []*cobra.Command {
 		return cmds
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.loginCommand())...)
+	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.loginCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
 		a.logsCommand(), a.deployCommand(), a.historyCommand(), a.getCommand(), a.syncCommand(),
-		a.secretCommand(), a.onboardingCommand(), a.serverCommand(), a.keyCommand())...)
+		a.secretCommand(), a.onboardingCommand(), a.serverCommand(), a.apiKeyCommand(),
+		a.keyCommand())...)
 	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)
 	return append(all, agentcmd.NewWorker(), a.demoServiceCommand())
 }
@@ -101,7 +102,7 @@ func (a *app) client() (*api.Client, error) {
 	address := firstOf(a.core, os.Getenv("VARAN_CORE"), saved.Core, defaultCore)
 	key := os.Getenv("VARAN_API_KEY")
 	if file := os.Getenv("VARAN_API_KEY_FILE"); key == "" && file != "" {
-		raw, err := os.ReadFile(file)
+		raw, err := os.ReadFile(file) //nolint:gosec // the file that this very user names
 		if err != nil {
 			return nil, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read VARAN_API_KEY_FILE: %w", err)}
 		}
@@ -150,7 +151,7 @@ without echo, or from standard input; it is never an argument.`,
 		Example: "  varan login --core https://varan.example.com",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key, err := a.readSecret("API key: ")
+			key, err := a.readSecret(cmd.Context(), "API key: ")
 			if err != nil {
 				return err
 			}
@@ -185,15 +186,9 @@ func (a *app) saveLogin(ctx context.Context, l login) error {
 }
 
 // readSecret reads one line without echo from a terminal, or all of a pipe.
-func (a *app) readSecret(prompt string) (fleet.Secret, error) {
+func (a *app) readSecret(ctx context.Context, prompt string) (fleet.Secret, error) {
 	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(a.stderr, prompt)
-		raw, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(a.stderr)
-		if err != nil {
-			return fleet.Secret{}, fmt.Errorf("read from the terminal: %w", err)
-		}
-		return fleet.NewSecret(string(raw)), nil
+		return a.askSecret(ctx, int(f.Fd()), prompt)
 	}
 	raw, err := io.ReadAll(io.LimitReader(a.stdin, 64<<10))
 	if err != nil {
@@ -204,6 +199,28 @@ func (a *app) readSecret(prompt string) (fleet.Secret, error) {
 		return fleet.Secret{}, exit.Usagef("nothing on standard input")
 	}
 	return fleet.NewSecret(value), nil
+}
+
+// askSecret reads one line without echo, and leaves the terminal as it was when a signal
+// comes first.
+func (a *app) askSecret(ctx context.Context, fd int, prompt string) (fleet.Secret, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return fleet.Secret{}, fmt.Errorf("read from the terminal: %w", err)
+	}
+	fmt.Fprint(a.stderr, prompt)
+	raw, err := answered(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	fmt.Fprintln(a.stderr)
+	switch {
+	case ctx.Err() != nil:
+		_ = term.Restore(fd, before)
+		return fleet.Secret{}, ctx.Err()
+	case err != nil:
+		return fleet.Secret{}, fmt.Errorf("read from the terminal: %w", err)
+	case len(raw) == 0:
+		return fleet.Secret{}, exit.Usagef("nothing was entered")
+	}
+	return fleet.NewSecret(string(raw)), nil
 }
 
 // printJSON writes one result, indented.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/reconciler/plan"
 )
 
 type applyFlags struct {
@@ -52,11 +54,11 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 			return err
 		}
 		req.Saved = &saved
-		return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+		return a.stream(f.only, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 			return client.Apply(cmd.Context(), saved.Sync, req, each)
 		})
 	}
-	sync, err := a.soleSync(cmd, client, args)
+	sync, err := soleSync(cmd, client, args)
 	if err != nil {
 		return err
 	}
@@ -66,17 +68,29 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 		if err != nil {
 			return a.withDiagnostics(err)
 		}
-		if err := a.showPlan(result, planFlags{}); err != nil || len(result.Plan.Ops) == 0 {
+		if err := checkOnly(result.Plan, f.only); err != nil {
 			return err
 		}
-		if err := a.confirm("Apply this plan?"); err != nil {
+		if err := a.showPlan(result, planFlags{}); err != nil {
+			return err
+		}
+		if len(result.Plan.Ops) == 0 {
+			return blockedError(result.Plan.Blocked)
+		}
+		if err := a.confirm(cmd.Context(), "Apply this plan?"); err != nil {
 			return err
 		}
 		req.Saved = &result.Plan
 	}
-	return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+	err = a.stream(f.only, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 		return client.Apply(cmd.Context(), sync, req, each)
 	})
+	if refusal, ok := errors.AsType[*api.Error](err); ok && refusal.Code == api.CodeNotFound && len(args) > 0 {
+		return &exit.Error{
+			Code: exit.Failed, Err: fmt.Errorf("there is neither a sync nor a plan file %q", args[0]), Hint: refusal.Hint,
+		}
+	}
+	return err
 }
 
 func isFile(path string) bool {
@@ -86,16 +100,40 @@ func isFile(path string) bool {
 
 func (a *app) interactive() bool {
 	in, ok := a.stdin.(*os.File)
-	return ok && term.IsTerminal(int(in.Fd())) && styleIsTerminal(a.stdout)
+	return ok && term.IsTerminal(int(in.Fd())) && columns(a.stdout) > 0
 }
 
-func (a *app) confirm(question string) error {
+func (a *app) confirm(ctx context.Context, question string) error {
 	fmt.Fprintf(a.stderr, "%s Only \"yes\" is taken as one: ", question)
-	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
+	answer, err := answered(ctx, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.stderr)
+		return ctx.Err()
+	}
 	if err != nil || strings.TrimSpace(answer) != "yes" {
 		return &exit.Error{Code: exit.Failed, Err: errors.New("not applied")}
 	}
 	return nil
+}
+
+// answered reads from a person until ctx ends: a signal must not wait for a key.
+func answered[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() { // ends with the process when nobody answers
+		value, err := read()
+		done <- answer{value, err}
+	}()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 func (a *app) deployCommand() *cobra.Command {
@@ -109,7 +147,7 @@ func (a *app) deployCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+			return a.stream(nil, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 				return client.Deploy(cmd.Context(), args[0], api.DeployRequest{Approved: approve}, each)
 			})
 		},
@@ -118,8 +156,15 @@ func (a *app) deployCommand() *cobra.Command {
 	return cmd
 }
 
+// runReport is the end of a run for programs: also what its plan could not do.
+type runReport struct {
+	api.RunResult
+
+	Blocked []plan.Blocked `json:"blocked,omitempty"`
+}
+
 // stream runs an apply and shows its events as they come.
-func (a *app) stream(run func(each func(api.ApplyEvent) error) (api.RunResult, error)) error {
+func (a *app) stream(only []string, run func(each func(api.ApplyEvent) error) (api.RunResult, error)) error {
 	view := newProgressView(a)
 	result, err := run(view.event)
 	view.close()
@@ -129,24 +174,45 @@ func (a *app) stream(run func(each func(api.ApplyEvent) error) (api.RunResult, e
 		}
 		return a.withDiagnostics(err)
 	}
-	if a.json {
-		if err := a.printJSON(result); err != nil {
+	if len(result.Ops) == 0 {
+		if err := checkOnly(view.plan, only); err != nil {
 			return err
 		}
-	} else {
-		view.summary(result)
 	}
-	return resultError(result)
+	if a.json {
+		err = a.printJSON(runReport{result, view.plan.Blocked})
+	} else {
+		err = view.summary(result)
+	}
+	if err != nil {
+		return err
+	}
+	if err := resultError(result); err != nil {
+		return err
+	}
+	return blockedError(view.plan.Blocked)
 }
 
 // resultError is what a run's end means for the exit code.
 func resultError(result api.RunResult) error {
+	e := &exit.Error{Code: exit.Failed}
 	switch result.Status {
 	case api.OpSucceeded:
 		return nil
-	case api.OpRunning, api.OpRolledBack, api.OpFailed, api.OpSkipped, api.OpStale, api.OpCanceled, api.OpInterrupted:
+	case api.OpRolledBack:
+		e.Err = errors.New("a deploy failed and was rolled back")
+	case api.OpFailed:
+		e.Err = errors.New("a deploy failed")
+	case api.OpStale:
+		e.Err = errors.New("a stack moved since the plan was made and was left alone")
+		e.Hint = "make a new plan: varan plan --out FILE"
+	case api.OpSkipped:
+		e.Err = errors.New("not all of it was done")
+		e.Hint = "varan plan shows what waits for approval"
+	case api.OpCanceled, api.OpInterrupted, api.OpRunning:
+		e.Err = fmt.Errorf("the run was %s before its end", words(result.Status))
+		e.Hint = "varan status shows how far it came"
 	}
-	e := &exit.Error{Code: exit.Failed, Err: fmt.Errorf("the run %s", strings.ReplaceAll(string(result.Status), "_", " "))}
 	for i := range result.Ops {
 		if hint := result.Ops[i].Hint; hint != "" {
 			e.Hint = hint
@@ -154,4 +220,49 @@ func resultError(result api.RunResult) error {
 		}
 	}
 	return e
+}
+
+// blockedError keeps a run that could not do all of its plan from looking like success.
+// What waits for a host alone is unreachable; a host that was disabled is as it should be.
+func blockedError(blocked []plan.Blocked) error {
+	e := &exit.Error{Code: exit.Unreachable}
+	first, count := -1, 0
+	for i := range blocked {
+		switch blocked[i].Reason {
+		case plan.BlockDisabled:
+			continue
+		case plan.BlockOffline, plan.BlockUnknown, plan.BlockEngine, plan.BlockDependency:
+		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy:
+			e.Code = exit.Failed
+		}
+		count++
+		if first < 0 {
+			first = i
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	b := &blocked[first]
+	e.Err = fmt.Errorf("blocked: %s on %s: %s", b.Op.Stack, b.Op.Server, printable(b.Text))
+	if count > 1 {
+		e.Err = fmt.Errorf("%w, and %d more", e.Err, count-1)
+	}
+	e.Hint = firstOf(b.Hint, "varan why "+b.Op.Stack)
+	return e
+}
+
+// checkOnly refuses names that the plan knows nothing of: most likely a typing error.
+func checkOnly(p plan.Plan, only []string) error {
+	for _, name := range only {
+		known := slices.ContainsFunc(p.Stacks, func(s plan.StackState) bool { return s.Stack == name }) ||
+			slices.ContainsFunc(p.Ops, func(op plan.Op) bool { return op.Stack == name })
+		if !known {
+			return &exit.Error{
+				Code: exit.Failed, Err: fmt.Errorf("there is no stack %q in %s", name, firstOf(p.Sync, "the plan")),
+				Hint: "varan get stacks",
+			}
+		}
+	}
+	return nil
 }

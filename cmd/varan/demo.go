@@ -36,30 +36,42 @@ var demoStacks = []string{"demo-db", "demo-api", "demo-site"}
 const (
 	demoImage = "varan-demo:latest"
 	demoSync  = "demo"
+	demoDirs  = "varan-demo-"
 )
 
 // demoServers are the two servers; both agents use this machine's engine.
 var demoServers = []string{"demo-alpha", "demo-beta"}
 
 func (a *app) demoCommand() *cobra.Command {
-	var keep bool
+	var keep, stop bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Watch a Git commit become running containers, on this machine's Docker",
 		Long: `Watch a Git commit become running containers: a real core, two real agents, real Noise
 connections and this machine's Docker. Nothing is pulled and nothing has to be configured.
-Everything is cleaned up at the end, unless --keep is given.`,
+Everything is cleaned up at the end, unless --keep is given; --stop ends a demo that was kept.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if keep && stop {
+				return exit.Usagef("--keep and --stop exclude each other")
+			}
 			d, err := newDemo(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
-			defer d.close(context.WithoutCancel(cmd.Context()), keep)
-			return d.run(cmd.Context())
+			if stop {
+				return d.stopKept(cmd.Context())
+			}
+			// Also after a signal or a failed chapter, nothing of the demo stays.
+			defer func() { d.close(context.WithoutCancel(cmd.Context()), keep && err == nil) }()
+			if err = d.run(cmd.Context()); err == nil && keep {
+				err = d.keep()
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave it running and print commands to play with")
+	cmd.Flags().BoolVar(&stop, "stop", false, "end a demo that was kept, and remove all of it")
 	return cmd
 }
 
@@ -69,6 +81,7 @@ type demo struct {
 	out    io.Writer
 	style  style
 	docker *client.Client
+	engine client.ServerVersionResult
 	dir    string
 	exe    string
 	port   int
@@ -82,7 +95,9 @@ type demo struct {
 func newDemo(ctx context.Context, a *app) (*demo, error) {
 	docker, err := client.New(client.FromEnv)
 	if err != nil {
-		return nil, &exit.Error{Code: exit.Unreachable, Err: fmt.Errorf("reach Docker: %w", err)}
+		return nil, &exit.Error{
+			Code: exit.Unreachable, Err: fmt.Errorf("the demo needs Docker: %w", err), Hint: "see what DOCKER_HOST holds",
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -98,35 +113,42 @@ func newDemo(ctx context.Context, a *app) (*demo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "varan-demo-")
-	if err != nil {
-		return nil, fmt.Errorf("make a directory for the demo: %w", err)
-	}
-	d := &demo{app: a, out: a.stdout, style: styleFor(a.stdout), docker: docker, dir: dir, exe: exe, began: time.Now()}
-	d.procs = demoProcesses{dir: dir, exe: exe}
-	fmt.Fprintf(d.out, "%s\n\n", d.style.bold("Varan: a Git commit becomes running containers"))
-	d.say("Docker %s answers (API %s)", version.Version, version.APIVersion)
-	return d, nil
+	return &demo{
+		app: a, out: a.stdout, style: styleFor(a.stdout), docker: docker, engine: version, exe: exe, began: time.Now(),
+	}, nil
 }
 
 // run is the story, one chapter a line.
 func (d *demo) run(ctx context.Context) error {
+	fmt.Fprintf(d.out, "%s\n\n", d.style.bold("Varan: a Git commit becomes running containers"))
+	d.say("Docker %s answers (API %s)", d.engine.Version, d.engine.APIVersion)
+	if _, err := d.sweep(ctx, false); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", demoDirs)
+	if err != nil {
+		return fmt.Errorf("make a directory for the demo: %w", err)
+	}
+	d.dir, d.procs = dir, demoProcesses{dir: dir, exe: d.exe}
+	if err := d.procs.remember(); err != nil {
+		return err
+	}
 	chapters := []func(context.Context) error{
 		d.makeImage, d.startCore, d.startAgents, d.firstCommit, d.changeOneService, d.breakOneService,
 	}
 	for _, chapter := range chapters {
 		if err := chapter(ctx); err != nil {
-			return d.explain(err)
+			return d.explain(ctx, err)
 		}
 	}
 	fmt.Fprintf(d.out, "\n%s in %s.\n", d.style.green("That is all of it"), time.Since(d.began).Round(100*time.Millisecond))
 	return nil
 }
 
-// explain adds where the logs of the processes lie to an error.
-func (d *demo) explain(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
+// explain adds what the processes logged last to an error that is not a person's Ctrl-C.
+func (d *demo) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	tail := d.procs.logTail()
 	if tail != "" {
@@ -244,13 +266,16 @@ func (d *demo) planAndApply(ctx context.Context) error {
 	}
 	d.shell("varan apply")
 	view := newProgressView(d.app)
-	view.out = d.out
+	view.out, view.style = d.out, d.style
+	view.live = view.live && columns(d.out) > 0
 	result, err := d.api.Apply(ctx, demoSync, api.ApplyRequest{Saved: &p}, view.event)
 	view.close()
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
-	view.summary(result)
+	if err := view.summary(result); err != nil {
+		return err
+	}
 	return resultError(result)
 }
 
@@ -327,19 +352,30 @@ func (d *demo) showAnswer(ctx context.Context, want string) error {
 	return nil
 }
 
-// wait polls until a condition holds, for at most thirty seconds.
+// wait polls until a condition holds, for at most thirty seconds. On a terminal a line
+// says what for, and how long already.
 func (d *demo) wait(ctx context.Context, what string, holds func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	began := time.Now()
 	for {
 		ok, err := holds(ctx)
+		if d.style.on {
+			fmt.Fprint(d.out, "\r\x1b[K")
+		}
 		if ok {
 			return nil
 		}
+		if d.style.on {
+			fmt.Fprint(d.out, d.style.cyan(fmt.Sprintf("  waiting for %s  %.1fs", what, time.Since(began).Seconds())))
+		}
 		select {
 		case <-ctx.Done():
+			if d.style.on {
+				fmt.Fprintln(d.out)
+			}
 			return errors.Join(fmt.Errorf("waited for %s: %w", what, ctx.Err()), err)
 		case <-ticker.C:
 		}

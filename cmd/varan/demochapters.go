@@ -51,7 +51,21 @@ func (d *demo) changeOneService(ctx context.Context) error {
 	if len(replaced) != 1 {
 		return fmt.Errorf("expected exactly one container to be recreated, not %d", len(replaced))
 	}
+	if _, err := d.showWhy(ctx); err != nil {
+		return err
+	}
 	return d.showAnswer(ctx, "Hello from commit two")
+}
+
+// showWhy asks for the story of the site.
+func (d *demo) showWhy(ctx context.Context) (api.Why, error) {
+	d.shell("varan why demo-site")
+	why, err := d.api.Why(ctx, "demo-site")
+	if err != nil {
+		return why, fmt.Errorf("ask why: %w", err)
+	}
+	d.app.printWhy(why)
+	return why, nil
 }
 
 // breakOneService commits a command that cannot start and shows the rollback.
@@ -67,15 +81,16 @@ func (d *demo) breakOneService(ctx context.Context) error {
 		return err
 	}
 	d.say("commit %s %q makes that service exit as soon as it starts", commit.Short(), commit.Subject)
+	if _, err := d.showPlan(ctx); err != nil {
+		return err
+	}
 	if err := d.pushAndWait(ctx, commit); err != nil {
 		return err
 	}
-	d.shell("varan why demo-site")
-	why, err := d.api.Why(ctx, "demo-site")
+	why, err := d.showWhy(ctx)
 	if err != nil {
-		return fmt.Errorf("ask why: %w", err)
+		return err
 	}
-	d.app.printWhy(why)
 	if why.LastOp == nil || why.LastOp.Status != api.OpRolledBack {
 		return fmt.Errorf("expected the broken commit to be rolled back, not %q", why.Summary)
 	}
@@ -97,13 +112,13 @@ func (d *demo) pushAndWait(ctx context.Context, commit fleet.Commit) error {
 		return err
 	}
 	var op api.Op
-	err := d.wait(ctx, "the deploy to end", func(ctx context.Context) (bool, error) {
+	err := d.wait(ctx, "the deploy and its verdict", func(ctx context.Context) (bool, error) {
 		ops, err := d.api.History(ctx, "demo-site", api.Page{Limit: 1})
 		if err != nil || len(ops) == 0 || ops[0].Commit.ID != commit.ID || ops[0].Ended.IsZero() {
 			return false, err
 		}
 		op = ops[0]
-		return true, nil
+		return d.settled(ctx)
 	})
 	if err != nil {
 		return err
@@ -115,6 +130,18 @@ func (d *demo) pushAndWait(ctx context.Context, commit fleet.Commit) error {
 	}
 	fmt.Fprintln(d.out, line)
 	return nil
+}
+
+// settled reports whether core has seen what the last deploy left behind: until then an
+// answer would speak of work that is still being done.
+func (d *demo) settled(ctx context.Context) (bool, error) {
+	stacks, err := d.api.Stacks(ctx)
+	for i := range stacks {
+		if s := &stacks[i]; s.Name == "demo-site" {
+			return s.Health == fleet.Healthy && (s.Sync == fleet.Synced || s.Sync == fleet.SyncBlocked), err
+		}
+	}
+	return false, err
 }
 
 // webhook sends what GitHub would send for a push, signed with the sync's secret.

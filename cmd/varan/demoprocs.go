@@ -8,19 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/fleet"
 )
-
-// demoCleanup removes what a demo leaves on the host, its own files apart.
-const demoCleanup = "for s in demo-alpha demo-beta; do docker rm -f $(docker ps -aq --filter label=" +
-	fleet.LabelServer + "=$s); done"
 
 // demoProcesses are the core and the agents of a demo, as processes of their own.
 type demoProcesses struct {
@@ -55,7 +53,7 @@ func (p *demoProcesses) core(ctx context.Context, dir string) (string, fleet.Sec
 // agent starts an agent. Its onboarding key travels in the environment, not in argv.
 func (p *demoProcesses) agent(ctx context.Context, server, coreURL string, token fleet.Secret) error {
 	_, err := p.start(ctx, server, []string{"VARAN_ONBOARDING_KEY=" + token.Reveal()},
-		"agent", "--core", coreURL, "--connect-as", server, "--dir", filepath.Join(p.dir, server))
+		"agent", "--core", coreURL, "--connect-as", server, "--dir", filepath.Join(p.dir, server), "--drain", "5s")
 	return err
 }
 
@@ -67,7 +65,7 @@ func (p *demoProcesses) start(ctx context.Context, name string, env []string, ar
 	}
 	defer func() { _ = logFile.Close() }() // the child has its own descriptor
 	// The processes outlive ctx: close stops them in order, or --keep leaves them.
-	proc.cmd = exec.CommandContext(context.WithoutCancel(ctx), p.exe, args...)
+	proc.cmd = exec.CommandContext(context.WithoutCancel(ctx), p.exe, args...) //nolint:gosec // this very program
 	proc.cmd.Env = append(os.Environ(), env...)
 	proc.cmd.Stdout, proc.cmd.Stderr = logFile, logFile
 	// A group of their own keeps a Ctrl-C at the terminal from stopping them first.
@@ -80,7 +78,7 @@ func (p *demoProcesses) start(ctx context.Context, name string, env []string, ar
 		close(proc.done)
 	}()
 	p.started = append(p.started, proc)
-	return proc, nil
+	return proc, p.remember()
 }
 
 // waitForFile returns the content of a file that the process writes when it is ready.
@@ -105,8 +103,7 @@ func (p *demoProcess) waitForFile(ctx context.Context, path string) (string, err
 
 // stop ends the processes, newest first: politely, then for good.
 func (p *demoProcesses) stop() {
-	for i := len(p.started) - 1; i >= 0; i-- {
-		proc := p.started[i]
+	for _, proc := range slices.Backward(p.started) {
 		_ = proc.cmd.Process.Signal(syscall.SIGTERM)
 		timer := time.NewTimer(15 * time.Second)
 		select {
@@ -137,18 +134,25 @@ func (p *demoProcesses) logTail() string {
 
 // close leaves the host as it was, or tells how to play on.
 func (d *demo) close(ctx context.Context, keep bool) {
-	if keep && d.api != nil {
+	if keep {
 		d.printKept()
 		return
 	}
 	d.procs.stop()
-	if err := d.removeAll(ctx); err != nil {
-		fmt.Fprintf(d.app.stderr, "varan: clean up: %v\nhint: %s\n", err, demoCleanup)
+	err := d.removeAll(ctx)
+	if d.dir != "" {
+		err = errors.Join(err, os.RemoveAll(d.dir))
+	}
+	if err != nil {
+		fmt.Fprintf(d.app.stderr, "varan: clean up: %v\nhint: varan demo --stop tries again\n", err)
 		return
 	}
-	fmt.Fprintln(d.out, d.style.dim("Containers, networks, image and files of the demo are removed."))
+	if d.dir != "" {
+		fmt.Fprintln(d.out, d.style.dim("Containers, networks, image and files of the demo are removed."))
+	}
 }
 
+// removeAll removes what any demo has made in Docker.
 func (d *demo) removeAll(ctx context.Context) error {
 	list, err := d.list(ctx)
 	errs := []error{err}
@@ -159,20 +163,17 @@ func (d *demo) removeAll(ctx context.Context) error {
 	for _, project := range demoStacks {
 		errs = append(errs, d.removeNetworks(ctx, project))
 	}
-	images, err := d.docker.ImageList(ctx, client.ImageListOptions{Filters: client.Filters{}.Add("reference", "varan-rollback/*")})
+	images, err := d.docker.ImageList(ctx, client.ImageListOptions{})
 	errs = append(errs, err)
 	for i := range images.Items {
 		for _, tag := range images.Items[i].RepoTags {
-			if isDemoTag(tag) {
+			if tag == demoImage || isDemoTag(tag) {
 				_, err := d.docker.ImageRemove(ctx, tag, client.ImageRemoveOptions{})
 				errs = append(errs, err)
 			}
 		}
 	}
-	if _, err := d.docker.ImageRemove(ctx, demoImage, client.ImageRemoveOptions{}); err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
+	return errors.Join(slices.DeleteFunc(errs, errdefs.IsNotFound)...)
 }
 
 // isDemoTag recognises the tags that the agents gave the demo's last good images.
@@ -201,24 +202,16 @@ func (d *demo) printKept() {
 %s Play with it:
 
   export VARAN_CORE=%s VARAN_API_KEY=%s
-  %s status
-  %s why demo-site
-  %s logs demo-site web -f
-  cd %s    # commit a change, then: %s sync run %s; %s plan; %s apply
+  %[4]s status
+  %[4]s why demo-site
+  %[4]s logs demo-site web -f
+  echo 'Hello from me' > %[5]s/site/public/index.txt
+  git -C %[5]s -c user.name=me -c user.email=me@example.com commit -am 'say hello'
+  %[4]s apply --yes
+  curl http://127.0.0.1:%[6]d/
 
 Stop it with:
 
-  kill %s
-  %s
-  rm -rf %s
-`, d.style.bold("Left running."), d.api.BaseURL, d.api.Key.Reveal(), d.exe, d.exe, d.exe, d.repo(), d.exe, demoSync,
-		d.exe, d.exe, d.procs.pids(), demoCleanup, d.dir)
-}
-
-func (p *demoProcesses) pids() string {
-	var pids []string
-	for _, proc := range p.started {
-		pids = append(pids, fmt.Sprint(proc.cmd.Process.Pid))
-	}
-	return strings.Join(pids, " ")
+  %[4]s demo --stop
+`, d.style.bold("Left running."), d.api.BaseURL, d.api.Key.Reveal(), d.exe, d.repo(), d.port)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,10 @@ func listed[T any](a *app, list func(context.Context) ([]T, error), cmd *cobra.C
 			values = []T{}
 		}
 		return a.printJSON(values)
+	}
+	if len(values) == 0 {
+		fmt.Fprintln(a.stderr, "none yet")
+		return nil
 	}
 	show(styleFor(a.stdout), values)
 	return nil
@@ -51,15 +56,20 @@ func (a *app) historyCommand() *cobra.Command {
 }
 
 func (a *app) printEvents(s style, events []api.Event) {
-	t := table{head: []string{"WHEN", "KIND", "ACTOR", "WHAT"}}
+	t := table{head: []string{"WHEN", "KIND", "OF", "BY", "WHAT"}}
 	for _, e := range events {
-		t.add(e.At.Local().Format(time.DateTime), e.Kind, orDash(e.Actor), printable(e.Text))
+		actor := e.Actor
+		if e.Kind == "op" {
+			actor = "" // the run that it was part of; its own line says who began it
+		}
+		t.add(e.At.Local().Format(time.DateTime), e.Kind, orDash(firstOf(e.Stack, e.Server, e.Sync)), orDash(actor),
+			printable(e.Text))
 	}
 	t.write(a.stdout, s)
 }
 
 func (a *app) printOps(s style, ops []api.Op) {
-	t := table{head: []string{"WHEN", "OP", "SERVER", "RESULT", "TOOK", "COMMIT", "BY", ""}}
+	t := table{head: []string{"WHEN", "OP", "SERVER", "RESULT", "TOOK", "COMMIT", "BY", "REASON"}}
 	for i := range ops {
 		op := &ops[i]
 		took := "-"
@@ -67,7 +77,7 @@ func (a *app) printOps(s style, ops []api.Op) {
 			took = op.Ended.Sub(op.Started).Round(100 * time.Millisecond).String()
 		}
 		t.add(op.Started.Local().Format(time.DateTime), string(op.Kind), op.Server, opStatus(s, op.Status), took,
-			op.Commit.Short(), op.Trigger+" "+op.Actor, printable(op.Reason))
+			orDash(commitText(op.Commit)), by(op), printable(op.Reason))
 	}
 	t.write(a.stdout, s)
 }
@@ -75,12 +85,23 @@ func (a *app) printOps(s style, ops []api.Op) {
 func opStatus(s style, status api.OpStatus) string {
 	switch status {
 	case api.OpSucceeded:
-		return s.green(string(status))
+		return s.green(words(status))
 	case api.OpFailed, api.OpRolledBack:
-		return s.red(string(status))
+		return s.red(words(status))
 	case api.OpRunning, api.OpSkipped, api.OpStale, api.OpCanceled, api.OpInterrupted:
 	}
-	return s.yellow(string(status))
+	return s.yellow(words(status))
+}
+
+// words is a status as people write it: "rolled back".
+func words(status api.OpStatus) string { return strings.ReplaceAll(string(status), "_", " ") }
+
+// by says what set something going and who: "webhook", or "manual admin".
+func by(op *api.Op) string {
+	if op.Actor == op.Trigger {
+		return op.Trigger
+	}
+	return strings.TrimSpace(op.Trigger + " " + op.Actor)
 }
 
 func (a *app) printSyncs(s style, syncs []api.Sync, now time.Time) {

@@ -40,7 +40,7 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 
 A core pulls resource files and Compose files from Git, plans, and hands the work to
 agents that dialled out to it. Start with "varan demo".`,
-		Version:       buildinfo.String(),
+		Version:       buildinfo.String(), // also as a command, with --json
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -142,9 +142,7 @@ func explainRefusal(err error, refusal *api.Error) error {
 	case api.CodeUnavailable:
 		e.Code = exit.Unreachable
 	case api.CodeUnauthorized:
-		if e.Hint == "" {
-			e.Hint = "varan login, or set VARAN_API_KEY"
-		}
+		e.Hint = "varan login, or set VARAN_API_KEY" // core's own hint is for HTTP clients
 	case api.CodeBadRequest, api.CodeNotFound, api.CodeConflict, api.CodeTooLarge,
 		api.CodeRateLimited, api.CodeInternal:
 	}

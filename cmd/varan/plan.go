@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
@@ -48,6 +46,9 @@ runs and stores nothing of it. Without a core it is compared with nothing.`,
 			if err != nil {
 				return err
 			}
+			if err := checkOnly(result.Plan, f.only); err != nil {
+				return err
+			}
 			return a.showPlan(result, f)
 		},
 	}
@@ -73,7 +74,7 @@ func (a *app) plan(cmd *cobra.Command, f planFlags, args []string) (api.PlanResu
 	if err != nil {
 		return api.PlanResult{}, err
 	}
-	sync, err := a.soleSync(cmd, client, args)
+	sync, err := soleSync(cmd, client, args)
 	if err != nil {
 		return api.PlanResult{}, err
 	}
@@ -84,6 +85,9 @@ func (a *app) plan(cmd *cobra.Command, f planFlags, args []string) (api.PlanResu
 // planDir plans for a directory: against live state when a core answers, else against
 // nothing. Which of the two it was is always said.
 func (a *app) planDir(ctx context.Context, f planFlags) (api.PlanResult, error) {
+	if info, err := os.Stat(f.dir); err != nil || !info.IsDir() {
+		return api.PlanResult{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("there is no directory %s", f.dir)}
+	}
 	if !a.hasCore() {
 		fmt.Fprintln(a.stderr, "no core is known (varan login, --core or VARAN_CORE): comparing with nothing")
 		return a.planOffline(ctx, f.dir, f.only)
@@ -107,7 +111,7 @@ func (a *app) planOffline(ctx context.Context, dir string, only []string) (api.P
 		return api.PlanResult{}, err
 	}
 	if output.Diagnostics.HasErrors() {
-		a.printDiagnostics(a.stderr, output.Diagnostics)
+		printDiagnostics(a.stderr, output.Diagnostics)
 		return api.PlanResult{}, &exit.Error{Code: exit.Config, Err: invalid(output.Diagnostics)}
 	}
 	now := time.Now()
@@ -130,10 +134,13 @@ func (a *app) withDiagnostics(err error) error {
 		return err
 	}
 	if a.json {
-		return errors.Join(err, a.printJSON(refusal))
+		if printErr := a.printJSON(refusal); printErr != nil {
+			return errors.Join(err, printErr)
+		}
+	} else {
+		printDiagnostics(a.stderr, refusal.Diagnostics)
 	}
-	a.printDiagnostics(a.stderr, refusal.Diagnostics)
-	return err
+	return &exit.Error{Code: exit.Config, Err: invalid(refusal.Diagnostics)}
 }
 
 func (a *app) showPlan(result api.PlanResult, f planFlags) error {
@@ -143,7 +150,7 @@ func (a *app) showPlan(result api.PlanResult, f planFlags) error {
 			return fmt.Errorf("encode the plan: %w", err)
 		}
 		if err := atomicfile.Write(f.out, raw, 0o600); err != nil {
-			return err
+			return fmt.Errorf("save the plan: %w", err)
 		}
 	}
 	if a.json {
@@ -151,7 +158,7 @@ func (a *app) showPlan(result api.PlanResult, f planFlags) error {
 			return err
 		}
 	} else {
-		a.printDiagnostics(a.stderr, worthTelling(result.Diagnostics, f.verbose))
+		printDiagnostics(a.stderr, worthTelling(result.Diagnostics, f.verbose))
 		if err := result.Plan.Render(a.stdout, a.renderOptions(f.verbose)); err != nil {
 			return fmt.Errorf("write the plan: %w", err)
 		}
@@ -173,13 +180,7 @@ func worthTelling(ds fleet.Diagnostics, verbose bool) fleet.Diagnostics {
 }
 
 func (a *app) renderOptions(verbose bool) plan.RenderOptions {
-	width := 0
-	if f, ok := a.stdout.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
-			width = w
-		}
-	}
-	return plan.RenderOptions{Color: styleFor(a.stdout).on, Verbose: verbose, Width: cmp.Or(width, 100)}
+	return plan.RenderOptions{Color: styleFor(a.stdout).on, Verbose: verbose, Width: columns(a.stdout)}
 }
 
 // readPlan reads a plan that `varan plan --out` wrote.

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler/plan"
@@ -19,15 +17,17 @@ const maxLive = 12
 
 // progressView shows the events of a run: on a terminal as a block of live lines, one for
 // each running op; elsewhere as plain lines, one for each thing that ended. It writes to
-// stderr, so that results stay alone on stdout.
+// stderr; only the summary, which is the result, goes to stdout.
 type progressView struct {
-	out   io.Writer
-	style style
-	live  bool
-	quiet bool
-	width int
+	out    io.Writer
+	result io.Writer
+	style  style
+	live   bool
+	quiet  bool
+	width  int
 
-	ops     map[string]plan.Op
+	plan    plan.Plan
+	told    map[string]bool
 	running []liveOp
 	drawn   int
 }
@@ -40,19 +40,12 @@ type liveOp struct {
 }
 
 func newProgressView(a *app) *progressView {
-	v := &progressView{out: a.stderr, style: styleFor(a.stderr), quiet: a.json, ops: map[string]plan.Op{}, width: 100}
-	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
-		v.live = !a.json
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
-			v.width = w
-		}
+	v := &progressView{
+		out: a.stderr, result: a.stdout, style: styleFor(a.stderr), quiet: a.json, told: map[string]bool{},
+		width: columns(a.stderr),
 	}
+	v.live = v.width > minColumns && !a.json && os.Getenv("TERM") != "dumb"
 	return v
-}
-
-func styleIsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // event takes one event of the stream.
@@ -64,9 +57,7 @@ func (v *progressView) event(e api.ApplyEvent) error {
 	switch e.Kind {
 	case api.EventPlan:
 		if e.Plan != nil {
-			for _, op := range e.Plan.Ops {
-				v.ops[op.ID] = op
-			}
+			v.plan = *e.Plan
 		}
 	case api.EventStarted:
 		v.running = append(v.running, liveOp{id: e.Op, since: e.At, text: "queued"})
@@ -113,15 +104,15 @@ func (v *progressView) ended(e api.ApplyEvent) {
 			break
 		}
 	}
-	if e.Result == nil {
-		return
+	if e.Result != nil {
+		v.tell(v.out, e.Result)
 	}
-	r := e.Result
-	mark := v.style.green("✓")
-	if r.Status != api.OpSucceeded {
-		mark = v.style.red("✗")
-	}
-	line := fmt.Sprintf("%s %s", mark, e.Op)
+}
+
+// tell writes how one op ended.
+func (v *progressView) tell(w io.Writer, r *api.Op) {
+	v.told[r.ID] = true
+	line := v.mark(r.Status) + " " + r.ID
 	if detail := changedText(r.Outcome); detail != "" {
 		line += "  " + v.style.dim(detail)
 	}
@@ -131,10 +122,22 @@ func (v *progressView) ended(e api.ApplyEvent) {
 	if !r.Ended.IsZero() && !r.Started.IsZero() {
 		line += "  " + v.style.dim(r.Ended.Sub(r.Started).Round(100*time.Millisecond).String())
 	}
-	fmt.Fprintln(v.out, line)
+	fmt.Fprintln(w, line)
 	if r.Reason != "" {
-		fmt.Fprintf(v.out, "    %s\n", printable(r.Reason))
+		fmt.Fprintf(w, "    %s\n", printable(r.Reason))
 	}
+}
+
+// mark tells done, failed and not done apart at a glance.
+func (v *progressView) mark(status api.OpStatus) string {
+	switch status {
+	case api.OpSucceeded:
+		return v.style.green("✓")
+	case api.OpFailed, api.OpRolledBack:
+		return v.style.red("✗")
+	case api.OpRunning, api.OpSkipped, api.OpStale, api.OpCanceled, api.OpInterrupted:
+	}
+	return v.style.yellow("–")
 }
 
 // changedText is like "recreated web; started db".
@@ -183,23 +186,37 @@ func (v *progressView) close() {
 	v.running = nil
 }
 
-// summary is the last line of a run.
-func (v *progressView) summary(result api.RunResult) {
+// summary tells what the events left out, what could not be done, and the totals.
+func (v *progressView) summary(result api.RunResult) error {
 	counts := map[api.OpStatus]int{}
 	for i := range result.Ops {
-		counts[result.Ops[i].Status]++
+		op := &result.Ops[i]
+		counts[op.Status]++
+		if !v.told[op.ID] {
+			v.tell(v.result, op)
+		}
 	}
-	if len(result.Ops) == 0 {
-		fmt.Fprintln(v.out, v.style.green("Nothing to do: the fleet is what Git says."))
-		return
+	for i := range v.plan.Blocked {
+		b := &v.plan.Blocked[i]
+		fmt.Fprintf(v.result, "%s %s  %s\n    %s\n", v.style.yellow("!"), b.Op.ID, v.style.yellow("blocked"), printable(b.Text))
+	}
+	if len(result.Ops) == 0 && v.plan.Empty() {
+		if err := v.plan.Render(v.result, plan.RenderOptions{Color: v.style.on, Width: v.width}); err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+		return nil
 	}
 	var parts []string
 	for _, status := range []api.OpStatus{
 		api.OpSucceeded, api.OpRolledBack, api.OpFailed, api.OpSkipped, api.OpStale, api.OpCanceled, api.OpInterrupted,
 	} {
 		if counts[status] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", counts[status], strings.ReplaceAll(string(status), "_", " ")))
+			parts = append(parts, fmt.Sprintf("%d %s", counts[status], words(status)))
 		}
 	}
-	fmt.Fprintf(v.out, "%s %s.\n", v.style.bold("Applied:"), strings.Join(parts, ", "))
+	if n := len(v.plan.Blocked); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d blocked", n))
+	}
+	fmt.Fprintf(v.result, "%s %s.\n", v.style.bold("Applied:"), strings.Join(parts, ", "))
+	return nil
 }

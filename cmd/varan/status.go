@@ -76,7 +76,7 @@ func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {
 }
 
 func (a *app) printServers(s style, servers []api.Server, now time.Time) {
-	t := table{head: []string{"SERVER", "AGENT", "TIER", "STACKS", "SYNC", "HEALTH", "SEEN", "ENGINE", ""}}
+	t := table{head: []string{"SERVER", "AGENT", "TIER", "STACKS", "SYNC", "HEALTH", "REPORTED", "ENGINE", "NOTE"}}
 	for _, server := range servers {
 		agent := s.green("online")
 		switch {
@@ -92,7 +92,7 @@ func (a *app) printServers(s style, servers []api.Server, now time.Time) {
 }
 
 func (a *app) printStacks(s style, stacks []api.Stack, now time.Time) {
-	t := table{head: []string{"STACK", "SERVER", "SYNC", "HEALTH", "COMMIT", "DEPLOYED", "CONTAINERS", ""}}
+	t := table{head: []string{"STACK", "SERVER", "SYNC", "HEALTH", "COMMIT", "DEPLOYED", "CONTAINERS", "NOTE"}}
 	for _, stack := range stacks {
 		t.add(stack.Name, stack.Server, s.sync(stack.Sync), s.health(stack.Health), orDash(commitText(stack.Commit)),
 			ago(stack.DeployedAt, now), containersText(stack.Containers), printable(stack.Text))

@@ -188,7 +188,7 @@ func (a *app) done(format string, args ...any) error {
 }
 
 // soleSync picks the sync a command means when none is named.
-func (a *app) soleSync(cmd *cobra.Command, client *api.Client, args []string) (string, error) {
+func soleSync(cmd *cobra.Command, client *api.Client, args []string) (string, error) {
 	if len(args) > 0 {
 		return args[0], nil
 	}

@@ -61,7 +61,25 @@ func (s style) health(state fleet.HealthState) string {
 	return s.dim(string(state))
 }
 
-// table aligns columns, colour codes not counted. The last column is never padded.
+// minColumns is the narrowest terminal that anything is fitted to.
+const minColumns = 20
+
+// columns is the width of the terminal that w is; zero means it is none, and lines may be
+// as long as they like.
+func columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width < minColumns {
+		return 80
+	}
+	return width
+}
+
+// table aligns columns, colour codes not counted. The last column is never padded. On a
+// terminal too narrow for it each row becomes a paragraph.
 type table struct {
 	head []string
 	rows [][]string
@@ -69,13 +87,25 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (t *table) write(w io.Writer, s style) {
+func (t *table) write(w io.Writer, s style) { t.fit(w, s, columns(w)) }
+
+// fit writes the table for a terminal of that width; zero is any.
+func (t *table) fit(w io.Writer, s style, width int) {
 	widths := make([]int, len(t.head))
 	all := append([][]string{t.head}, t.rows...)
 	for _, row := range all {
 		for i, cell := range row {
 			widths[i] = max(widths[i], visible(cell))
 		}
+	}
+	total := 2 * (len(widths) - 1)
+	for _, n := range widths {
+		total += n
+	}
+	// The last column is text that a terminal may wrap, as long as its start is seen.
+	if last := widths[len(widths)-1]; width > 0 && total-last+min(last, minColumns) > width {
+		t.paragraphs(w, s)
+		return
 	}
 	for n, row := range all {
 		var line strings.Builder
@@ -90,6 +120,24 @@ func (t *table) write(w io.Writer, s style) {
 			text = s.bold(text)
 		}
 		fmt.Fprintln(w, text)
+	}
+}
+
+// paragraphs writes each row as its first cell and, below it, the others with their heads.
+func (t *table) paragraphs(w io.Writer, s style) {
+	label := 0
+	for _, head := range t.head[1:] {
+		label = max(label, visible(head))
+	}
+	for _, row := range t.rows {
+		fmt.Fprintln(w, s.bold(row[0]))
+		for i, cell := range row[1:] {
+			if cell == "" || cell == "-" {
+				continue
+			}
+			head := strings.ToLower(t.head[i+1])
+			fmt.Fprintf(w, "  %s%s  %s\n", s.dim(head), strings.Repeat(" ", label-visible(head)), cell)
+		}
 	}
 }
 

@@ -65,11 +65,11 @@ func (a *app) reportValidation(output render.Output, strict bool) error {
 			return err
 		}
 	} else {
-		a.printDiagnostics(a.stdout, output.Diagnostics)
+		printDiagnostics(a.stdout, output.Diagnostics)
 		if valid {
-			fmt.Fprintf(a.stdout, "%s %d servers and %d stacks are valid (%d warnings, %d notes)\n",
-				styleFor(a.stdout).green("ok"), len(output.Desired.Servers), len(output.Desired.Stacks),
-				counts[fleet.SeverityWarning], counts[fleet.SeverityNote])
+			fmt.Fprintf(a.stdout, "%s %s and %s, valid (%s, %s)\n", styleFor(a.stdout).green("ok"),
+				plural(len(output.Desired.Servers), "server"), plural(len(output.Desired.Stacks), "stack"),
+				plural(counts[fleet.SeverityWarning], "warning"), plural(counts[fleet.SeverityNote], "note"))
 		}
 	}
 	if !valid {
@@ -88,12 +88,20 @@ func countSeverities(ds fleet.Diagnostics) map[fleet.Severity]int {
 
 func invalid(ds fleet.Diagnostics) error {
 	counts := countSeverities(ds)
-	return fmt.Errorf("the configuration is invalid: %d errors, %d warnings",
-		counts[fleet.SeverityError], counts[fleet.SeverityWarning])
+	return fmt.Errorf("the configuration is invalid: %s, %s",
+		plural(counts[fleet.SeverityError], "error"), plural(counts[fleet.SeverityWarning], "warning"))
+}
+
+// plural is "1 stack" or "2 stacks".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // printDiagnostics shows each finding on a line, with its hint below.
-func (a *app) printDiagnostics(w io.Writer, ds fleet.Diagnostics) {
+func printDiagnostics(w io.Writer, ds fleet.Diagnostics) {
 	s := styleFor(w)
 	for _, d := range ds {
 		word := d.Severity.String()

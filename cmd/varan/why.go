@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +47,7 @@ func (a *app) printWhy(why api.Why) {
 	}
 	fmt.Fprintf(a.stdout, "%s\n%s\n", head, printable(why.Summary))
 	a.printWhyFacts(s, why)
-	for i, d := range why.Details {
+	for i, d := range worthSaying(why) {
 		if i == 0 {
 			fmt.Fprintln(a.stdout)
 		}
@@ -62,6 +65,22 @@ func (a *app) printWhy(why api.Why) {
 	}
 }
 
+// worthSaying leaves out the facts that the lines above them already told: the one that
+// gave the summary, the last op, and what is told once more for its service.
+func worthSaying(why api.Why) []api.WhyDetail {
+	type field struct{ kind, service, name string }
+	told := map[field]bool{}
+	blocked := slices.ContainsFunc(why.Details, func(d api.WhyDetail) bool { return d.Kind == "blocked" })
+	return slices.DeleteFunc(slices.Clone(why.Details), func(d api.WhyDetail) bool {
+		f := field{d.Kind, d.Service, d.Field}
+		again := f.name != "" && told[f]
+		told[f] = true
+		ofService := d.Service == "" && strings.HasPrefix(d.Field, "services.")
+		return strings.HasPrefix(why.Summary, d.Text) || d.Kind == "last" && why.LastOp != nil ||
+			d.Kind == "bad" && blocked || ofService || again
+	})
+}
+
 func (a *app) printWhyFacts(s style, why api.Why) {
 	if !why.Known {
 		return
@@ -72,8 +91,11 @@ func (a *app) printWhyFacts(s style, why api.Why) {
 		{"running", commitLine(why.Running.Short(), why.Running.Subject, why.Running.ID)},
 	}
 	if op := why.LastOp; op != nil {
-		text := fmt.Sprintf("%s, %s, %s ago, by %s %s", op.ID, opStatus(s, op.Status),
-			ago(firstTime(op.Ended, op.Started), time.Now()), op.Trigger, op.Actor)
+		text := fmt.Sprintf("%s, %s, %s ago, by %s", op.ID, opStatus(s, op.Status),
+			ago(firstTime(op.Ended, op.Started), time.Now()), by(op))
+		if op.Reason != "" {
+			text += ": " + printable(op.Reason)
+		}
 		facts = append(facts, [2]string{"last op", text})
 	}
 	fmt.Fprintln(a.stdout)
@@ -139,6 +161,7 @@ func (a *app) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "logs STACK [SERVICE]",
 		Short:   "Show the logs of a stack's containers",
+		Long:    "Show the logs of a stack's containers; with --json, one JSON object a line.",
 		Example: "  varan logs web -f\n  varan logs web api --tail 20",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -164,7 +187,10 @@ func (a *app) logsCommand() *cobra.Command {
 
 func (a *app) printLogLine(s style, line api.LogLine, timestamps bool) error {
 	if a.json {
-		return a.printJSON(line)
+		if err := json.NewEncoder(a.stdout).Encode(line); err != nil {
+			return fmt.Errorf("write the log: %w", err)
+		}
+		return nil
 	}
 	prefix := s.cyan(line.Service) + " | "
 	if timestamps {
