@@ -67,6 +67,14 @@ func (e *explanation) say(detail api.WhyDetail, next ...string) {
 	}
 }
 
+// unlessSaid is what to do next, unless something more telling has said it already.
+func (e *explanation) unlessSaid(next string) string {
+	if len(e.Next) > 0 {
+		return ""
+	}
+	return next
+}
+
 // locate finds who declares the stack and who runs it.
 func (e *explanation) locate(v view) bool {
 	declared := false
@@ -167,7 +175,8 @@ func (e *explanation) due() {
 		e.gates(op)
 		text := fmt.Sprintf("%s on %s is due for commit %s", op.Kind, op.Server, commit(e.from.status.Plan.Commit))
 		next := "it is under way or about to start"
-		if !e.from.status.AutoApply {
+		running := e.LastOp != nil && e.LastOp.Status == api.OpRunning
+		if !running && !e.from.status.AutoApply {
 			next = fmt.Sprintf("sync %s does not apply by itself: varan apply %s", e.Source, e.Source)
 		}
 		if cause := firstCause(op); cause != "" {
@@ -248,14 +257,20 @@ func (e *explanation) bad() {
 		e.say(api.WhyDetail{
 			Kind: "bad", Origin: e.Origin,
 			Text: fmt.Sprintf("commit %s failed on %s: %s; %s", e.Desired.Short(), e.Server, bad.Reason, after),
-		}, "push a fix, or try it again: varan deploy "+e.Stack)
+		}, e.unlessSaid("push a fix, or try it again: varan deploy "+e.Stack))
 	}
 }
 
 func (e *explanation) notices() {
 	for _, notice := range e.from.status.Plan.Notices {
 		if notice.Stack == e.Stack {
-			e.say(api.WhyDetail{Kind: "notice", Origin: e.Origin, Text: fmt.Sprintf("%s on %s: %s", notice.Kind, notice.Server, notice.Text)})
+			next := ""
+			if notice.Kind == plan.NoticeDrift {
+				next = "varan deploy " + e.Stack + " repairs it; a sync with self_heal does so by itself"
+			}
+			e.say(api.WhyDetail{
+				Kind: "notice", Origin: e.Origin, Text: fmt.Sprintf("%s on %s: %s", notice.Kind, notice.Server, notice.Text),
+			}, next)
 		}
 	}
 	if e.Source == "" && e.report.Stack != "" {
@@ -310,7 +325,8 @@ func (e *explanation) lastOp() {
 	if op == nil {
 		return
 	}
-	text := fmt.Sprintf("last done: %s of commit %s on %s by %s (%s)", op.Kind, commit(op.Commit), op.Server, op.Trigger, op.Status)
+	text := fmt.Sprintf("last done: %s of commit %s on %s by %s (%s)", op.Kind, commit(op.Commit), op.Server, op.Trigger,
+		strings.ReplaceAll(string(op.Status), "_", " "))
 	if op.Reason != "" {
 		text += ": " + op.Reason
 	}
@@ -318,7 +334,7 @@ func (e *explanation) lastOp() {
 	failed := op.Status != api.OpSucceeded && op.Status != api.OpRunning
 	// An old failure of a commit that was replaced since is no reason for anything.
 	if failed && op.Commit.ID == e.Desired.ID && e.Sync != fleet.Synced || !e.declared() {
-		e.say(detail, op.Hint)
+		e.say(detail, e.unlessSaid(op.Hint))
 		return
 	}
 	e.Details = append(e.Details, detail)
