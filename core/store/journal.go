@@ -226,7 +226,8 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
 	if err != nil {
 		return fmt.Errorf("keep the inventory: %w", err)
 	}
-	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.Stack, op.Server, op.status)
+	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.Stack, op.Server,
+		strings.ReplaceAll(string(op.status), "_", " "))
 	if op.reason != "" {
 		text += ": " + op.reason
 	}
