@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
