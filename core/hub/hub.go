@@ -98,16 +98,15 @@ type Hub struct {
 	log      *slog.Logger
 	budget   *budget
 	failures *failures
+	started  chan struct{} // closed when Run has begun
 	slots    chan struct{} // bounds the handshakes that compute, so that the rest of the core can
-	arrivals chan arrival
-	stopped  chan struct{} // closed when Run ends
 
 	mu       sync.Mutex
 	servers  map[string]*server
 	works    map[string]*work // orders that somebody waits for, by id
 	observed fleet.Observed   // nil when it must be built anew
 	sessions map[*session]struct{}
-	closing  bool // no session begins any more
+	admit    func(arrival) // nil while Run does not run
 	tasks    sync.WaitGroup
 }
 
@@ -144,9 +143,8 @@ func New(cfg Config) (*Hub, error) {
 		log:      cfg.Logger,
 		budget:   newBudget(cfg.HalfOpen, cfg.HalfOpenPerNet),
 		failures: newFailures(),
+		started:  make(chan struct{}),
 		slots:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		arrivals: make(chan arrival),
-		stopped:  make(chan struct{}),
 		servers:  make(map[string]*server),
 		works:    make(map[string]*work),
 		sessions: make(map[*session]struct{}),
@@ -156,11 +154,13 @@ func New(cfg Config) (*Hub, error) {
 // Run lets agents in until ctx ends, tells those connected, and waits until all of them
 // are gone. It runs once.
 func (h *Hub) Run(ctx context.Context) error {
-	defer close(h.stopped)
 	names, err := h.cfg.Registry.Servers(ctx)
 	if err != nil {
 		return fmt.Errorf("hub: list servers: %w", err)
 	}
+	// Sessions end by being told so, not by a context: watching one costs each of them
+	// more memory than all it holds otherwise.
+	sessions := context.WithoutCancel(ctx)
 	h.mu.Lock()
 	for _, name := range names {
 		if h.servers[name] == nil {
@@ -168,20 +168,13 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 	}
 	h.observed = nil
+	h.admit = func(a arrival) { h.tasks.Go(func() { h.accept(sessions, a) }) }
 	h.mu.Unlock()
-	// Sessions end by being told so, not by a context: watching one costs each of them
-	// more memory than all it holds otherwise.
-	sessions := context.WithoutCancel(ctx)
-	for {
-		select {
-		case a := <-h.arrivals:
-			h.tasks.Go(func() { h.accept(sessions, a) })
-		case <-ctx.Done():
-			h.bye(sessions)
-			h.tasks.Wait()
-			return nil
-		}
-	}
+	close(h.started)
+	<-ctx.Done()
+	h.bye(sessions)
+	h.tasks.Wait()
+	return nil
 }
 
 // bye tells all agents at once that the core goes.
@@ -189,7 +182,7 @@ func (h *Hub) bye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
 	h.mu.Lock()
-	h.closing = true
+	h.admit = nil // what is still in its handshake finds out when that is done
 	peers := make([]*wire.Peer, 0, len(h.sessions))
 	for s := range h.sessions {
 		peers = append(peers, s.peer)
@@ -207,6 +200,11 @@ func (h *Hub) bye(ctx context.Context) {
 // ServeHTTP accepts an agent's connection. It returns as soon as it is handed on: the
 // goroutine of an HTTP request holds far more memory than a session needs.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-h.started:
+	case <-r.Context().Done():
+		return
+	}
 	addr := h.cfg.ClientAddr(r)
 	if !h.budget.enter(addr) {
 		h.log.LogAttrs(r.Context(), slog.LevelDebug, "too many handshakes under way", slog.String("remote", addr.String()))
@@ -220,9 +218,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log.LogAttrs(r.Context(), slog.LevelDebug, "not an agent", slog.String("remote", addr.String()), slog.Any("err", err))
 		return
 	}
-	select {
-	case h.arrivals <- arrival{conn, addr}:
-	case <-h.stopped:
+	h.mu.Lock()
+	admit := h.admit
+	if admit != nil {
+		admit(arrival{conn, addr})
+	}
+	h.mu.Unlock()
+	if admit == nil {
 		h.budget.leave(addr)
 		_ = conn.Close()
 	}

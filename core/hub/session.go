@@ -55,7 +55,7 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log})
 	h.mu.Lock()
-	begun := !h.closing
+	begun := h.admit != nil
 	if begun {
 		h.sessions[s] = struct{}{}
 		s.late = time.AfterFunc(helloWithin, func() {

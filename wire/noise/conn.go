@@ -47,23 +47,22 @@ type Conn struct {
 	received uint64 // bytes
 }
 
+// transport is the suite of established connections, which use only its cipher.
+var transport noise.CipherSuite = newSuite(noise.DH25519)
+
 // newConn takes over after a handshake. The cipher states are rebuilt on a suite that
 // all connections share: the handshake's own would keep its keys alive.
 func newConn(conn wire.MessageConn, hs *noise.HandshakeState, send, recv *noise.CipherState) *Conn {
-	suite := transport()
 	spread := time.Duration((rand.Float64() - 0.5) * 0.2 * float64(lifetime)) //nolint:gosec // spreads load, guards nothing
 	return &Conn{
 		conn:    conn,
 		peer:    PublicKey(hs.PeerStatic()),
 		binding: [32]byte(hs.ChannelBinding()),
 		renewAt: time.Now().Add(lifetime + spread),
-		send:    noise.UnsafeNewCipherState(suite, send.UnsafeKey(), send.Nonce()),
-		recv:    noise.UnsafeNewCipherState(suite, recv.UnsafeKey(), recv.Nonce()),
+		send:    noise.UnsafeNewCipherState(transport, send.UnsafeKey(), send.Nonce()),
+		recv:    noise.UnsafeNewCipherState(transport, recv.UnsafeKey(), recv.Nonce()),
 	}
 }
-
-// transport is the suite of established connections, which use no Diffie-Hellman.
-var transport = sync.OnceValue(func() noise.CipherSuite { return cipherSuite(noise.DH25519) })
 
 // Peer is the key the other side proved to have.
 func (c *Conn) Peer() PublicKey { return c.peer }

@@ -55,7 +55,17 @@ func (d *handshakeDH) DH(handle, public []byte) ([]byte, error) {
 func (*handshakeDH) DHLen() int     { return 32 }
 func (*handshakeDH) DHName() string { return "25519" }
 
-// cipherSuite names the primitives.
-func cipherSuite(dh noise.DHFunc) noise.CipherSuite {
-	return noise.NewCipherSuite(dh, noise.CipherChaChaPoly, noise.HashSHA256)
+// suite is the protocol's primitives. The library's own way to put them together makes
+// a new name for each handshake.
+type suite struct {
+	noise.DHFunc
+	noise.CipherFunc
+	noise.HashFunc
+}
+
+// Name implements noise.CipherSuite.
+func (suite) Name() []byte { return []byte("25519_ChaChaPoly_SHA256") }
+
+func newSuite(dh noise.DHFunc) suite {
+	return suite{dh, noise.CipherChaChaPoly, noise.HashSHA256}
 }

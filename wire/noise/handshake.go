@@ -114,8 +114,8 @@ type ResponderConfig struct {
 	// Authenticate decides whether the agent may come in; required. The agent learns no
 	// reason, so the error may tell all.
 	Authenticate func(ctx context.Context, peer PeerInfo) error
-	// Slots bounds how many handshakes compute at the same time: each puts a value in
-	// while it does. Optional, default no bound.
+	// Slots bounds how many handshakes compute their answer to the first message at the
+	// same time: each puts a value in while it does. Optional, default no bound.
 	Slots chan struct{}
 }
 
@@ -134,7 +134,7 @@ func Initiate(ctx context.Context, conn wire.MessageConn, cfg InitiatorConfig) (
 		return nil, fmt.Errorf("noise handshake: %w", err)
 	}
 	var secured *Conn
-	err := withTimeout(ctx, conn, func(context.Context) (err error) {
+	err := withTimeout(ctx, conn, func() (err error) {
 		secured, err = initiate(conn, cfg)
 		return err
 	})
@@ -203,7 +203,7 @@ var errReflected = errors.New("the peer shows our own key")
 func Respond(ctx context.Context, conn wire.MessageConn, cfg ResponderConfig) (*Conn, PeerInfo, error) {
 	var secured *Conn
 	var peer PeerInfo
-	err := withTimeout(ctx, conn, func(ctx context.Context) (err error) {
+	err := withTimeout(ctx, conn, func() (err error) {
 		secured, peer, err = respond(ctx, conn, cfg)
 		if err != nil {
 			return err
@@ -264,7 +264,7 @@ func respond(ctx context.Context, conn wire.MessageConn, cfg ResponderConfig) (*
 	if len(m3) < m3Overhead || len(m3) > m3Overhead+MaxPayload {
 		return nil, PeerInfo{}, fmt.Errorf("third message of %d bytes", len(m3))
 	}
-	payload, recv, send, err := readThird(ctx, cfg.Slots, hs, m3)
+	payload, recv, send, err := hs.ReadMessage(nil, m3)
 	if err != nil {
 		return nil, PeerInfo{}, fmt.Errorf("third message: %w", err)
 	}
@@ -275,11 +275,15 @@ func respond(ctx context.Context, conn wire.MessageConn, cfg ResponderConfig) (*
 	return newConn(conn, hs, send, recv), peer, nil
 }
 
+// answerFirst does three of the handshake's four scalar multiplications, for anybody
+// who sent 41 bytes.
 func answerFirst(ctx context.Context, slots chan struct{}, hs *noise.HandshakeState, m1 []byte) ([]byte, error) {
-	if err := enter(ctx, slots); err != nil {
-		return nil, err
+	if slots != nil {
+		if err := enter(ctx, slots); err != nil {
+			return nil, err
+		}
+		defer func() { <-slots }()
 	}
-	defer leave(slots)
 	if _, _, _, err := hs.ReadMessage(nil, m1); err != nil {
 		return nil, err
 	}
@@ -287,42 +291,43 @@ func answerFirst(ctx context.Context, slots chan struct{}, hs *noise.HandshakeSt
 	return m2, err
 }
 
-func readThird(ctx context.Context, slots chan struct{}, hs *noise.HandshakeState, m3 []byte) (
-	payload []byte, recv, send *noise.CipherState, err error,
-) {
-	if err := enter(ctx, slots); err != nil {
-		return nil, nil, nil, err
-	}
-	defer leave(slots)
-	return hs.ReadMessage(nil, m3)
-}
-
+// enter waits for a slot, no longer than a handshake may take.
 func enter(ctx context.Context, slots chan struct{}) error {
-	if slots == nil {
-		return nil
-	}
 	select {
 	case slots <- struct{}{}:
 		return nil
+	default:
+	}
+	timer := time.NewTimer(Timeout)
+	defer timer.Stop()
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errors.New("too many handshakes at once")
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func leave(slots chan struct{}) {
-	if slots != nil {
-		<-slots
+// withTimeout runs a handshake, which must end with ctx and read nothing after Timeout.
+// The connection's own deadline does that: a core makes thousands of handshakes at once
+// when it starts, and a context with a timer is the most expensive part of one that is
+// no cryptography.
+func withTimeout(ctx context.Context, conn wire.MessageConn, handshake func() error) error {
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	}
-}
-
-// withTimeout runs a handshake, which must end with ctx and within Timeout.
-func withTimeout(ctx context.Context, conn wire.MessageConn, handshake func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	err := handshake(ctx)
+	err := conn.SetReadDeadline(time.Now().Add(Timeout))
+	if err == nil {
+		err = handshake()
+	}
 	if !stop() { // the connection is closed already
 		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err == nil {
+		err = conn.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -333,7 +338,7 @@ func withTimeout(ctx context.Context, conn wire.MessageConn, handshake func(ctx 
 func newHandshake(key PrivateKey, initiator bool, prologue []byte) (*noise.HandshakeState, error) {
 	static := key.reveal()
 	return noise.NewHandshakeState(noise.Config{
-		CipherSuite:   cipherSuite(&handshakeDH{static: static}),
+		CipherSuite:   newSuite(&handshakeDH{static: static}),
 		Pattern:       noise.HandshakeXX,
 		Initiator:     initiator,
 		Prologue:      prologue,

@@ -1,10 +1,10 @@
 package noise_test
 
 import (
-	"context"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/varanhq/varan/wire"
@@ -192,7 +192,7 @@ func FuzzInitiate(f *testing.F) {
 		_ = c.WriteMessage(prelude)
 		_ = c.WriteMessage(m2)
 		_, err := noise.Initiate(t.Context(), a, w.initiator)
-		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Initiate = %v", err)
 		}
 	})

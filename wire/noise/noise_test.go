@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -602,7 +603,7 @@ func TestAHandshakeEndsInTime(t *testing.T) {
 		} {
 			_, conn := wire.Pipe()
 			start := time.Now()
-			if err := side(conn); !errors.Is(err, context.DeadlineExceeded) {
+			if err := side(conn); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if took := time.Since(start); took != noise.Timeout {
@@ -610,6 +611,21 @@ func TestAHandshakeEndsInTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAHandshakeEndsWithItsContext(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, conn := wire.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := noise.Respond(ctx, conn, w.responder)
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Respond = %v, want context.Canceled", err)
+	}
 }
 
 func TestSlotsBoundTheHandshakesThatCompute(t *testing.T) {

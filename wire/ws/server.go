@@ -23,7 +23,7 @@ type ServerConn struct {
 
 	// ahead holds what was read while looking for a header and not used yet. A short
 	// message fits in as a whole and takes one read.
-	ahead    [64]byte
+	ahead    [80]byte
 	from, to uint8
 	controls uint8 // pings and pongs since the last message
 
@@ -158,7 +158,7 @@ func (c *ServerConn) nextFrame() error {
 		size = int(min(binary.BigEndian.Uint64(length), 1<<31))
 	}
 	copy(c.mask[:], head[2+long:])
-	c.from += uint8(2 + long + 4) //nolint:gosec // at most what ahead has
+	c.from += uint8(2 + long + 4)
 	return c.begin(op, size)
 }
 
@@ -269,11 +269,12 @@ func (c *ServerConn) writeFrame(op byte, payload []byte) error {
 		return errors.New("unreachable: the pool holds one type")
 	}
 	defer frames.Put(buf)
-	b := append(buf[:0], op|finBit)
-	if len(payload) <= maxControl {
-		b = append(b, byte(len(payload)))
-	} else {
-		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(len(payload))) //nolint:gosec // at most MaxMessage
+	size := len(payload)
+	buf[0], buf[1] = op|finBit, byte(size) //nolint:gosec // replaced when it does not fit
+	b := buf[:2]
+	if size > maxControl {
+		buf[1] = 126
+		b = binary.BigEndian.AppendUint16(b, uint16(size)) //nolint:gosec // at most MaxMessage
 	}
 	b = append(b, payload...)
 	c.writing.Lock()
