@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 )
@@ -81,11 +83,20 @@ func (a *app) removal(use, short string, remove func(*api.Client, context.Contex
 				return err
 			}
 			if err := remove(client, cmd.Context(), args[0]); err != nil {
-				return err
+				return listHint(cmd, err)
 			}
-			return a.done("removed %s", args[0])
+			return a.done("%sd %s", cmd.Name(), args[0])
 		},
 	}
+}
+
+// listHint points at the list of names when one was not found.
+func listHint(cmd *cobra.Command, err error) error {
+	refusal, ok := errors.AsType[*api.Error](err)
+	if !ok || refusal.Code != api.CodeNotFound || refusal.Hint != "" {
+		return err
+	}
+	return &exit.Error{Code: exit.Failed, Err: err, Hint: "varan " + cmdPath(cmd.Parent()) + " list"}
 }
 
 func (a *app) onboardingCommand() *cobra.Command {
@@ -104,6 +115,9 @@ func (a *app) onboardingCommand() *cobra.Command {
   varan onboarding-key create --server 'edge-*' --uses 10 --ttl 24h --tier untrusted`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOnboarding(spec, ttl, tier); err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
@@ -136,6 +150,19 @@ func (a *app) onboardingCommand() *cobra.Command {
 	cmd.AddCommand(create, list, a.removal("revoke ID", "End a key; servers that joined with it stay",
 		(*api.Client).RevokeOnboardingKey))
 	return cmd
+}
+
+// checkOnboarding refuses what core would, in the words of the flags.
+func checkOnboarding(spec api.OnboardingSpec, ttl time.Duration, tier string) error {
+	switch {
+	case spec.MaxUses < 1 || spec.MaxUses > 100:
+		return exit.Usagef("--uses is from 1 to 100")
+	case ttl < time.Second || ttl > 7*24*time.Hour:
+		return exit.Usagef("--ttl is from 1s to 168h")
+	case tier != "" && tier != string(fleet.TierTrusted) && tier != string(fleet.TierUntrusted):
+		return exit.Usagef("--tier is trusted or untrusted")
+	}
+	return nil
 }
 
 func (a *app) printOnboarding(client *api.Client, created api.OnboardingCreated) error {
@@ -194,8 +221,18 @@ func (a *app) printOnboardingKeys(s style, keys []api.OnboardingKey) {
 }
 
 func (a *app) serverCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "server", Short: "Servers that joined: approve and remove them"}
+	cmd := &cobra.Command{Use: "server", Short: "Servers: list, approve and remove them"}
 	cmd.AddCommand(
+		&cobra.Command{
+			Use: "list", Short: "List the servers", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				client, err := a.client()
+				if err != nil {
+					return err
+				}
+				return listed(a, client.Servers, cmd, func(s style, v []api.Server) { a.printServers(s, v, time.Now()) })
+			},
+		},
 		&cobra.Command{
 			Use:   "approve NAME",
 			Short: "Let a server that joined with a reusable key take part",
@@ -206,7 +243,7 @@ func (a *app) serverCommand() *cobra.Command {
 					return err
 				}
 				if err := client.ApproveServer(cmd.Context(), args[0]); err != nil {
-					return err
+					return listHint(cmd, err)
 				}
 				return a.done("approved %s", args[0])
 			},

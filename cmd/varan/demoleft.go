@@ -78,9 +78,16 @@ func (d *demo) sweep(ctx context.Context, kept bool) (bool, error) {
 	return found, nil
 }
 
-// keep marks the demo as one that a later demo must not end unasked.
+// keep marks the demo as one that a later demo must not end unasked, and lets git commit
+// in its repository where no name is configured.
 func (d *demo) keep() error {
-	if err := os.WriteFile(filepath.Join(d.dir, demoKept), nil, 0o600); err != nil {
+	config, err := os.OpenFile(filepath.Join(d.repo(), ".git", "config"), os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("configure the demo's repository: %w", err)
+	}
+	_, err = config.WriteString("[user]\n\tname = Varan\n\temail = demo@localhost\n")
+	err = errors.Join(err, config.Close(), os.WriteFile(filepath.Join(d.dir, demoKept), nil, 0o600))
+	if err != nil {
 		return fmt.Errorf("mark the demo as kept: %w", err)
 	}
 	return nil

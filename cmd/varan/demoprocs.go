@@ -138,18 +138,15 @@ func (d *demo) close(ctx context.Context, keep bool) {
 		d.printKept()
 		return
 	}
-	d.procs.stop()
-	err := d.removeAll(ctx)
-	if d.dir != "" {
-		err = errors.Join(err, os.RemoveAll(d.dir))
+	if d.dir == "" {
+		return // it never began: what is there is another demo's
 	}
-	if err != nil {
+	d.procs.stop()
+	if err := errors.Join(d.removeAll(ctx), os.RemoveAll(d.dir)); err != nil {
 		fmt.Fprintf(d.app.stderr, "varan: clean up: %v\nhint: varan demo --stop tries again\n", err)
 		return
 	}
-	if d.dir != "" {
-		fmt.Fprintln(d.out, d.style.dim("Containers, networks, image and files of the demo are removed."))
-	}
+	fmt.Fprintln(d.out, d.style.dim("Containers, networks, image and files of the demo are removed."))
 }
 
 // removeAll removes what any demo has made in Docker.
@@ -205,8 +202,12 @@ func (d *demo) printKept() {
   %[4]s status
   %[4]s why demo-site
   %[4]s logs demo-site web -f
-  echo 'Hello from me' > %[5]s/site/public/index.txt
-  git -C %[5]s -c user.name=me -c user.email=me@example.com commit -am 'say hello'
+
+  cd %[5]s
+  git revert --no-edit HEAD
+  echo 'Hello from me' > site/public/index.txt
+  git commit -am 'say hello'
+  %[4]s plan
   %[4]s apply --yes
   curl http://127.0.0.1:%[6]d/
 

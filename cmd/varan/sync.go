@@ -171,7 +171,7 @@ func (a *app) syncRemoveCommand() *cobra.Command {
 				return err
 			}
 			if err := client.RemoveSync(cmd.Context(), args[0]); err != nil {
-				return err
+				return listHint(cmd, err)
 			}
 			return a.done("removed sync %s; its stacks keep running", args[0])
 		},

@@ -32,8 +32,9 @@ func (a *app) keyCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "show",
 		Short: "Show core's public key and its fingerprint",
-		Long: `Show core's public key and its fingerprint. An onboarding key carries the fingerprint; an
-agent that is started without one is told the key with --core-public-key.`,
+		Long: `Show core's public key and its fingerprint. An onboarding key carries the
+fingerprint, and the agent remembers the key. Where core got a new key, or none may be
+learned from the first connection, tell agents with --core-public-key.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()
