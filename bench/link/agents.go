@@ -106,7 +106,9 @@ func (f *agents) connect(ctx context.Context, r request, i int) error {
 	if err != nil {
 		return err
 	}
-	peer := wire.NewPeer(secured, wire.PeerConfig{Initiator: true, Handler: wire.HandlerFunc(answerPeer)})
+	peer := wire.NewPeer(secured, wire.PeerConfig{
+		Initiator: true, Handler: wire.HandlerFunc(answerPeer), PingEvery: r.Ping,
+	})
 	f.conns[i], f.peers[i] = secured, peer
 	go func() { _ = peer.Run(ctx) }()
 	return nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 )
 
 func main() {
@@ -17,12 +18,12 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each figure is taken; the median counts")
 	role := flag.String("role", "", "used by the program itself, for its other processes")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) //nolint:forbidigo // this is main
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *role, *agents, *rounds)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "link:", err)
-		os.Exit(1) //nolint:forbidigo // this is main
+		os.Exit(1)
 	}
 }
 
@@ -34,6 +35,9 @@ func run(ctx context.Context, role string, agents, rounds int) error {
 	case "":
 		return measure(ctx, agents, rounds)
 	case "server":
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(50) // as the real core does
+		}
 		return serveCommands(ctx, newServer().command)
 	case "agents":
 		return serveCommands(ctx, newFleet().command)

@@ -18,13 +18,14 @@ import (
 
 // request is a command for one of the processes, answer what it says to it.
 type request struct {
-	Do    string   `json:"do"`
-	Kind  string   `json:"kind,omitempty"`
-	Addr  string   `json:"addr,omitempty"`
-	Pin   []byte   `json:"pin,omitempty"`
-	Keys  [][]byte `json:"keys,omitempty"`
-	N     int      `json:"n,omitempty"`
-	Calls int      `json:"calls,omitempty"`
+	Do    string        `json:"do"`
+	Kind  string        `json:"kind,omitempty"`
+	Addr  string        `json:"addr,omitempty"`
+	Pin   []byte        `json:"pin,omitempty"`
+	Keys  [][]byte      `json:"keys,omitempty"`
+	N     int           `json:"n,omitempty"`
+	Calls int           `json:"calls,omitempty"`
+	Ping  time.Duration `json:"ping,omitempty"`
 }
 
 type answer struct {

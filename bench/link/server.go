@@ -236,7 +236,7 @@ func (s *server) calls(ctx context.Context, n int) ([]time.Duration, error) {
 }
 
 // fanoutWorkers is how many agents are spoken to at the same time.
-const fanoutWorkers = 64
+const fanoutWorkers = 256
 
 // fanout sends 4 KB to every agent and waits until all have confirmed it.
 func (s *server) fanout(ctx context.Context) (time.Duration, error) {
