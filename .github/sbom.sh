@@ -11,7 +11,7 @@ go version -m -json "$1" | jq '{
     "bom-ref": .Main.Path,
     name: .Main.Path,
     version: (.Main.Version // "devel"),
-    properties: [{name: "go:version", value: .GoVersion}] + [.Settings[]? | {name: ("go:build:" + .Key), value: .Value}]
+    properties: ([{name: "go:version", value: .GoVersion}] + [.Settings[]? | {name: ("go:build:" + .Key), value: .Value}])
   }},
   components: [.Deps[]? | (.Replace // .) | {
     type: "library",
