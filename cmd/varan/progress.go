@@ -50,15 +50,15 @@ func newProgressView(a *app) *progressView {
 
 // event takes one event of the stream.
 func (v *progressView) event(e api.ApplyEvent) error {
+	if e.Plan != nil {
+		v.plan = *e.Plan
+	}
 	if v.quiet {
 		return nil
 	}
 	v.erase()
 	switch e.Kind {
 	case api.EventPlan:
-		if e.Plan != nil {
-			v.plan = *e.Plan
-		}
 	case api.EventStarted:
 		v.running = append(v.running, liveOp{id: e.Op, since: e.At, text: "queued"})
 	case api.EventProgress:

@@ -22,6 +22,24 @@ func TestTableAlignsColouredCells(t *testing.T) {
 	}
 }
 
+func TestTableBecomesParagraphsWhereItDoesNotFit(t *testing.T) {
+	t.Parallel()
+	tab := table{head: []string{"STACK", "SERVER", "COMMIT", "NOTE"}}
+	tab.add("web", "alpha", "-", "its health check fails since the last deploy")
+	tab.add("db", "alpha", "1a2b3c4d", "")
+	var wide, narrow strings.Builder
+	tab.fit(&wide, style{}, 60)
+	if got := strings.Count(wide.String(), "\n"); got != 3 {
+		t.Errorf("on 60 columns it is no table:\n%s", wide.String())
+	}
+	tab.fit(&narrow, style{}, 40)
+	want := "web\n  server  alpha\n  note    its health check fails since the last deploy\n" +
+		"db\n  server  alpha\n  commit  1a2b3c4d\n"
+	if diff := cmp.Diff(want, narrow.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAgoIsRough(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/varanhq/varan/cmd/internal/exit"
+)
+
+// root is the top of the repository.
+const root = "../.."
+
+// runHere runs the program with no core known.
+func runHere(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// alone makes sure that no login or variable of the developer's takes part.
+func alone(t *testing.T) {
+	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	for _, name := range []string{"VARAN_CORE", "VARAN_API_KEY", "VARAN_API_KEY_FILE"} {
+		t.Setenv(name, "")
+	}
+}
+
+func TestExamplesAndFixturesValidateAndPlan(t *testing.T) {
+	alone(t)
+	dirs, err := filepath.Glob(filepath.Join(root, "examples", "*"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	dirs = append(dirs, root+"/testdata/fleets/minimal", root+"/testdata/fleets/homelab")
+	for _, dir := range dirs {
+		t.Run(filepath.Base(filepath.Dir(dir))+"/"+filepath.Base(dir), func(t *testing.T) {
+			code, stdout, stderr := runHere(t, "validate", "--json", dir)
+			var found validation
+			if err := json.Unmarshal([]byte(stdout), &found); err != nil {
+				t.Fatalf("validate prints no JSON: %v\n%s%s", err, stdout, stderr)
+			}
+			if code != exit.OK || !found.Valid || found.Stacks == 0 || found.Diagnostics.HasErrors() {
+				t.Errorf("validate ends with %d: %s%s", code, stdout, stderr)
+			}
+			code, stdout, stderr = runHere(t, "plan", "--dir", dir, "--detailed-exitcode")
+			if code != exit.Changes || !strings.Contains(stdout, "to create") {
+				t.Errorf("plan ends with %d: %s%s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestBrokenFixturesAreRefused(t *testing.T) {
+	alone(t)
+	for _, name := range []string{"broken", "broken-syntax"} {
+		dir := root + "/testdata/fleets/" + name
+		for _, args := range [][]string{{"validate", dir}, {"plan", "--dir", dir}} {
+			code, stdout, stderr := runHere(t, args...)
+			if code != exit.Config || !strings.Contains(stderr, "varan: the configuration is invalid: ") {
+				t.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)
+			}
+		}
+	}
+}
+
+// What a README tells people to type is typed here.
+func TestCommandsOfTheExamplesWork(t *testing.T) {
+	alone(t)
+	t.Chdir(root)
+	pages, err := filepath.Glob("examples/*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for _, page := range pages {
+		raw, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			command, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    varan ")
+			if !ok {
+				continue
+			}
+			tried++
+			if code, stdout, stderr := runHere(t, strings.Fields(command)...); code != exit.OK {
+				t.Errorf("%s: varan %s ends with %d: %s%s", page, command, code, stdout, stderr)
+			}
+		}
+	}
+	if tried < len(pages) {
+		t.Errorf("%d commands in %d pages", tried, len(pages))
+	}
+}
