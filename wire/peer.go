@@ -38,7 +38,8 @@ type PeerConfig struct {
 	Handler Handler
 	// Logger gets what neither side asked for. Optional, default discards.
 	Logger *slog.Logger
-	// IdleTimeout closes a connection on which nothing arrives. Optional, default 75 s.
+	// IdleTimeout closes a connection on which nothing arrives for so long, or for two
+	// thirds of it. Optional, default 75 s.
 	IdleTimeout time.Duration
 	// PingEvery is how often the initiator pings. Optional, default 25 s.
 	PingEvery time.Duration
@@ -220,11 +221,12 @@ func (p *Peer) receive(ctx context.Context, armed time.Time, finish func(error))
 	}
 }
 
-// arm moves the read deadline, unless it was moved just now: that costs more than
-// looking at the clock.
+// arm moves the read deadline, unless it was moved not long ago: a timer costs as much
+// as the rest of a call. So a connection is given up after two thirds of the timeout at
+// the earliest, and a ping moves the deadline while calls between pings do not.
 func (p *Peer) arm(armed time.Time) (time.Time, error) {
 	now := time.Now()
-	if now.Sub(armed) < p.cfg.IdleTimeout/8 {
+	if now.Sub(armed) < p.cfg.IdleTimeout/3 {
 		return armed, nil
 	}
 	return now, p.conn.SetReadDeadline(now.Add(p.cfg.IdleTimeout))

@@ -250,7 +250,7 @@ func (b *bench) traffic(ctx context.Context) error {
 		return err
 	}
 	calls, callCPU, fanouts := map[string][]time.Duration{}, map[string][]time.Duration{}, map[string][]time.Duration{}
-	for round := range 4 * b.rounds {
+	for round := range 2 * b.rounds {
 		for _, kind := range []string{kindTCP, kindPeer} {
 			p50, cpu, err := callRound(pairs[kind].server)
 			if err != nil {
@@ -290,7 +290,7 @@ func (b *bench) traffic(ctx context.Context) error {
 
 // callRound makes calls one after the other.
 func callRound(server *process) (p50, cpu time.Duration, err error) {
-	const calls = 1000
+	const calls = 5000
 	before, err := server.ask(request{Do: "usage"})
 	if err != nil {
 		return 0, 0, err

@@ -34,7 +34,6 @@ type ServerConn struct {
 	mask  [4]byte
 
 	writing sync.Mutex
-	expires time.Time // the write deadline that is set
 }
 
 // The opcodes of RFC 6455.
@@ -279,22 +278,22 @@ func (c *ServerConn) writeFrame(op byte, payload []byte) error {
 	b = append(b, payload...)
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	// Moving the deadline costs more than looking at the clock, so a write has between
-	// one and two timeouts.
-	if now := time.Now(); c.expires.Sub(now) < writeTimeout {
-		c.expires = now.Add(2 * writeTimeout)
-		if err := c.conn.SetWriteDeadline(c.expires); err != nil {
-			return fmt.Errorf("set write deadline: %w", err)
-		}
-	}
 	if _, err := c.conn.Write(b); err != nil {
 		return fmt.Errorf("write websocket message: %w", err)
 	}
 	return nil
 }
 
-// SetReadDeadline implements wire.MessageConn.
-func (c *ServerConn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+// SetReadDeadline implements wire.MessageConn. It bounds writes as well, so that a write
+// needs no timer of its own; one that is under way keeps the bound it began with, or an
+// agent that sends but does not read could hold it up for ever.
+func (c *ServerConn) SetReadDeadline(t time.Time) error {
+	if c.writing.TryLock() {
+		defer c.writing.Unlock()
+		return c.conn.SetDeadline(t)
+	}
+	return c.conn.SetReadDeadline(t)
+}
 
 // Close implements wire.MessageConn. There is no closing handshake: what needs saying
 // was said inside.

@@ -20,8 +20,7 @@ import (
 )
 
 const (
-	// writeTimeout is how long one message may take to leave. A peer that does not read
-	// for so long is gone.
+	// writeTimeout is how long one message of an agent may take to leave.
 	writeTimeout = 10 * time.Second
 	// readBuffer lets most messages of a core come in one read; an agent has but one
 	// connection.

@@ -6,11 +6,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -245,6 +247,25 @@ func TestReadDeadline(t *testing.T) {
 		t.Error("a read outlived its deadline")
 	}
 	_ = agent.Close()
+}
+
+func TestAnAgentThatDoesNotReadHoldsAWriteUpForAWhileOnly(t *testing.T) {
+	server, conns := newServer(t, false)
+	_, core := connect(t, server.URL, conns, ws.DialConfig{})
+	if err := core.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = core.WriteMessage(make([]byte, wire.MaxMessage))
+		}
+		stuck <- err
+	}()
+	if err := <-stuck; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("WriteMessage = %v", err)
+	}
 }
 
 func TestURL(t *testing.T) {
