@@ -23,6 +23,7 @@ func (r *Reconciler) Apply(ctx context.Context, req ApplyRequest) (Run, RunResul
 	if err != nil {
 		return Run{}, RunResult{}, err
 	}
+	l.noticed(loaded)
 	if loaded.Diagnostics.HasErrors() {
 		return Run{}, RunResult{}, loaded.Diagnostics
 	}

@@ -245,6 +245,33 @@ func TestPlanDoesNothing(t *testing.T) {
 	})
 }
 
+func TestPlanOfANewCommitIsNewsForTheStatus(t *testing.T) {
+	head := func(b *bench) string {
+		status, _ := b.r.Status("home")
+		return status.Plan.Commit.ID
+	}
+	look := func(b *bench) {
+		if _, _, err := b.r.Plan(b.Context(), reconciler.PlanRequest{Sync: "home"}); err != nil {
+			b.Error(err)
+		}
+		synctest.Wait()
+	}
+	onBench(t, byHand, func(b *bench) {
+		b.commit("c2", stack("db", "alpha", "1"))
+		look(b)
+		if got := head(b); got != "c2" {
+			b.Errorf("the status is of %s", got)
+		}
+	})
+	onBench(t, func(*bench) {}, func(b *bench) {
+		b.commit("c2", stack("db", "alpha", "1"))
+		look(b)
+		if got := b.fleet.dispatched(); len(got) > 0 {
+			b.Errorf("looking set %v going", got)
+		}
+	})
+}
+
 func TestInvalidHeadIsNotApplied(t *testing.T) {
 	onBench(t, byHand, func(b *bench) {
 		invalid := fleet.Diagnostics{{Rule: "cycle", Severity: fleet.SeverityError, Message: "no"}}

@@ -141,6 +141,18 @@ func (l *loop) read(ctx context.Context) (Loaded, error) {
 	return loaded, nil
 }
 
+// noticed has a look at the source when a person's plan or apply found a commit that the
+// loop has not seen: until then what it tells of the sync would be of the commit before.
+// A sync that applies by itself waits for its own turn, or looking would set work going.
+func (l *loop) noticed(loaded Loaded) {
+	l.mu.Lock()
+	news := !loaded.AutoApply && loaded.Desired.Commit.ID != l.status.Head.ID
+	l.mu.Unlock()
+	if news {
+		l.poke(TriggerPoll, "news", false)
+	}
+}
+
 // reading is the answer to a load that the loop asked for.
 type reading struct {
 	loaded  Loaded

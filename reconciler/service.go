@@ -253,6 +253,7 @@ func (r *Reconciler) Plan(ctx context.Context, req PlanRequest) (plan.Plan, flee
 		if err != nil {
 			return plan.Plan{}, nil, err
 		}
+		l.noticed(read)
 		loaded = &read
 	}
 	if loaded.Diagnostics.HasErrors() {
