@@ -125,6 +125,9 @@ func explain(err error) error {
 			Hint: "is the core running, and is --core (or VARAN_CORE) its address?",
 		}
 	}
+	if errors.Is(err, api.ErrCutOff) {
+		return &exit.Error{Code: exit.Unreachable, Err: err, Hint: "what core had begun goes on: varan status"}
+	}
 	if refusal, ok := errors.AsType[*api.Error](err); ok {
 		return explainRefusal(err, refusal)
 	}
