@@ -126,7 +126,7 @@ func explainRefusal(err error, purpose noise.Purpose) error {
 	case mismatch:
 		return &personError{err, "nothing was sent to it; if core's key was replaced on purpose, give the agent the new one"}
 	case errors.Is(err, noise.ErrRefused) && purpose == noise.PurposeOnboard:
-		return &personError{err, "the onboarding token may be used, expired or made for another name; core's log has the reason"}
+		return &personError{err, "the onboarding token may be used, expired or made for another name, or the server waits for approval; core's log has the reason"}
 	case errors.Is(err, noise.ErrRefused):
 		return fmt.Errorf("%w: core does not know this agent's key, or the server is disabled; core's log has the reason", err)
 	}
