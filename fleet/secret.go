@@ -10,16 +10,25 @@ const redacted = "[secret]"
 
 // Secret is a value that must not be shown. Every way Go has of printing or
 // encoding it gives "[secret]"; only Reveal returns the value.
-type Secret struct{ value string }
+type Secret struct {
+	// value is behind a pointer because fmt calls no methods on unexported fields of the
+	// structs it prints: there it shows an address, not the value.
+	value *string
+}
 
 // NewSecret wraps a value.
-func NewSecret(value string) Secret { return Secret{value: value} }
+func NewSecret(value string) Secret { return Secret{value: &value} }
 
 // Reveal returns the value. Call it only where the value is used.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsEmpty reports whether there is no value.
-func (s Secret) IsEmpty() bool { return s.value == "" }
+func (s Secret) IsEmpty() bool { return s.Reveal() == "" }
 
 // String redacts.
 func (Secret) String() string { return redacted }
