@@ -7,9 +7,11 @@ GO ?= go
 BIN := bin
 LINT_VERSION := v2.15.0
 COMPOSE_VERSION := $(shell $(GO) list -m -f '{{.Version}}' github.com/docker/compose/v5 2>/dev/null)
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w \
 	-X github.com/varanhq/varan/internal/buildinfo.version=$(VERSION) \
+	-X github.com/varanhq/varan/internal/buildinfo.commit=$(COMMIT) \
 	-X github.com/docker/compose/v5/internal.Version=$(patsubst v%,%,$(COMPOSE_VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE ?= $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)

@@ -9,7 +9,7 @@ out=$2
 mkdir -p "$out"
 version=${VERSION:-$(git describe --tags --always --dirty)}
 compose=$(go list -m -f '{{.Version}}' github.com/docker/compose/v5)
-ldflags="-s -w -X github.com/varanhq/varan/internal/buildinfo.version=$version -X github.com/docker/compose/v5/internal.Version=${compose#v}"
+ldflags="-s -w -X github.com/varanhq/varan/internal/buildinfo.version=$version -X github.com/varanhq/varan/internal/buildinfo.commit=$(git rev-parse --short=12 HEAD) -X github.com/docker/compose/v5/internal.Version=${compose#v}"
 ext=""
 [ "$goos" = windows ] && ext=.exe
 suffix="$goos-$goarch${goarm:+v$goarm}"

@@ -136,7 +136,7 @@ func (l *loop) read(ctx context.Context) (Loaded, error) {
 	defer release()
 	loaded, err := l.r.cfg.Source.Load(ctx, l.name)
 	if err != nil {
-		return Loaded{}, fmt.Errorf("load %s: %w", l.name, err)
+		return Loaded{}, err // it names the sync and what was tried
 	}
 	return loaded, nil
 }

@@ -39,7 +39,7 @@ func (e *Engine) Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) er
 		return err
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("no container of %s is here", strings.TrimSpace(req.Stack+" "+req.Service))
+		return wire.Errorf(wire.CodeNotFound, "no container of %s is here", strings.TrimSpace(req.Stack+" "+req.Service))
 	}
 	if req.Follow {
 		return e.followLogs(ctx, req, found, w)

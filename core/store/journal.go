@@ -235,8 +235,12 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
 	if op.cause != "" {
 		text += "; due because " + op.cause
 	}
+	var actor string
+	if err := tx.QueryRowContext(ctx, "SELECT actor FROM runs WHERE id = $1", op.run).Scan(&actor); err != nil {
+		return fmt.Errorf("find who asked for run %s: %w", op.run, err)
+	}
 	return s.addEvent(ctx, tx, api.Event{
-		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.Stack, Server: op.Server, Actor: op.run, Text: text,
+		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.Stack, Server: op.Server, Actor: actor, Text: text,
 	})
 }
 

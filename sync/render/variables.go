@@ -178,5 +178,5 @@ func (x *expander) hint(name string) string {
 		}
 	}
 	return cmp.Or(compose.DidYouMean(name, x.vars.names),
-		fmt.Sprintf("declare a [[variable]], store it in core, or write [[[%s]]] for the plain text", name))
+		fmt.Sprintf("declare a [[variable]], store it in core with `varan secret set %[1]s`, or write [[[%[1]s]]] for the plain text", name))
 }
