@@ -11,7 +11,7 @@ import (
 
 // Keep trims the process soon after its start and then every interval, until ctx ends.
 func Keep(ctx context.Context, interval time.Duration) {
-	timer := time.NewTimer(min(interval, 5*time.Second))
+	timer := time.NewTimer(min(interval, time.Second))
 	defer timer.Stop()
 	for {
 		select {
