@@ -11,6 +11,8 @@ const redacted = "[secret]"
 // Secret is a value that must not be shown. Every way Go has of printing or
 // encoding it gives "[secret]"; only Reveal returns the value.
 type Secret struct {
+	// Two secrets are never compared by ==: it would compare addresses.
+	_ [0]func()
 	// value is behind a pointer because fmt calls no methods on unexported fields of the
 	// structs it prints: there it shows an address, not the value.
 	value *string
