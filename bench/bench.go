@@ -1,12 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,6 +21,7 @@ import (
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/githook"
 	"github.com/varanhq/varan/internal/selfimage"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 	"github.com/varanhq/varan/sync/git"
@@ -244,19 +240,14 @@ func (r *run) push(ctx context.Context, files map[string]string) (time.Time, err
 
 // webhook sends a signed push and returns how long the answer took.
 func (r *run) webhook(ctx context.Context) (time.Duration, error) {
-	body, err := json.Marshal(map[string]string{"ref": "refs/heads/main", "nonce": time.Now().String()})
-	if err != nil {
-		return 0, fmt.Errorf("encode a push: %w", err)
+	push := githook.Push{
+		Core: r.api.BaseURL, Sync: "bench", Action: "sync", Secret: fleet.NewSecret(r.secret), Branch: "main",
+		ID: time.Now().String(),
 	}
-	mac := hmac.New(sha256.New, []byte(r.secret))
-	mac.Write(body)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.api.BaseURL+"/listener/github/sync/bench/sync", bytes.NewReader(body))
+	req, err := push.Request(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("make a push: %w", err)
+		return 0, err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Event", "push")
-	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	sent := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

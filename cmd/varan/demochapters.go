@@ -1,12 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +13,7 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/githook"
 	"github.com/varanhq/varan/sync/git"
 )
 
@@ -146,20 +142,13 @@ func (d *demo) settled(ctx context.Context) (bool, error) {
 
 // webhook sends what GitHub would send for a push, signed with the sync's secret.
 func (d *demo) webhook(ctx context.Context, commit fleet.Commit) error {
-	body, err := json.Marshal(map[string]string{"ref": "refs/heads/" + commit.Branch, "after": commit.ID})
-	if err != nil {
-		return fmt.Errorf("encode the push: %w", err)
+	push := githook.Push{
+		Core: d.api.BaseURL, Sync: demoSync, Action: "sync", Secret: d.secret.Secret(), Branch: commit.Branch, ID: commit.ID,
 	}
-	mac := hmac.New(sha256.New, []byte(d.secret.Secret().Reveal()))
-	mac.Write(body)
-	url := d.api.BaseURL + "/listener/github/sync/" + demoSync + "/sync"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	req, err := push.Request(ctx)
 	if err != nil {
-		return fmt.Errorf("send the push: %w", err)
+		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Event", "push")
-	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	d.shell("git push   # and the Git host calls the webhook")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

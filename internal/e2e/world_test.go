@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -25,6 +24,7 @@ import (
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/githook"
 	"github.com/varanhq/varan/internal/selfimage"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 )
@@ -278,20 +278,14 @@ func (w *world) push(message string, files map[string]string) string {
 // webhook sends a signed push and returns the answer.
 func (w *world) webhook(action, branch string) (int, api.Accepted) {
 	w.t.Helper()
-	body, err := json.Marshal(map[string]string{"ref": "refs/heads/" + branch, "nonce": fmt.Sprint(time.Now().UnixNano())})
+	push := githook.Push{
+		Core: w.api.BaseURL, Sync: "fleet", Action: action, Secret: fleet.NewSecret(w.secret), Branch: branch,
+		ID: fmt.Sprint(time.Now().UnixNano()),
+	}
+	req, err := push.Request(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	mac := hmac.New(sha256.New, []byte(w.secret))
-	mac.Write(body)
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost,
-		w.api.BaseURL+"/listener/github/sync/fleet/"+action, bytes.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Event", "push")
-	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
