@@ -57,9 +57,26 @@ type Server struct {
 	Origin Position `json:"origin,omitzero"`
 }
 
-// Stack is a Compose application bound to one server.
+// Kind is the type of resource that a Stack was declared as. All kinds go through the
+// same planner and the same engine.
+type Kind string
+
+// The kinds. An empty Kind is KindStack.
+const (
+	// KindStack is a [[stack]]: a Compose application.
+	KindStack Kind = "stack"
+	// KindDeployment is a [[deployment]]: one container, as a Compose project of one service.
+	KindDeployment Kind = "deployment"
+	// KindRepo is a [[repo]] with a server: files in a directory of the host and no service.
+	KindRepo Kind = "repo"
+)
+
+// Stack is a Compose application bound to one server. A stack declared for several
+// servers is several of these, with the same name.
 type Stack struct {
-	Name        string   `json:"name"`
+	Name string `json:"name"`
+	// Kind is what it was declared as; empty means KindStack.
+	Kind        Kind     `json:"kind,omitempty"`
 	Description string   `json:"description,omitempty"`
 	Tags        []string `json:"tags,omitempty"`
 	Links       []string `json:"links,omitempty"`

@@ -28,6 +28,17 @@ type AgentInfo struct {
 	Engine      string `json:"engine,omitempty"`
 	EngineAPI   string `json:"engine_api,omitempty"`
 	EngineError string `json:"engine_error,omitempty"`
+	// LocalSecrets are the secrets that stay on this host, without their values; sorted by name.
+	LocalSecrets []LocalSecret `json:"local_secrets,omitempty"`
+	// HostCommands says that the agent's policy lets stacks run commands on the host.
+	HostCommands bool `json:"host_commands,omitempty"`
+}
+
+// LocalSecret names a secret that only one agent knows.
+type LocalSecret struct {
+	Name string `json:"name"`
+	// Version is a hash keyed by the agent; it changes with the value and says nothing of it.
+	Version string `json:"version"`
 }
 
 // Stack returns the report of that stack.

@@ -48,13 +48,66 @@ type ReleaseOptions struct {
 	DestroyFirst bool `json:"destroy_first,omitempty"`
 	// IgnoreServices are left out of the verdict.
 	IgnoreServices []string `json:"ignore_services,omitempty"`
+	// Dir is an absolute directory of the host that is used in place of the agent's own run
+	// directory: of a repo, or of a stack whose files are on the host already (files_on_host).
+	// The agent's policy says which directories it lets core use.
+	Dir string `json:"dir,omitempty"`
+	// PreDeploy runs on the host before anything is touched and fails the deploy when it
+	// fails; PostDeploy runs after a successful one. The agent's policy must allow it.
+	PreDeploy  Command `json:"pre_deploy,omitzero"`
+	PostDeploy Command `json:"post_deploy,omitzero"`
+	// Up and BuildArgs are what extra_args and build_extra_args ask for.
+	Up        UpOptions    `json:"up,omitzero"`
+	BuildWith BuildOptions `json:"build_with,omitzero"`
+	// Registry names the account to pull with; its password never is in a release.
+	Registry RegistryAccount `json:"registry,omitzero"`
+}
+
+// Command is a command of a stack that runs on its host (Komodo's SystemCommand).
+type Command struct {
+	// Path is the directory it runs in, relative to the run directory.
+	Path string `json:"path,omitempty"`
+	// Script is the digest of a salted blob with the commands, which may hold secrets;
+	// empty when there is nothing to run.
+	Script Digest `json:"script,omitempty"`
+	// Shell runs the whole script through a shell instead of line by line.
+	Shell bool `json:"shell,omitempty"`
+}
+
+// UpOptions are the flags of `docker compose up` that a stack may ask for.
+type UpOptions struct {
+	ForceRecreate        bool `json:"force_recreate,omitempty"`
+	NoRecreate           bool `json:"no_recreate,omitempty"`
+	AlwaysRecreateDeps   bool `json:"always_recreate_deps,omitempty"`
+	RenewAnonymousVolume bool `json:"renew_anon_volumes,omitempty"`
+	NoDeps               bool `json:"no_deps,omitempty"`
+	// TimeoutSeconds bounds how long a container may take to stop; zero is its own setting.
+	TimeoutSeconds int `json:"timeout_seconds,omitempty"`
+}
+
+// BuildOptions are the flags of `docker compose build` that a stack may ask for.
+type BuildOptions struct {
+	NoCache bool              `json:"no_cache,omitempty"`
+	Pull    bool              `json:"pull,omitempty"`
+	Args    map[string]string `json:"args,omitempty"`
+}
+
+// RegistryAccount names an account at an image registry.
+type RegistryAccount struct {
+	// Registry is a host such as "ghcr.io".
+	Registry string `json:"registry"`
+	Account  string `json:"account"`
 }
 
 // Service is one resolved service of a release.
 type Service struct {
 	Name string `json:"name"`
 	// Digest covers the resolved service and the content of every release file it mounts.
-	Digest   Digest `json:"digest"`
+	Digest Digest `json:"digest"`
+	// Restart covers the content of the files whose change asks for a restart only
+	// (config_files with requires = "Restart"); Digest leaves them out. Empty when there
+	// are none.
+	Restart  Digest `json:"restart,omitempty"`
 	Image    string `json:"image"`
 	Replicas int    `json:"replicas"`
 	// OneShot services do their work and exit 0; they are healthy when they did.
@@ -99,6 +152,11 @@ type File struct {
 	Digest Digest `json:"digest"`
 	// Secret files are written 0600 whatever Mode says.
 	Secret bool `json:"secret,omitempty"`
+	// Salted files hold a decrypted secret. Their blob begins with one line that is not part
+	// of the file, so that its digest, which is public, says nothing about the content; the
+	// agent drops that line. They are kept in memory (tmpfs), and only linked to from the
+	// run directory.
+	Salted bool `json:"salted,omitempty"`
 }
 
 // Service returns the service of that name.

@@ -35,6 +35,21 @@ type Variable struct {
 	Origin fleet.Position
 }
 
+// Decrypter opens encrypted files of a tree, in memory. It is bound to the identities of
+// one tier.
+type Decrypter interface {
+	// Decrypt opens a file. ok is false for a file that is not encrypted, which is most.
+	// fault says why an encrypted one cannot be opened; it holds no secret.
+	Decrypt(path string, data []byte) (plain Plaintext, ok bool, fault *fleet.Diagnostic)
+}
+
+// Plaintext is a decrypted file.
+type Plaintext struct {
+	Data []byte
+	// Values are the decrypted values in it: each is a secret.
+	Values []string
+}
+
 // Request says which stack to load, from where, and for whom.
 type Request struct {
 	// Tree is required; everything is read from it.

@@ -129,7 +129,7 @@ func fingerprintOf(req compose.Request) string {
 
 // inputKey covers everything in an input but the tree, which the commit names.
 func inputKey(in Input) string {
-	in.Tree = nil
+	in.Tree, in.Sources, in.Decrypter = nil, nil, nil
 	return hashJSON(in)
 }
 

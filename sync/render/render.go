@@ -47,6 +47,41 @@ type Input struct {
 	Offline bool
 	// Lenient makes unknown keys and undefined Compose variables warnings.
 	Lenient bool
+	// Sources opens what is not in Tree. Nil when offline: then what lies there is a note.
+	Sources Sources
+	// KnownStacks are the stacks of other syncs, which after may name.
+	KnownStacks []string
+	// LocalSecrets are those that each server's agent has, by server.
+	LocalSecrets map[string][]fleet.LocalSecret
+	// Decrypter opens SOPS files for a tier; nil when there are no identities.
+	Decrypter func(fleet.Tier) compose.Decrypter
+}
+
+// RepositoryRef names a repository as a resource does: by parts, without credentials.
+type RepositoryRef struct {
+	// Provider is a host such as "github.com"; Repo is "owner/name" on it.
+	Provider, Repo string
+	HTTPS          bool
+	// Branch and Commit say which state; an empty Commit is the head of Branch.
+	Branch, Commit string
+	// Account chooses the credentials that core keeps; empty is none.
+	Account string
+}
+
+// Checkout is one commit of a repository.
+type Checkout struct {
+	Tree   compose.Tree
+	Commit fleet.Commit
+}
+
+// Sources opens repositories and directories besides the sync's own tree. Methods are safe
+// for concurrent use; the same thing opened twice in one render is read once. Their errors
+// are for people and hold no secret.
+type Sources interface {
+	// Repository opens a repository, fetched once a render at most.
+	Repository(ctx context.Context, ref RepositoryRef) (Checkout, error)
+	// HostDirectory reads files of a directory on a server's host, through its agent.
+	HostDirectory(ctx context.Context, server, dir string, files []string) (compose.Tree, error)
 }
 
 // Output is what a tree desires.
