@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 
@@ -241,7 +242,7 @@ func (u *uplink) changes(ctx context.Context, observed []fleet.StackReport, gone
 // send tells core, in several messages when there is much to tell. Nothing new is not
 // sent at all.
 func (u *uplink) send(ctx context.Context, c changes) error {
-	if !c.full && len(c.stacks) == 0 && len(c.gone) == 0 && u.toldInfo == c.info {
+	if !c.full && len(c.stacks) == 0 && len(c.gone) == 0 && reflect.DeepEqual(u.toldInfo, c.info) {
 		return nil
 	}
 	report := wire.Report{Agent: c.info, Full: c.full, Gone: c.gone}

@@ -19,7 +19,6 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/plan"
-	"github.com/varanhq/varan/sync/compose"
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
 )
@@ -112,7 +111,7 @@ func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, er
 		return input, err
 	}
 	for _, v := range variables {
-		input.Variables = append(input.Variables, compose.Variable{Name: v.Name, Value: v.Value.Reveal(), Secret: v.Secret})
+		input.Variables = append(input.Variables, render.Variable{Name: v.Name, Value: v.Value.Reveal(), Secret: v.Secret})
 	}
 	servers, err := s.store.Servers(ctx)
 	if err != nil {

@@ -25,12 +25,15 @@ type Tree interface {
 	ObjectID(name string) (string, error)
 }
 
-// Variable is one entry of a stack's environment.
+// Variable is one entry of a stack's environment, or a variable it may use.
 type Variable struct {
 	Name  string
 	Value string
 	// Secret values never appear in a field, a label, a diagnostic or a plain digest.
 	Secret bool
+	// Refused says why the variable is not for this stack or server. It has no value then,
+	// and using it is an error with this message and the rule "variable-scope".
+	Refused string
 	// Origin is where the variable is declared.
 	Origin fleet.Position
 }
@@ -48,6 +51,8 @@ type Plaintext struct {
 	Data []byte
 	// Values are the decrypted values in it: each is a secret.
 	Values []string
+	// Public content holds no secret: it is released like a file that was never encrypted.
+	Public bool
 }
 
 // Request says which stack to load, from where, and for whom.
@@ -73,6 +78,16 @@ type Request struct {
 	FileContentsOrigin fleet.Position
 	// Environment is the stack's own environment, already interpolated.
 	Environment []Variable
+	// Variables are what ${NAME} can stand for when neither Environment nor a .env file of the
+	// run directory says it: those of core and of the whole tree. There may be many of which
+	// a stack uses few; Result.Variables are the names that counted.
+	Variables []Variable
+	// Decrypter opens the encrypted files of the stack; nil when there are no identities.
+	Decrypter Decrypter
+	// HostDir is the absolute directory of the host that RunDirectory is a view of, for a
+	// stack whose files are there already: no file is put into the release, and relative
+	// paths become paths below HostDir. Empty for a stack whose files are delivered.
+	HostDir string
 	// Secrets are values that FileContents may hold beside those of Environment.
 	Secrets []string
 	// EnvFilePath is where Environment is written on the host; empty means ".env".
@@ -97,6 +112,9 @@ type Result struct {
 	// Dependencies are the paths in the tree that decided the result, sorted, those
 	// that were looked for and not found included.
 	Dependencies []string
+	// Variables are the names that were looked for in Request.Variables, sorted, those that
+	// are not there included: with the same values for them, the result is the same.
+	Variables []string
 }
 
 // Blob is content of a release: generated, or a file of the tree.

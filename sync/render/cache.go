@@ -118,6 +118,7 @@ func placesOf(req compose.Request) []fleet.Position {
 // fingerprintOf covers everything in a request but the tree, the commit and the places.
 func fingerprintOf(req compose.Request) string {
 	req.Tree, req.Commit, req.Origin, req.Settings = nil, fleet.Commit{}, fleet.Position{}, compose.Settings{}
+	req.Variables, req.Decrypter = nil, nil
 	env := make([]compose.Variable, len(req.Environment))
 	for i, v := range req.Environment {
 		v.Origin = fleet.Position{}

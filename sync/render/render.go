@@ -37,7 +37,7 @@ type Input struct {
 	ResourcePaths []string
 	MatchTags     []string
 	// Variables are core's own; a [[variable]] of the tree with a value comes first.
-	Variables []compose.Variable
+	Variables []Variable
 	// KnownServers exist without being declared.
 	KnownServers []fleet.Server
 	// Repository is the identity of the repository the tree is from; empty when unknown.
@@ -55,6 +55,16 @@ type Input struct {
 	LocalSecrets map[string][]fleet.LocalSecret
 	// Decrypter opens SOPS files for a tier; nil when there are no identities.
 	Decrypter func(fleet.Tier) compose.Decrypter
+}
+
+// Variable is a variable or secret that core keeps.
+type Variable struct {
+	Name, Value string
+	Secret      bool
+	// Tags may hold scope:trusted, scope:untrusted or scope:all.
+	Tags []string
+	// Servers, ServerTags and Stacks narrow where it may be used; empty ones do not.
+	Servers, ServerTags, Stacks []string
 }
 
 // RepositoryRef names a repository as a resource does: by parts, without credentials.

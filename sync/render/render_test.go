@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/fleet"
-	"github.com/varanhq/varan/sync/compose"
 	"github.com/varanhq/varan/sync/render"
 )
 
@@ -80,7 +79,7 @@ func input(tb testing.TB, r repo, commit string) render.Input {
 	tb.Helper()
 	return render.Input{
 		Sync: "main", Commit: fleet.Commit{ID: commit}, Tree: r.tree(tb),
-		Variables:  []compose.Variable{{Name: "PASSWORD", Value: "zq9secret", Secret: true}},
+		Variables:  []render.Variable{{Name: "PASSWORD", Value: "zq9secret", Secret: true}},
 		Repository: "https://git.example.com/house/docker.git",
 	}
 }
@@ -153,7 +152,7 @@ func TestOnlyWhatChangedIsLoaded(t *testing.T) {
 	fleetFile := basic()["fleet.toml"]
 	for name, tc := range map[string]struct {
 		changes map[string]string
-		vars    []compose.Variable
+		vars    []render.Variable
 		loads   int
 	}{
 		"nothing":             {map[string]string{}, nil, 0},
@@ -167,7 +166,7 @@ func TestOnlyWhatChangedIsLoaded(t *testing.T) {
 		"the tier": {map[string]string{
 			"fleet.toml": strings.Replace(fleetFile, "enabled = true", "enabled = true\ntags = [\"untrusted\"]", 1),
 		}, nil, 2},
-		"a secret in core": {map[string]string{}, []compose.Variable{{Name: "PASSWORD", Value: "other", Secret: true}}, 1},
+		"a secret in core": {map[string]string{}, []render.Variable{{Name: "PASSWORD", Value: "other", Secret: true}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRenderer()
@@ -244,7 +243,7 @@ func TestVariables(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := input(t, contents("HOST = "+tc.written, tc.extra), "")
 			in.Variables = append(in.Variables,
-				compose.Variable{Name: "CORE", Value: "from core"}, compose.Variable{Name: "BOTH", Value: "core"})
+				render.Variable{Name: "CORE", Value: "from core"}, render.Variable{Name: "BOTH", Value: "core"})
 			out := mustRender(t, newRenderer(), in)
 			model, err := out.Content.Blob(t.Context(), stack(t, out, "web").Release.Model)
 			if err != nil {
