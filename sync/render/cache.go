@@ -128,10 +128,13 @@ func fingerprintOf(req compose.Request) string {
 	return hashJSON(req)
 }
 
-// inputKey covers everything in an input but the tree, which the commit names.
+// inputKey covers everything in an input but what it reads through: the commit names the
+// tree, and Identities the decrypter.
 func inputKey(in Input) string {
-	in.Tree, in.Sources, in.Decrypter = nil, nil, nil
-	return hashJSON(in)
+	return hashJSON([]any{
+		in.Sync, in.Commit, in.ResourcePaths, in.MatchTags, in.Variables, in.KnownServers, in.Repository,
+		in.Offline, in.Lenient, in.Sources == nil, in.KnownStacks, in.LocalSecrets, in.Identities,
+	})
 }
 
 func hashJSON(value any) string {

@@ -55,6 +55,8 @@ type Input struct {
 	LocalSecrets map[string][]fleet.LocalSecret
 	// Decrypter opens SOPS files for a tier; nil when there are no identities.
 	Decrypter func(fleet.Tier) compose.Decrypter
+	// Identities names the keys that Decrypter has: when it changes, files are opened again.
+	Identities string
 }
 
 // Variable is a variable or secret that core keeps.
