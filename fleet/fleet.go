@@ -99,6 +99,14 @@ type Desired struct {
 	Commit  Commit   `json:"commit"`
 	Servers []Server `json:"servers"`
 	Stacks  []Stack  `json:"stacks"`
+	// Resources are the records of all that is declared, of every kind, sorted by kind and
+	// name; Stacks are made from some of them.
+	Resources []Resource `json:"resources,omitempty"`
+	// Syncs, Variables, Repositories and Hooks are what core acts on or lets other syncs see.
+	Syncs        []SyncSpec   `json:"syncs,omitempty"`
+	Variables    []Variable   `json:"variables,omitempty"`
+	Repositories []Repository `json:"repositories,omitempty"`
+	Hooks        []Hook       `json:"hooks,omitempty"`
 }
 
 // Stack returns the stack of that name.

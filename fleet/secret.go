@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 )
@@ -27,6 +28,11 @@ func (s Secret) Reveal() string {
 		return ""
 	}
 	return *s.value
+}
+
+// Equal reports whether two secrets hold the same value, in a time that tells nothing else.
+func (s Secret) Equal(other Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // IsEmpty reports whether there is no value.

@@ -134,6 +134,7 @@ func inputKey(in Input) string {
 	return hashJSON([]any{
 		in.Sync, in.Commit, in.ResourcePaths, in.MatchTags, in.Variables, in.KnownServers, in.Repository,
 		in.Offline, in.Lenient, in.Sources == nil, in.KnownStacks, in.LocalSecrets, in.Identities,
+		in.KnownRepositories, in.Revisions, in.SkipResources, in.SkipVariables, in.SkipUserGroups,
 	})
 }
 

@@ -51,6 +51,13 @@ type Input struct {
 	Sources Sources
 	// KnownStacks are the stacks of other syncs, which after may name.
 	KnownStacks []string
+	// KnownRepositories are the [[repo]]s of other syncs, which linked_repo may name.
+	KnownRepositories []fleet.Repository
+	// Revisions name what Sources would give, by repository. They decide nothing, but what is
+	// kept of an earlier render counts only while they are the same.
+	Revisions map[string]string
+	// SkipResources, SkipVariables and SkipUserGroups leave declarations of these out.
+	SkipResources, SkipVariables, SkipUserGroups bool
 	// LocalSecrets are those that each server's agent has, by server.
 	LocalSecrets map[string][]fleet.LocalSecret
 	// Decrypter opens SOPS files for a tier; nil when there are no identities.
@@ -103,6 +110,8 @@ type Output struct {
 	Diagnostics fleet.Diagnostics
 	// Content serves the blobs of Desired's releases.
 	Content *Content
+	// Declarations are what the tree declares, for export.
+	Declarations spec.Declarations
 	// Loads is how many stacks had to be loaded afresh.
 	Loads int
 }
@@ -192,13 +201,14 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	}
 	decls, findings := spec.Load(p.in.Tree, options)
 	p.findings = findings
+	p.leaveOut(&decls)
 	p.collectServers(decls)
 	p.vars = newVariables(decls.Variables, p.in)
 	jobs, loads, err := p.loadStacks(ctx, decls)
 	if err != nil {
 		return Output{}, err
 	}
-	out := Output{Loads: loads, Content: newContent(p.in.Tree)}
+	out := Output{Loads: loads, Content: newContent(p.in.Tree), Declarations: decls}
 	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
 	used := map[string]*entry{}
 	servers := map[string]bool{}
@@ -215,6 +225,7 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int { return strings.Compare(a.Name, b.Name) })
 	p.findings = append(p.findings, collisions(out.Desired.Stacks)...)
 	out.Desired.Servers = p.desiredServers(decls, servers)
+	p.records(decls, &out.Desired)
 	out.Diagnostics = p.findings.Sort()
 	if p.in.Commit.ID != "" {
 		p.kept.stacks = used

@@ -1,0 +1,115 @@
+package render
+
+import (
+	"fmt"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/spec"
+)
+
+// leaveOut drops what the sync does not include.
+func (p *pass) leaveOut(decls *spec.Declarations) {
+	if p.in.SkipVariables {
+		decls.Variables = nil
+	}
+	if p.in.SkipResources {
+		*decls = spec.Declarations{Variables: decls.Variables, Files: decls.Files}
+	}
+}
+
+// records fills in what core keeps, acts on and shows to other syncs.
+func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
+	desired.Resources = records(decls, p.renderer.key)
+	for i := range decls.Variables {
+		v := &decls.Variables[i]
+		if v.Value.IsEmpty() {
+			continue // its value is in core
+		}
+		desired.Variables = append(desired.Variables, fleet.Variable{
+			Name: v.Name, Value: v.Value, Secret: v.IsSecret, Scope: fleet.Scope{Tags: v.Tags},
+		})
+	}
+	for i := range decls.Stacks {
+		s := &decls.Stacks[i]
+		if s.Template || !s.Config.WebhookEnabled {
+			continue
+		}
+		hook := fleet.Hook{Kind: string(fleet.KindStack), Name: s.Name, Secret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret"))}
+		if s.Config.Repo != "" && !p.isOwn(s.Config.Repo) {
+			hook.Branch = s.Config.Branch
+		}
+		desired.Hooks = append(desired.Hooks, hook)
+	}
+	for i := range decls.Syncs {
+		if s := &decls.Syncs[i]; !s.Template {
+			desired.Syncs = append(desired.Syncs, p.sync(s))
+		}
+	}
+}
+
+// secret fills in the references of a webhook's secret.
+func (p *pass) secret(written fleet.Secret, at fleet.Position) fleet.Secret {
+	if written.IsEmpty() {
+		return written
+	}
+	x := expander{vars: p.vars, tier: fleet.TierTrusted, at: at}
+	value := x.expand(written.Reveal(), nil)
+	p.findings = append(p.findings, x.findings...)
+	return fleet.NewSecret(value)
+}
+
+// sync is a declared sync as core runs it.
+func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
+	c := &s.Config
+	out := fleet.SyncSpec{
+		Name: s.Name, Description: s.Description, Tags: s.Tags, Origin: s.At(""),
+		HostDir: c.FilesOnHost, ResourcePaths: c.ResourcePath, MatchTags: c.MatchTags,
+		SkipResources: !c.IncludeResources, SkipVariables: !c.IncludeVariables, SkipUserGroups: !c.IncludeUserGroups,
+		NoWebhook: !c.WebhookEnabled, Delete: declared(s, "delete", c.Delete),
+		WebhookSecret: p.secret(c.WebhookSecret, s.At("config.webhook_secret")),
+	}
+	if c.Managed {
+		out.Delete = &c.Managed
+	}
+	switch {
+	case c.FilesOnHost:
+	case c.LinkedRepo != "":
+		repo, ok := p.repository(c.LinkedRepo)
+		if !ok {
+			p.fault(s, "linked_repo", "unknown-repo", fmt.Sprintf("no [[repo]] is called %s", c.LinkedRepo),
+				"declare it, or name the repository with repo = \"owner/name\"")
+		}
+		out.Repository = repo
+	case c.Repo != "":
+		out.Repository = fleet.Repository{
+			Provider: c.GitProvider, Repo: c.Repo, HTTPS: c.GitHTTPS, Branch: c.Branch, Commit: c.Commit, Account: c.GitAccount,
+		}
+	default:
+		out.FileContents = c.FileContents
+	}
+	return out
+}
+
+func (p *pass) fault(s *spec.ResourceSync, field, rule, message, hint string) {
+	p.findings = append(p.findings, fleet.Diagnostic{
+		Rule: rule, Severity: fleet.SeverityError, Position: s.At("config." + field), Message: message, Hint: hint,
+	})
+}
+
+// declared is nil for a field that is not in the file: it has the place of its table.
+func declared(s *spec.ResourceSync, field string, value bool) *bool {
+	if s.At("config."+field) == s.At("") {
+		return nil
+	}
+	return &value
+}
+
+// repository finds a [[repo]] of this tree or of another sync.
+func (p *pass) repository(name string) (fleet.Repository, bool) {
+	for _, r := range p.in.KnownRepositories {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return fleet.Repository{}, false
+}
