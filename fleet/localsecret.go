@@ -8,6 +8,12 @@ import (
 // localToken is how a local secret is written where its value will be.
 var localToken = regexp.MustCompile(`@varan-local-secret:([A-Za-z0-9_.-]{1,128}):([A-Za-z0-9]{1,64})@`)
 
+// Valid reports whether the name and the version can stand in a token.
+func (s LocalSecret) Valid() bool {
+	token := s.Token()
+	return localToken.FindString(token) == token
+}
+
 // Token stands for the secret in a resolved model, an environment file or a command, until
 // the agent puts the value there. It holds the version, so that a new value is a change.
 func (s LocalSecret) Token() string {

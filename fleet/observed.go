@@ -65,8 +65,13 @@ type StackReport struct {
 	// Busy is the op the agent works on for this stack; empty when idle.
 	Busy string `json:"busy,omitempty"`
 	// Stopped is set when a person stopped the stack through Varan; it stays stopped.
-	Stopped    bool        `json:"stopped,omitempty"`
-	Containers []Container `json:"containers,omitempty"`
+	Stopped bool `json:"stopped,omitempty"`
+	// Drift lists files of a repo that are not as they were placed.
+	Drift []Drift `json:"drift,omitempty"`
+	// SecretsGone is set when files that are kept in memory only went with a restart of the
+	// host: only core can bring them back.
+	SecretsGone bool        `json:"secrets_gone,omitempty"`
+	Containers  []Container `json:"containers,omitempty"`
 }
 
 // BadRelease is a release that did not pass its verdict.

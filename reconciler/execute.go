@@ -390,13 +390,8 @@ func (e *execution) order(op plan.Op) fleet.Order {
 	case plan.OpRemove:
 		order.Kind = fleet.OrderRemove
 		return order
-	case plan.OpRestart:
-		order.Kind = fleet.OrderRestart
-		for _, s := range op.Services {
-			order.Services = append(order.Services, s.Service)
-		}
-		return order
-	case plan.OpCreate, plan.OpUpdate, plan.OpHeal:
+	case plan.OpCreate, plan.OpUpdate, plan.OpHeal, plan.OpRestart:
+		// A restart is an apply too: it brings the files whose change asks for it.
 	}
 	order.Kind = fleet.OrderApply
 	order.Release = e.stacks[place{op.Server, op.Stack}]

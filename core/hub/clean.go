@@ -38,7 +38,22 @@ func cleanAgent(a fleet.AgentInfo) fleet.AgentInfo {
 	return fleet.AgentInfo{
 		Version: clean(a.Version), Hostname: clean(a.Hostname), OS: clean(a.OS), Arch: clean(a.Arch),
 		Engine: clean(a.Engine), EngineAPI: clean(a.EngineAPI), EngineError: clean(a.EngineError),
+		LocalSecrets: cleanSecrets(a.LocalSecrets), HostCommands: a.HostCommands,
 	}
+}
+
+// maxSecrets bounds the local secrets that an agent may name.
+const maxSecrets = 1_000
+
+// cleanSecrets drops what could not be the name of a secret: a token would not hold it.
+func cleanSecrets(list []fleet.LocalSecret) []fleet.LocalSecret {
+	var out []fleet.LocalSecret
+	for _, s := range list[:min(len(list), maxSecrets)] {
+		if s.Valid() {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // cleanStack leaves Release alone: it is what core once sent, and is compared with what
@@ -47,11 +62,19 @@ func cleanStack(s *fleet.StackReport) {
 	for _, text := range []*string{&s.Stack, &s.Project, &s.Busy} {
 		*text = clean(*text)
 	}
+	cleanDrift(s.Drift)
 	for i := range s.Bad {
 		s.Bad[i].Reason, s.Bad[i].Commit = clean(s.Bad[i].Reason), clean(s.Bad[i].Commit)
 	}
 	for i := range s.Containers {
 		cleanContainer(&s.Containers[i])
+	}
+}
+
+func cleanDrift(list []fleet.Drift) {
+	for i := range list {
+		d := &list[i]
+		d.Field, d.Want, d.Have = clean(d.Field), clean(d.Want), clean(d.Have)
 	}
 }
 
@@ -63,10 +86,7 @@ func cleanContainer(c *fleet.Container) {
 	c.Health = fleet.ContainerHealth(clean(string(c.Health)))
 	c.Digest = fleet.Digest(clean(string(c.Digest)))
 	c.RestartCount = max(0, c.RestartCount)
-	for i := range c.Drift {
-		d := &c.Drift[i]
-		d.Field, d.Want, d.Have = clean(d.Field), clean(d.Want), clean(d.Have)
-	}
+	cleanDrift(c.Drift)
 	for i := range c.Ports {
 		c.Ports[i].HostIP, c.Ports[i].Protocol = clean(c.Ports[i].HostIP), clean(c.Ports[i].Protocol)
 	}

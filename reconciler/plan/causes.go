@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,7 +143,26 @@ func updateCauses(have, want *fleet.Release, volumes []fleet.Volume) []Cause {
 	option("run_build", strconv.FormatBool(a.Build), strconv.FormatBool(b.Build))
 	option("destroy_before_deploy", strconv.FormatBool(a.DestroyFirst), strconv.FormatBool(b.DestroyFirst))
 	option("ignore_services", strings.Join(a.IgnoreServices, ","), strings.Join(b.IgnoreServices, ","))
+	option("directory", a.Dir, b.Dir)
+	option("registry_account", account(a.Registry), account(b.Registry))
+	changed := func(field string, differs bool) {
+		if differs {
+			causes = append(causes, Cause{Kind: CauseOptions, Field: field, Text: "changed"})
+		}
+	}
+	changed("pre_deploy", a.PreDeploy != b.PreDeploy)
+	changed("post_deploy", a.PostDeploy != b.PostDeploy)
+	changed("extra_args", a.Up != b.Up)
+	changed("build_extra_args", a.BuildWith.NoCache != b.BuildWith.NoCache || a.BuildWith.Pull != b.BuildWith.Pull ||
+		!maps.Equal(a.BuildWith.Args, b.BuildWith.Args))
 	return causes
+}
+
+func account(a fleet.RegistryAccount) string {
+	if a.Account == "" {
+		return ""
+	}
+	return a.Account + "@" + a.Registry
 }
 
 // changedVolumes are the volumes that exist and are defined otherwise now. One that left

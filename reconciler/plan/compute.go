@@ -257,12 +257,32 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+s.Server+" is at work on "+s.Name, "")
 	}
+	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
+		it.block(BlockPolicy, text, hint)
+	}
 	if found.bad != nil {
 		it.block(BlockBad, badText(found.bad), "push a fix, or try this release again with `varan deploy "+s.Name+"`")
 	}
 	state.Sync = fleet.OutOfSync
 	it.state = p.addState(state)
 	p.work[s.Name] = append(p.work[s.Name], it)
+}
+
+// commandsRefused says why a stack's commands may not run on its server; empty when they
+// may, or when there are none. The agent holds its own policy against them as well.
+func (p *planner) commandsRefused(s *fleet.Stack) (text, hint string) {
+	options := &s.Release.Options
+	switch {
+	case options.PreDeploy.Script == "" && options.PostDeploy.Script == "":
+		return "", ""
+	case p.servers[s.Server].Tier == fleet.TierUntrusted:
+		return "commands of a stack never run on an untrusted server",
+			"take pre_deploy and post_deploy out, or place the stack on a trusted server"
+	case !p.in.Observed[s.Server].Agent.HostCommands:
+		return "the agent on " + s.Server + " does not let stacks run commands on its host",
+			"set host_commands = true in its policy file, or take pre_deploy and post_deploy out"
+	}
+	return "", ""
 }
 
 // newItem makes the work for a finding.

@@ -49,10 +49,14 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 	case r.Stopped:
 		f.kind = OpHeal
 		f.causes = []Cause{{Kind: CauseNotRunning, Text: "a person stopped it; deploy = true starts it again"}}
+	case r.SecretsGone:
+		// Nobody's doing, and nothing that waiting could repair: no matter of policy.
+		f.kind = OpHeal
+		f.causes = []Cause{{Kind: CauseMissing, Text: "secret files are gone since the host restarted"}}
 	case c.hard && p.in.Policy.SelfHeal:
 		f.kind = OpHeal
 	case c.hard && !forced:
-		f.drift = c.summary()
+		f.drift = c.summary(r)
 		return f
 	case forced:
 		f.kind = OpUpdate
@@ -62,11 +66,20 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 	if forced {
 		f.causes = slices.Insert(f.causes, 0, Cause{Kind: CauseForced, Text: "a person asked for it"})
 	}
-	if len(f.causes) == 0 {
-		f.causes = []Cause{c.mostTelling(f.differs)}
+	if f.kind == OpUpdate && !forced && len(f.causes) == 0 && c.onlyRestarts() && !recreates(s) {
+		f.kind = OpRestart
 	}
-	if f.kind != OpCreate && s.Release.Options.DestroyFirst {
-		c.recreateAll()
+	if len(f.causes) == 0 {
+		f.causes = []Cause{c.mostTelling(r, f.differs)}
+	}
+	switch {
+	case f.kind == OpCreate:
+	case renamed(r, s):
+		c.recreateAll("project_name", "the project is taken down and made anew; its named volumes stay as they are")
+	case s.Release.Options.DestroyFirst:
+		c.recreateAll("destroy_before_deploy", "the stack is taken down first")
+	case s.Release.Options.Up.ForceRecreate:
+		c.recreateAll("extra_args", "every deploy recreates all containers")
 	}
 	f.services = c.changes()
 	if f.differs && f.kind != OpHeal && !forced {
@@ -81,6 +94,16 @@ func (p *planner) creationCauses(s *fleet.Stack) []Cause {
 		return []Cause{{Kind: CauseMoved, Field: "server", From: o.Server, To: s.Server, Origin: s.Origin}}
 	}
 	return []Cause{{Kind: CauseNew, Text: "not on " + s.Server + " yet", Origin: s.Origin}}
+}
+
+// recreates reports whether each deploy makes every container anew.
+func recreates(s *fleet.Stack) bool {
+	return s.Release.Options.DestroyFirst || s.Release.Options.Up.ForceRecreate
+}
+
+// renamed reports whether what was deployed is another Compose project.
+func renamed(r *fleet.StackReport, s *fleet.Stack) bool {
+	return r.Release.Digest != "" && r.Release.Project != s.Release.Project
 }
 
 // remembered finds the newest failure of a release.
@@ -135,6 +158,7 @@ func (c *comparison) compare(s *fleet.Stack, r *fleet.StackReport) {
 		c.relabel = c.relabel || l.otherDigest
 		c.list = append(c.list, serviceWork{change, l.live})
 	}
+	c.hard = c.hard || len(r.Drift) > 0
 	c.addUndeclared(s, r)
 }
 
@@ -186,15 +210,30 @@ func (c *comparison) changes() []ServiceChange {
 	return list
 }
 
+// onlyRestarts reports whether there is a service to restart and nothing else to do.
+func (c *comparison) onlyRestarts() bool {
+	restarts := false
+	for i := range c.list {
+		switch c.list[i].Action {
+		case ActionRestart:
+			restarts = true
+		case ActionKeep:
+		case ActionCreate, ActionRecreate, ActionStart, ActionScale, ActionRemove:
+			return false
+		}
+	}
+	return restarts
+}
+
 // recreateAll is what taking the stack down first amounts to.
-func (c *comparison) recreateAll() {
+func (c *comparison) recreateAll(field, why string) {
 	for i := range c.list {
 		switch c.list[i].Action {
 		case ActionKeep, ActionStart, ActionRestart, ActionScale:
 			c.list[i].Action = ActionRecreate
 			c.list[i].Recreate = c.list[i].live - c.list[i].Remove
 			c.list[i].Causes = append(c.list[i].Causes, Cause{
-				Kind: CauseOptions, Field: "destroy_before_deploy", Text: "the stack is taken down first",
+				Kind: CauseOptions, Field: field, Text: why,
 			})
 		case ActionCreate, ActionRecreate, ActionRemove:
 		}
@@ -202,7 +241,7 @@ func (c *comparison) recreateAll() {
 }
 
 // mostTelling picks the one cause that explains the op when the stack itself has none.
-func (c *comparison) mostTelling(differs bool) Cause {
+func (c *comparison) mostTelling(r *fleet.StackReport, differs bool) Cause {
 	for _, change := range c.list {
 		if change.Action == ActionKeep || len(change.Causes) == 0 {
 			continue
@@ -211,6 +250,9 @@ func (c *comparison) mostTelling(differs bool) Cause {
 		first.Field = strings.TrimSuffix(servicePrefix+change.Service+"."+first.Field, ".")
 		return first
 	}
+	if len(r.Drift) > 0 && !differs {
+		return driftCauses(r.Drift)[0]
+	}
 	if differs {
 		return Cause{Kind: CauseOptions, Text: "files or deploy options changed"}
 	}
@@ -218,7 +260,7 @@ func (c *comparison) mostTelling(differs bool) Cause {
 }
 
 // summary says in a few words what differs.
-func (c *comparison) summary() string {
+func (c *comparison) summary(r *fleet.StackReport) string {
 	var parts []string
 	for _, change := range c.list {
 		if change.Action == ActionKeep {
@@ -227,6 +269,9 @@ func (c *comparison) summary() string {
 		for _, cause := range change.Causes {
 			parts = append(parts, change.Service+": "+cause.String())
 		}
+	}
+	for _, cause := range driftCauses(r.Drift) {
+		parts = append(parts, cause.String())
 	}
 	return strings.Join(parts, "; ")
 }
@@ -308,12 +353,34 @@ func (l *sight) change(s *fleet.Stack) (change ServiceChange, hard bool) {
 	case len(l.drift) > 0:
 		change.Action, change.Causes = ActionRecreate, driftCauses(l.drift)
 	default:
-		return l.countAndState(s)
+		change, hard = l.countAndState(s)
+		if l.restarts() {
+			l.restart(&change)
+			hard = true
+		}
+		return change, hard
 	}
 	if change.Action == ActionRecreate && l.live == 0 {
 		change.Action = ActionCreate
 	}
 	return change, true
+}
+
+// restarts reports whether a file changed that asks for a restart only.
+func (l *sight) restarts() bool {
+	return l.have != nil && l.have.Restart != l.want.Restart && l.live > 0
+}
+
+// restart adds a restart to a change. What is done anyway includes it, or comes first.
+func (l *sight) restart(change *ServiceChange) {
+	if change.Action == ActionKeep {
+		change.Action = ActionRestart
+	}
+	causes := fieldCauses(l.have.Fields, l.want.Fields)
+	if len(causes) == 0 {
+		causes = []Cause{{Kind: CauseField, Text: "a file that asks for a restart changed"}}
+	}
+	change.Causes = append(change.Causes, causes...)
 }
 
 func (l *sight) digestText() string {

@@ -199,6 +199,7 @@ const (
 	BlockForeign    BlockReason = "foreign"    // another sync owns the stack
 	BlockBusy       BlockReason = "busy"       // the agent works on this stack right now
 	BlockEngine     BlockReason = "engine"     // the agent is there, its Docker is not
+	BlockPolicy     BlockReason = "policy"     // the stack's commands may not run on that host
 )
 
 // Blocked is an op that cannot run now.

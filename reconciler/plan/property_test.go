@@ -31,6 +31,7 @@ func drawService(t *rapid.T, name string) fleet.Service {
 	secret := rapid.SampledFrom([]string{"1", "2"}).Draw(t, "secret")
 	return fleet.Service{
 		Name: name, Replicas: rapid.IntRange(0, 2).Draw(t, "replicas"), OneShot: name == "job",
+		Restart: fleet.Digest(rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "restart")),
 		Fields: []fleet.Field{
 			{Path: "image", Value: rapid.SampledFrom([]string{"img:1", "img:2"}).Draw(t, "image")},
 			{Path: "environment.KEY", Keyed: canary + secret},
@@ -104,7 +105,11 @@ func drawReport(t *rapid.T, d fleet.Desired, name string) fleet.StackReport {
 	if len(r.Containers) > 0 && rapid.IntRange(0, 5).Draw(t, "lose") == 0 {
 		r.Containers = r.Containers[1:]
 	}
-	switch rapid.IntRange(0, 12).Draw(t, "condition") {
+	switch rapid.IntRange(0, 14).Draw(t, "condition") {
+	case 13:
+		r.SecretsGone = true
+	case 14:
+		r.Drift = []fleet.Drift{{Field: "file a", Want: "x"}}
 	case 0:
 		r.Stopped = true
 	case 1:

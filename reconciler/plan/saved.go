@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/varanhq/varan/fleet"
@@ -16,20 +17,28 @@ import (
 func Fingerprint(r fleet.StackReport) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %t\n", r.Project, r.Release.Digest, r.Stopped)
+	if r.SecretsGone {
+		fmt.Fprintln(h, "secrets gone")
+	}
+	fingerDrift(h, r.Drift)
 	containers := slices.Clone(r.Containers)
 	slices.SortFunc(containers, func(a, b fleet.Container) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range containers {
 		c := &containers[i]
 		fmt.Fprintf(h, "%q %q %q %s\n", c.ID, c.Service, c.Digest, stateClass(c.State))
-		drift := slices.Clone(c.Drift)
-		slices.SortFunc(drift, func(a, b fleet.Drift) int {
-			return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Have, b.Have))
-		})
-		for _, d := range drift {
-			fmt.Fprintf(h, " %q %q %q\n", d.Field, d.Want, d.Have)
-		}
+		fingerDrift(h, c.Drift)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+func fingerDrift(w io.Writer, list []fleet.Drift) {
+	drift := slices.Clone(list)
+	slices.SortFunc(drift, func(a, b fleet.Drift) int {
+		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Have, b.Have))
+	})
+	for _, d := range drift {
+		fmt.Fprintf(w, " %q %q %q\n", d.Field, d.Want, d.Have)
+	}
 }
 
 // stateClass keeps a container that restarts in a loop from looking different each time.

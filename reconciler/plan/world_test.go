@@ -45,14 +45,16 @@ func seal(r fleet.Release) fleet.Release {
 		slices.SortFunc(s.Fields, func(a, b fleet.Field) int { return strings.Compare(a.Path, b.Path) })
 		var text strings.Builder
 		for _, f := range s.Fields {
-			fmt.Fprintln(&text, f.Path, f.Value, f.Keyed)
+			if f.Value == "" || fleet.Digest(f.Value) != s.Restart {
+				fmt.Fprintln(&text, f.Path, f.Value, f.Keyed)
+			}
 		}
 		s.Digest = fleet.SumDigest([]byte(s.Name + text.String()))
 	}
 	slices.SortFunc(r.Services, func(a, b fleet.Service) int { return strings.Compare(a.Name, b.Name) })
 	var text strings.Builder
 	for _, s := range r.Services {
-		fmt.Fprintln(&text, s.Name, s.Digest, s.Replicas)
+		fmt.Fprintln(&text, s.Name, s.Digest, s.Restart, s.Replicas)
 	}
 	fmt.Fprintln(&text, r.Stack, r.Server, r.Project, r.Volumes, r.Options)
 	r.Digest = fleet.SumDigest([]byte(text.String()))
@@ -68,9 +70,10 @@ type world struct {
 
 // parseWorld reads the sections of a golden test:
 //
-//	before, git   commit ID "subject" | server NAME [disabled]
+//	before, git   commit ID "subject" | server NAME [disabled] [untrusted]
 //	              stack NAME on SERVER [after=a,b] [deploy] [ignore=a,b] [project=p] [pull] [destroy]
-//	              service NAME [image=i] [env.K=v] [secret.K=v] [file:PATH=v] [replicas=n] [oneshot]
+//	              [force-recreate] [dir=/d] [pre=script] [account=a]
+//	              service NAME [image=i] [env.K=v] [secret.K=v] [file:PATH=v] [restart:PATH=v] [replicas=n] [oneshot]
 //	              volume NAME DEFINITION
 //	world         what happened, see happen
 //	policy        delete | self-heal | max-removals=n | only=a,b | forced=a,b | foreign NAME SYNC
@@ -153,6 +156,9 @@ func (w *world) happen(line []string) error {
 		w.in.Observed[what] = server
 	case "absent":
 		delete(w.in.Observed, what)
+	case "host-commands":
+		server.Agent.HostCommands = true
+		w.in.Observed[what] = server
 	case "engine":
 		server.Agent.EngineError = arg(0)
 		w.in.Observed[what] = server
@@ -211,6 +217,10 @@ func (w *world) change(r *fleet.StackReport, verb, service string, arg func(int)
 		}
 	case "busy":
 		r.Busy = "order-7"
+	case "secrets-gone":
+		r.SecretsGone = true
+	case "file":
+		r.Drift = append(r.Drift, fleet.Drift{Field: "file " + arg(0), Want: arg(1), Have: arg(2)})
 	case "unrecorded":
 		r.Release = fleet.Release{}
 	case "bad":
@@ -255,6 +265,9 @@ func parseDesired(text string) (fleet.Desired, error) {
 			d.Commit = fleet.Commit{ID: line[1], Subject: line[2], Author: "Ada <ada@example.org>"}
 		case "server":
 			d.Servers = append(d.Servers, fleet.Server{Name: line[1], Enabled: !slices.Contains(line, "disabled")})
+			if slices.Contains(line, "untrusted") {
+				d.Servers[len(d.Servers)-1].Tier = fleet.TierUntrusted
+			}
 		case "stack":
 			d.Stacks = append(d.Stacks, parseStack(line, origin))
 		case "service", "volume":
@@ -288,6 +301,14 @@ func parseStack(line []string, origin fleet.Position) fleet.Stack {
 			s.Release.Options.Pull = true
 		case "destroy":
 			s.Release.Options.DestroyFirst = true
+		case "force-recreate":
+			s.Release.Options.Up.ForceRecreate = true
+		case "dir":
+			s.Release.Options.Dir = value
+		case "pre":
+			s.Release.Options.PreDeploy.Script = fleet.Digest(value)
+		case "account":
+			s.Release.Options.Registry = fleet.RegistryAccount{Registry: "ghcr.io", Account: value}
 		default:
 			panic("unknown word " + word)
 		}
@@ -322,6 +343,9 @@ func parsePart(stack *fleet.Stack, line []string, n int) {
 			field("environment."+key[7:], "", value)
 		case strings.HasPrefix(key, "file:"):
 			field("file "+key[5:], value, "")
+		case strings.HasPrefix(key, "restart:"):
+			svc.Restart = fleet.Digest(value)
+			field("file "+key[8:], value, "")
 		default:
 			field(key, value, "")
 		}
