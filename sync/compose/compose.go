@@ -78,21 +78,38 @@ type Request struct {
 	FileContentsOrigin fleet.Position
 	// Environment is the stack's own environment, already interpolated.
 	Environment []Variable
-	// Variables are what ${NAME} can stand for when neither Environment nor a .env file of the
-	// run directory says it: those of core and of the whole tree. There may be many of which
-	// a stack uses few; Result.Variables are the names that counted.
+	// Variables are what ${NAME} can stand for when neither Environment nor an environment
+	// file of the run directory says it: those of core and of the whole tree. There may be
+	// many of which a stack uses few; Result.Variables are the names that counted.
 	Variables []Variable
+	// LocalSecrets are those of the server's agent. A name that nothing else gives a value
+	// to stands for the secret's token, which the agent replaces.
+	LocalSecrets []fleet.LocalSecret
+	// Offline says that Variables and LocalSecrets are not known, so that a variable without
+	// a value may have one: that is a note instead of an error.
+	Offline bool
 	// Decrypter opens the encrypted files of the stack; nil when there are no identities.
 	Decrypter Decrypter
 	// HostDir is the absolute directory of the host that RunDirectory is a view of, for a
 	// stack whose files are there already: no file is put into the release, and relative
 	// paths become paths below HostDir. Empty for a stack whose files are delivered.
 	HostDir string
+	// AdditionalEnvFiles are read before Environment; later ones win.
+	AdditionalEnvFiles []EnvFile
+	// ConfigFiles are put into the release whether or not something mounts them.
+	ConfigFiles []ConfigFile
+	// ExtraArgs and BuildExtraArgs are more arguments for up and build.
+	ExtraArgs, BuildExtraArgs []string
+	// PreDeploy and PostDeploy run on the host around a deploy.
+	PreDeploy, PostDeploy Hook
+	// InterpolateFiles replaces [[NAME]] in Compose files and config files of the tree; nil
+	// leaves it as it is.
+	InterpolateFiles func(file, text string) Interpolated `json:"-"`
 	// Secrets are values that FileContents may hold beside those of Environment.
 	Secrets []string
 	// EnvFilePath is where Environment is written on the host; empty means ".env".
 	EnvFilePath string
-	// Profiles are the Compose profiles to enable.
+	// Profiles are the Compose profiles to enable, beside those that COMPOSE_PROFILES names.
 	Profiles []string
 	// Key is the HMAC key for content that may hold secrets. Required.
 	Key []byte
@@ -112,8 +129,9 @@ type Result struct {
 	// Dependencies are the paths in the tree that decided the result, sorted, those
 	// that were looked for and not found included.
 	Dependencies []string
-	// Variables are the names that were looked for in Request.Variables, sorted, those that
-	// are not there included: with the same values for them, the result is the same.
+	// Variables are the names that were looked for in Request.Variables and LocalSecrets,
+	// sorted, those that are not there included: with the same values for them, the result
+	// is the same.
 	Variables []string
 }
 
@@ -145,6 +163,7 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	l := &load{
 		req:     req,
 		dir:     cleanDir(req.RunDirectory),
+		base:    ".",
 		deps:    map[string]bool{},
 		sources: map[string]*source{},
 		bases:   map[string][]serviceRef{},
@@ -152,8 +171,9 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 		files:   map[string]fleet.File{},
 	}
 	l.seal = newSealer(req.Key)
+	l.env = scope{pool: newPool(&req, l.seal)}
 	release, ok := l.run(ctx)
-	result := Result{Dependencies: slices.Sorted(maps.Keys(l.deps))}
+	result := Result{Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names()}
 	if ok {
 		result.Release, result.Content = release, l.content
 	}
@@ -164,6 +184,9 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 type load struct {
 	req Request
 	dir string
+	// base is the directory, relative to dir, that paths in the Compose files start from:
+	// that of the first one.
+	base string
 	// findings grow up to maxFindings.
 	findings fleet.Diagnostics
 	deps     map[string]bool
@@ -176,7 +199,7 @@ type load struct {
 	bases map[string][]serviceRef
 	// includeEnv are the environment files that include reads.
 	includeEnv map[string][]byte
-	env        map[string]string
+	env        scope
 	envFile    generatedFile
 	seal       *sealer
 	content    map[fleet.Digest]Blob
@@ -195,8 +218,9 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	if !l.checkRequest() {
 		return fleet.Release{}, false
 	}
+	mains := l.mainPaths()
 	l.prepareEnvironment()
-	l.readMains()
+	l.readMains(mains)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
@@ -228,6 +252,7 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 // Settings are the places of a stack's settings that can be at fault.
 type Settings struct {
 	RunDirectory, FilePaths, EnvFilePath, ProjectName fleet.Position
+	ExtraArgs, BuildExtraArgs, PreDeploy, PostDeploy  fleet.Position
 }
 
 // setting is the place of a setting, or of the stack when the setting is left at its default.
@@ -284,6 +309,10 @@ func (l *load) add(severity fleet.Severity, rule string, pos fleet.Position, mes
 
 func (l *load) fail(rule string, pos fleet.Position, message, hint string) {
 	l.add(fleet.SeverityError, rule, pos, message, hint)
+}
+
+func (l *load) note(rule string, pos fleet.Position, message, hint string) {
+	l.add(fleet.SeverityNote, rule, pos, message, hint)
 }
 
 func (l *load) warn(rule string, pos fleet.Position, message, hint string) {

@@ -49,7 +49,7 @@ func (l *load) refersToSecret(n *yaml.Node) bool {
 		if l.seal.holds(n.Value) {
 			return true // an inline file may hold the value itself
 		}
-		found, _ := uses(n.Value, l.env)
+		found, _ := uses(n.Value, l.env.peek)
 		return slices.ContainsFunc(found, func(u use) bool { return l.seal.names[u.name] })
 	}
 	return slices.ContainsFunc(n.Content, l.refersToSecret)
@@ -185,7 +185,7 @@ func (d *describer) variableOrigin(name string) (fleet.Position, bool) {
 			text = "$" + name
 		}
 		wanted = nil
-		found, _ := uses(text, d.env)
+		found, _ := uses(text, d.env.peek)
 		for _, u := range found {
 			wanted = append(wanted, u.name)
 		}

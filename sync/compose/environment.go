@@ -21,13 +21,16 @@ import (
 // projectNameVariable is the one variable that is there without being declared.
 const projectNameVariable = "COMPOSE_PROJECT_NAME"
 
+// profilesVariable enables profiles, as it does for Compose.
+const profilesVariable = "COMPOSE_PROFILES"
+
 // dotenvPath is where Compose looks for variables of its own accord.
 const dotenvPath = ".env"
 
-// prepareEnvironment fills env: the repository's ".env" unless it is shadowed, then the
-// stack's environment over it. It also generates the environment file.
+// prepareEnvironment fills env, the lowest precedence first: the repository's ".env"
+// unless it is shadowed, the additional files in order, and the stack's environment. It
+// also generates the environment file.
 func (l *load) prepareEnvironment() {
-	l.env = map[string]string{projectNameVariable: l.req.Project}
 	own := map[string]string{}
 	for _, secret := range l.req.Secrets {
 		l.seal.addSecret(secret)
@@ -42,12 +45,25 @@ func (l *load) prepareEnvironment() {
 	if len(l.req.Environment) > 0 {
 		l.generateEnvFile()
 	}
-	if l.envFile.path != dotenvPath {
-		maps.Copy(l.env, l.readDotenv(own))
+	l.env.own = map[string]string{projectNameVariable: l.req.Project}
+	l.readDotenv(own)
+	for _, file := range l.req.AdditionalEnvFiles {
+		l.readAdditional(file, own)
 	}
-	maps.Copy(l.env, own)
-	l.env[projectNameVariable] = l.req.Project
-	l.seal.nameSecrets(l.env)
+	maps.Copy(l.env.own, own)
+	l.env.own[projectNameVariable] = l.req.Project
+	l.seal.nameSecrets(l.env.own)
+}
+
+// profiles are those of the stack and those its environment names.
+func (l *load) profiles() []string {
+	out := slices.Clone(l.req.Profiles)
+	for name := range strings.SplitSeq(l.env.own[profilesVariable], ",") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
@@ -77,7 +93,7 @@ func steersCompose(name string) bool {
 		"DOCKER_API_VERSION", "DOCKER_DEFAULT_PLATFORM", "DOCKER_BUILDKIT":
 		return true
 	}
-	return strings.HasPrefix(name, "COMPOSE_")
+	return strings.HasPrefix(name, "COMPOSE_") && name != profilesVariable
 }
 
 func (l *load) generateEnvFile() {
@@ -96,33 +112,68 @@ func (l *load) generateEnvFile() {
 	l.envFile = generatedFile{path: rel, data: l.seal.prefix(data)}
 }
 
-// readDotenv reads the ".env" of the run directory, if there is one.
-func (l *load) readDotenv(own map[string]string) map[string]string {
-	info, refused := l.stat(dotenvPath)
-	if refused != nil {
-		l.fail(refused.rule, fleet.Position{File: l.show(dotenvPath)}, refused.message, refused.hint)
-		return nil
+// readDotenv reads the ".env" beside the first Compose file, if there is one.
+func (l *load) readDotenv(own map[string]string) {
+	rel := path.Join(l.base, dotenvPath)
+	if rel == l.envFile.path {
+		return
 	}
-	if info == nil || info.IsDir() {
-		return nil
+	info, refused := l.stat(rel)
+	if refused == nil && (info == nil || info.IsDir()) {
+		return
 	}
-	data, refused := l.read(dotenvPath)
+	l.readEnv(rel, own, fleet.Position{File: l.show(rel)}, "")
+}
+
+// readAdditional reads one of additional_env_files.
+func (l *load) readAdditional(file EnvFile, own map[string]string) {
+	const field = "additional_env_files: "
+	pos := cmp.Or(file.Origin, l.req.Origin)
+	rel, refused := inside(".", file.Path)
 	if refused != nil {
-		l.fail(refused.rule, fleet.Position{File: l.show(dotenvPath)}, refused.message, refused.hint)
-		return nil
+		l.fail(refused.rule, pos, field+refused.message, refused.hint)
+		return
+	}
+	if rel == l.envFile.path {
+		return // it is replaced by what comes last anyway
+	}
+	info, refused := l.stat(rel)
+	if refused == nil && info == nil {
+		message := fmt.Sprintf(field+"%s does not exist", l.show(rel))
+		if file.Track {
+			l.fail("file-not-found", pos, message, cmp.Or(l.suggestFile(rel), "with track = false it may be missing"))
+			return
+		}
+		l.note("file-not-found", pos, message+"; its variables are not known", "")
+		return
+	}
+	l.readEnv(rel, own, pos, field)
+}
+
+// readEnv reads an environment file over what env has already.
+func (l *load) readEnv(rel string, own map[string]string, pos fleet.Position, field string) {
+	data, refused := l.read(rel)
+	if refused != nil {
+		l.fail(refused.rule, pos, field+refused.message, refused.hint)
+		return
 	}
 	vars := map[string]string{}
-	if !l.parseEnv(dotenvPath, "", data, vars, lookupIn(own)) {
-		return nil
+	if !l.parseEnv(rel, "", data, vars, func(name string) (string, bool) {
+		if value, ok := own[name]; ok {
+			return value, true
+		}
+		return l.env.over(vars)(name)
+	}) {
+		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		if steersCompose(name) {
-			l.warn("ignored-variable", l.envLine(dotenvPath, data, name),
-				fmt.Sprintf("%s in a .env file is ignored", name), "use the fields of the [[stack]] table")
+			l.warn("ignored-variable", l.envLine(rel, data, name),
+				fmt.Sprintf("%s in an environment file is ignored", name), "use the fields of the [[stack]] table")
 			delete(vars, name)
 		}
 	}
-	return vars
+	maps.Copy(l.env.own, vars)
 }
 
 // envLine finds where an environment file sets a variable.
@@ -140,6 +191,7 @@ func (l *load) envLine(rel string, data []byte, name string) fleet.Position {
 	return pos
 }
 
+// lookupIn looks in a plain map.
 func lookupIn(env map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		value, ok := env[name]
@@ -154,9 +206,20 @@ func (l *load) parseEnv(
 	rel, format string, data []byte, vars map[string]string, lookup func(string) (string, bool),
 ) bool {
 	var err error
+	budget := &expansion{}
 	switch format {
 	case "":
-		err = dotenv.ParseWithFormat(bytes.NewReader(data), rel, vars, lookup, dotenv.DotEnv)
+		err = dotenv.ParseWithFormat(bytes.NewReader(data), rel, vars, dotenv.LookupFn(budget.within(
+			func(name string) (string, bool) {
+				if value, ok := lookup(name); ok {
+					return value, true
+				}
+				value, ok := vars[name]
+				return value, ok
+			})), dotenv.DotEnv)
+		if err == nil {
+			err = budget.err()
+		}
 	case "raw":
 		err = parseRawEnv(data, vars)
 	default:
@@ -201,16 +264,16 @@ func parseRawEnv(data []byte, vars map[string]string) error {
 func (l *load) resolveEnvironments(project *types.Project) {
 	for _, name := range serviceNames(project) {
 		service := project.Services[name]
-		declared := service.Environment.Resolve(lookupIn(l.env))
+		declared := service.Environment.Resolve(l.env.lookup)
 		merged := declared.ToMapping()
 		lookup := func(key string) (string, bool) {
-			if value, ok := l.env[key]; ok {
+			if value, ok := l.env.own[key]; ok {
 				return value, true
 			}
 			if value, ok := declared[key]; ok && value != nil {
 				return *value, true
 			}
-			return "", false
+			return l.env.over(merged)(key)
 		}
 		for _, file := range service.EnvFiles {
 			l.mergeEnvFile(name, file, merged, lookup)
@@ -223,19 +286,27 @@ func (l *load) resolveEnvironments(project *types.Project) {
 		project.Services[name] = service
 		for _, key := range slices.Sorted(maps.Keys(declared)) {
 			if declared[key] == nil {
-				l.warn("undefined-variable", l.at("services", name, "environment", key),
-					fmt.Sprintf("%s has no value here, so the container does not get it", key),
-					"set it in the stack's environment, or remove it")
+				l.passedOn(key, l.at("services", name, "environment", key))
 			}
 		}
 	}
+}
+
+// passedOn reports a variable that a container asks for by name and does not get.
+func (l *load) passedOn(name string, pos fleet.Position) {
+	if l.req.Offline || l.env.refused(name) != "" {
+		l.undefined(l.env, name, pos)
+		return
+	}
+	l.warn("undefined-variable", pos, fmt.Sprintf("%s has no value here, so the container does not get it", name),
+		"set it in the stack's environment, or remove it")
 }
 
 func (l *load) mergeEnvFile(
 	service string, file types.EnvFile, into map[string]string, lookup func(string) (string, bool),
 ) {
 	pos := l.atItem(path.Base(file.Path), "services", service, "env_file")
-	rel, refused := inside(".", file.Path)
+	rel, refused := inside(l.base, file.Path)
 	var data []byte
 	if refused == nil {
 		data, refused = l.read(rel)
@@ -258,7 +329,7 @@ func (l *load) resolveLabels(project *types.Project) {
 		}
 		labels := map[string]string{}
 		for _, file := range service.LabelFiles {
-			rel, refused := inside(".", file)
+			rel, refused := inside(l.base, file)
 			var data []byte
 			if refused == nil {
 				data, refused = l.read(rel)
@@ -300,9 +371,14 @@ func (l *load) resolveObjects(project *types.Project) {
 }
 
 func (l *load) objectValue(kind, name, variable string) string {
-	value := l.env[variable]
-	if value == "" {
-		l.fail("undefined-variable", l.at(kind, name, "environment"),
+	value, _ := l.env.lookup(variable)
+	pos := l.at(kind, name, "environment")
+	switch {
+	case value != "":
+	case l.req.Offline || l.env.refused(variable) != "":
+		l.undefined(l.env, variable, pos)
+	default:
+		l.fail("undefined-variable", pos,
 			fmt.Sprintf("%s has no value, and %s %s is made of it", variable, strings.TrimSuffix(kind, "s"), name),
 			"set it in the stack's environment")
 	}

@@ -94,7 +94,7 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 			s.Volumes[i].Source = path.Clean(v.Source)
 			continue
 		}
-		rel, refused := inside(".", v.Source)
+		rel, refused := inside(g.base, v.Source)
 		if refused != nil {
 			g.fail(refused.rule, pos, fmt.Sprintf("service %s: %s", s.Name, refused.message), refused.hint)
 			continue
@@ -116,7 +116,7 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 	}
 	at := func(key string) fleet.Position { return g.at("services", s.Name, "build", key) }
 	if !isRemote(s.Build.Context) {
-		rel, refused := inside(".", cmp.Or(s.Build.Context, "."))
+		rel, refused := inside(g.base, cmp.Or(s.Build.Context, "."))
 		if refused != nil {
 			g.fail(refused.rule, at("context"), "build: "+refused.message, refused.hint)
 			return
@@ -135,7 +135,7 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 		case isRemote(written):
 			g.risky("remote-build", pos, fmt.Sprintf("service %s is built from elsewhere", s.Name))
 		default:
-			rel, refused := inside(".", written)
+			rel, refused := inside(g.base, written)
 			if refused != nil {
 				g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
 				continue
@@ -158,16 +158,19 @@ func (g *gatherer) dockerfile(contextDir, written string, pos fleet.Position) {
 
 // seccomp profiles are files that Compose reads on the host.
 func (g *gatherer) seccomp(s types.ServiceConfig) {
-	for _, opt := range s.SecurityOpt {
+	for i, opt := range s.SecurityOpt {
 		key, value, ok := strings.Cut(strings.Replace(opt, ":", "=", 1), "=")
 		if !ok || key != "seccomp" || value == "unconfined" || value == "builtin" {
 			continue
 		}
 		pos := g.atItem(opt, "services", s.Name, "security_opt")
-		rel, refused := inside(".", value)
+		rel, refused := inside(g.base, value)
 		if refused != nil {
 			g.fail(refused.rule, pos, "security_opt: "+refused.message, refused.hint)
 			continue
+		}
+		if g.base != "." {
+			s.SecurityOpt[i] = key + ":" + relative(rel)
 		}
 		g.take(g.gather(g.ctx, rel, pos, true))
 	}
@@ -181,7 +184,7 @@ func (l *load) resolveObjectFiles(ctx context.Context, project *types.Project) m
 			return ""
 		}
 		pos := l.at(kind, name, "file")
-		rel, refused := inside(".", file)
+		rel, refused := inside(l.base, file)
 		if refused != nil {
 			l.fail(refused.rule, pos, fmt.Sprintf("%s %s: %s", strings.TrimSuffix(kind, "s"), name, refused.message), refused.hint)
 			return file
@@ -208,7 +211,7 @@ func (l *load) resolveVolume(name string, v types.VolumeConfig) {
 	if device == "" || path.IsAbs(device) || !isBind(v.DriverOpts) {
 		return
 	}
-	rel, refused := inside(".", device)
+	rel, refused := inside(l.base, device)
 	if refused != nil {
 		l.fail(refused.rule, l.at("volumes", name, "driver_opts", "device"),
 			fmt.Sprintf("volume %s: %s", name, refused.message), refused.hint)

@@ -16,7 +16,7 @@ type layer struct {
 	*document
 	// base is the directory relative references start from.
 	base string
-	env  map[string]string
+	env  scope
 }
 
 // serviceRef is a service as one document writes it.
@@ -227,7 +227,7 @@ func (l *load) atItem(text string, path ...string) fleet.Position {
 
 func (l *load) mentions(n *yaml.Node, text string) bool {
 	if n.Kind == yaml.ScalarNode {
-		return strings.Contains(n.Value, text) || strings.Contains(expand(n.Value, l.env), text)
+		return strings.Contains(n.Value, text) || strings.Contains(expand(n.Value, l.env.peek), text)
 	}
 	for _, e := range entries(n) {
 		if value := resolve(e.value); value.Kind == yaml.ScalarNode && l.mentions(value, text) {

@@ -33,16 +33,18 @@ func (l *load) loadProject(ctx context.Context) *types.Project {
 		return nil
 	}
 	defer cleanup()
-	details := types.ConfigDetails{WorkingDir: work, Environment: types.Mapping(l.env).Clone()}
+	details := types.ConfigDetails{
+		WorkingDir: filepath.Join(work, filepath.FromSlash(l.base)), Environment: types.Mapping(l.env.own).Clone(),
+	}
 	for _, rel := range l.mainFiles() {
 		details.ConfigFiles = append(details.ConfigFiles, types.ConfigFile{
 			Filename: filepath.Join(work, filepath.FromSlash(rel)), Content: l.sources[rel].data,
 		})
 	}
-	budget := &expansion{}
+	budget := &expansion{fallback: l.env.pool.get}
 	project, err := loadSafely(ctx, details, func(o *loader.Options) {
 		o.SetProjectName(l.req.Project, true)
-		o.Profiles = l.req.Profiles
+		o.Profiles = l.profiles()
 		o.ResolvePaths = false
 		o.SkipResolveEnvironment = true
 		o.SkipResolveLabels = true
@@ -148,7 +150,7 @@ func (l *load) extendsFiles() bool {
 type gate struct{ vetted, dirs []string }
 
 func (l *load) gate(work string) gate {
-	g := gate{dirs: []string{work}}
+	g := gate{dirs: []string{filepath.Join(work, filepath.FromSlash(l.base))}}
 	for rel := range l.sources {
 		name := filepath.Join(work, filepath.FromSlash(rel))
 		g.vetted = append(g.vetted, name)
@@ -182,21 +184,40 @@ func (gate) Load(_ context.Context, ref string) (string, error) {
 func (gate) Dir(_ string) string { return "" }
 
 // expansion bounds what interpolation may produce.
-type expansion struct{ spent int }
+type expansion struct {
+	spent int
+	// fallback is asked for what a lookup does not have; it may be nil.
+	fallback template.Mapping
+}
+
+// within is lookup until the bound is reached; from then on, everything is empty.
+func (e *expansion) within(lookup template.Mapping) template.Mapping {
+	return func(name string) (string, bool) {
+		value, ok := lookup(name)
+		if !ok && e.fallback != nil {
+			value, ok = e.fallback(name)
+		}
+		if e.spent += len(value); e.spent > maxInterpolated {
+			return "", ok
+		}
+		return value, ok
+	}
+}
+
+func (e *expansion) err() error {
+	if e.spent > maxInterpolated {
+		return fmt.Errorf("variables expand to more than %d bytes", maxInterpolated)
+	}
+	return nil
+}
 
 func (e *expansion) substitute(text string, lookup template.Mapping) (string, error) {
 	if !strings.Contains(text, "$") {
 		return text, nil
 	}
-	out, err := substitute(text, func(name string) (string, bool) {
-		value, ok := lookup(name)
-		if e.spent += len(value); e.spent > maxInterpolated {
-			return "", ok
-		}
-		return value, ok
-	})
-	if err == nil && e.spent > maxInterpolated {
-		return "", fmt.Errorf("variables expand to more than %d bytes", maxInterpolated)
+	out, err := substitute(text, e.within(lookup))
+	if err == nil {
+		err = e.err()
 	}
 	return out, err
 }

@@ -26,27 +26,44 @@ func usualNames() []string {
 	return []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
 }
 
+// mainPaths are the files the stack names, relative to the run directory. The directory
+// of the first is where paths start from, as they do for Compose.
+func (l *load) mainPaths() []string {
+	written := l.req.FilePaths
+	switch {
+	case l.req.FileContents != "" && len(written) == 0:
+		return usualNames()[:1]
+	case l.req.FileContents != "":
+		written = written[:1]
+	case len(written) == 0:
+		return l.usualPaths()
+	}
+	var out []string
+	for _, file := range written {
+		rel, refused := inside(".", file)
+		if refused != nil {
+			l.fail(refused.rule, l.setting(l.req.Settings.FilePaths), "file_paths: "+refused.message, refused.hint)
+			continue
+		}
+		if out = append(out, rel); len(out) == 1 {
+			l.base = path.Dir(rel)
+		}
+	}
+	return out
+}
+
 // readMains reads the files the stack names.
-func (l *load) readMains() {
-	if l.req.FileContents != "" {
-		rel := usualNames()[0]
-		if len(l.req.FilePaths) > 0 {
-			rel = path.Clean(l.req.FilePaths[0])
+func (l *load) readMains(paths []string) {
+	for _, rel := range paths {
+		if l.req.FileContents == "" {
+			l.addMain(l.readSource(rel, l.setting(l.req.Settings.FilePaths)))
+			continue
 		}
 		from := origin{file: l.show(rel)}
 		if at := l.req.FileContentsOrigin; at.File != "" {
 			from = origin{file: at.File, shift: InlineShift(at, l.req.FileContents)}
 		}
 		l.addMain(l.parseSource(rel, []byte(l.req.FileContents), from))
-		return
-	}
-	for _, written := range l.mainPaths() {
-		rel, refused := inside(".", written)
-		if refused != nil {
-			l.fail(refused.rule, l.setting(l.req.Settings.FilePaths), "file_paths: "+refused.message, refused.hint)
-			continue
-		}
-		l.addMain(l.readSource(rel, l.setting(l.req.Settings.FilePaths)))
 	}
 }
 
@@ -64,14 +81,12 @@ func (l *load) addMain(src *source) {
 		return
 	}
 	for _, doc := range src.docs {
-		l.mains = append(l.mains, &layer{document: doc, base: ".", env: l.env})
+		l.mains = append(l.mains, &layer{document: doc, base: l.base, env: l.env})
 	}
 }
 
-func (l *load) mainPaths() []string {
-	if len(l.req.FilePaths) > 0 {
-		return l.req.FilePaths
-	}
+// usualPaths looks for the file that has a usual name.
+func (l *load) usualPaths() []string {
 	var there []string
 	for _, name := range usualNames() {
 		// A link is there, too: reading it says that it is one.
@@ -215,7 +230,7 @@ func (l *load) followInclude(in *layer, trail []string) {
 			ref.paths = items(field(item, "path"))
 			ref.envFiles = items(field(item, "env_file"))
 			if n := field(item, "project_directory"); n != nil {
-				rel, refused := inside(in.base, expand(n.Value, in.env))
+				rel, refused := inside(in.base, expand(n.Value, in.env.lookup))
 				if refused != nil {
 					l.fail(refused.rule, in.position(n), "project_directory: "+refused.message, refused.hint)
 					continue
@@ -228,9 +243,9 @@ func (l *load) followInclude(in *layer, trail []string) {
 }
 
 func (l *load) include(in *layer, ref includeRef, trail []string) {
-	var env map[string]string
+	var env scope
 	for i, n := range ref.paths {
-		rel, refused := inside(in.base, expand(n.Value, in.env))
+		rel, refused := inside(in.base, expand(n.Value, in.env.lookup))
 		if refused != nil {
 			l.fail(refused.rule, in.position(n), "include: "+refused.message, refused.hint)
 			return
@@ -262,35 +277,10 @@ func (l *load) include(in *layer, ref includeRef, trail []string) {
 
 // includedEnv is the environment of an included file: the including one's, and under it
 // the variables of env_file, or of the ".env" beside the file.
-func (l *load) includedEnv(in *layer, base string, files []*yaml.Node) map[string]string {
+func (l *load) includedEnv(in *layer, base string, files []*yaml.Node) scope {
 	env := map[string]string{}
-	load := func(rel string, pos fleet.Position, optional bool) {
-		info, refused := l.stat(rel)
-		if optional && refused == nil && (info == nil || info.IsDir()) {
-			return
-		}
-		var data []byte
-		if refused == nil {
-			data, refused = l.read(rel)
-		}
-		if refused != nil {
-			l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
-			return
-		}
-		if l.envFile.path == rel {
-			return // its variables are in the environment already
-		}
-		l.keepIncludeEnv(rel, data)
-		l.parseEnv(rel, "", data, env, func(name string) (string, bool) {
-			if value, ok := in.env[name]; ok {
-				return value, true
-			}
-			value, ok := env[name]
-			return value, ok
-		})
-	}
 	for _, n := range files {
-		written := expand(n.Value, in.env)
+		written := expand(n.Value, in.env.lookup)
 		if written == "/dev/null" {
 			continue
 		}
@@ -299,22 +289,53 @@ func (l *load) includedEnv(in *layer, base string, files []*yaml.Node) map[strin
 			l.fail(refused.rule, in.position(n), "env_file: "+refused.message, refused.hint)
 			continue
 		}
-		load(rel, in.position(n), false)
+		l.readIncludeEnv(in, rel, in.position(n), env)
 	}
 	if len(files) == 0 {
 		rel := path.Join(base, dotenvPath)
-		load(rel, fleet.Position{File: l.show(rel)}, true)
+		if info, refused := l.stat(rel); refused != nil || info != nil && !info.IsDir() {
+			l.readIncludeEnv(in, rel, fleet.Position{File: l.show(rel)}, env)
+		}
 	}
-	maps.Copy(env, in.env)
+	maps.Copy(env, in.env.own)
 	l.seal.nameSecrets(env)
-	return env
+	return scope{own: env, pool: in.env.pool}
 }
 
-func (l *load) keepIncludeEnv(rel string, data []byte) {
+// readIncludeEnv reads an environment file of include into env. compose-go will read it
+// once more, and gets what it came to: it knows nothing of the pool.
+func (l *load) readIncludeEnv(in *layer, rel string, pos fleet.Position, env map[string]string) {
+	if _, refused := l.stat(rel); refused != nil {
+		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
+		return
+	}
+	data, refused := l.read(rel)
+	if refused != nil {
+		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
+		return
+	}
+	if l.envFile.path == rel {
+		return // its variables are in the environment already
+	}
+	vars := map[string]string{}
+	known := scope{own: env, pool: in.env.pool}
+	if !l.parseEnv(rel, "", data, vars, func(name string) (string, bool) {
+		if value, ok := in.env.own[name]; ok {
+			return value, true
+		}
+		return known.over(vars)(name)
+	}) {
+		return
+	}
+	maps.Copy(env, vars)
+	var list []Variable
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		list = append(list, Variable{Name: name, Value: vars[name]})
+	}
 	if l.includeEnv == nil {
 		l.includeEnv = map[string][]byte{}
 	}
-	l.includeEnv[rel] = data
+	l.includeEnv[rel] = FormatEnv(list)
 }
 
 // followExtends reads what a service extends, and remembers it as a base of service.
@@ -331,7 +352,7 @@ func (l *load) followExtends(service string, from serviceRef, trail []string) {
 		if name == nil {
 			return // compose-go says what is missing
 		}
-		next.name = expand(name.Value, from.layer.env)
+		next.name = expand(name.Value, from.layer.env.lookup)
 		if file := field(extends, "file"); file != nil {
 			at = file
 			if next.layer = l.extendedLayer(from.layer, file); next.layer == nil {
@@ -339,7 +360,7 @@ func (l *load) followExtends(service string, from serviceRef, trail []string) {
 			}
 		}
 	} else {
-		next.name = expand(extends.Value, from.layer.env)
+		next.name = expand(extends.Value, from.layer.env.lookup)
 	}
 	step := next.layer.file + "#" + next.name
 	if len(trail) == 0 {
@@ -377,7 +398,7 @@ func (l *load) definesService(name string) bool {
 
 // extendedLayer is the document an "extends: file:" names.
 func (l *load) extendedLayer(from *layer, file *yaml.Node) *layer {
-	rel, refused := inside(from.base, expand(file.Value, from.env))
+	rel, refused := inside(from.base, expand(file.Value, from.env.lookup))
 	if refused != nil {
 		l.fail(refused.rule, from.position(file), "extends: "+refused.message, refused.hint)
 		return nil
@@ -414,7 +435,7 @@ func (l *load) checkSources() {
 		if !ok {
 			continue
 		}
-		if name := expand(resolve(e.value).Value, in.env); name != l.req.Project {
+		if name := expand(resolve(e.value).Value, in.env.lookup); name != l.req.Project {
 			l.fail("project-name", in.position(e.key),
 				fmt.Sprintf("the file names its project %q, but the stack's project is %q", name, l.req.Project),
 				"remove name, or set project_name of the stack to the same")

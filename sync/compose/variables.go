@@ -7,6 +7,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/template"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/didyoumean"
 )
 
@@ -19,18 +20,18 @@ type use struct {
 	blank bool
 }
 
-// uses finds the variables of a text that take part in its value under env. Defaults
-// count only where they are used. deep is set when the text nests too deep.
-func uses(text string, env map[string]string) (found []use, deep bool) {
-	f := &useFinder{env: env}
+// uses finds the variables of a text that take part in its value. Defaults count only
+// where they are used. deep is set when the text nests too deep.
+func uses(text string, lookup template.Mapping) (found []use, deep bool) {
+	f := &useFinder{lookup: lookup}
 	f.scan(text, 0)
 	return f.found, f.deep
 }
 
 type useFinder struct {
-	env   map[string]string
-	found []use
-	deep  bool
+	lookup template.Mapping
+	found  []use
+	deep   bool
 }
 
 func (f *useFinder) scan(text string, depth int) {
@@ -52,7 +53,8 @@ func (f *useFinder) scan(text string, depth int) {
 			i += end
 		default:
 			if name := leadingName(rest); name != "" {
-				f.note(name, "$"+name, true)
+				_, set := f.lookup(name)
+				f.found = append(f.found, use{name: name, text: "$" + name, blank: !set})
 				i += len(name)
 			}
 		}
@@ -72,9 +74,9 @@ func (f *useFinder) braced(body string, depth int) {
 			break
 		}
 	}
-	value, set := f.env[name]
+	value, set := f.lookup(name)
 	filled := set && (value != "" || !strings.HasPrefix(operator, ":"))
-	f.note(name, "${"+name, operator == "")
+	f.found = append(f.found, use{name: name, text: "${" + name, blank: operator == "" && !set})
 	switch {
 	case strings.HasSuffix(operator, "+"):
 		if filled {
@@ -83,11 +85,6 @@ func (f *useFinder) braced(body string, depth int) {
 	case operator != "" && !filled:
 		f.scan(text, depth+1)
 	}
-}
-
-func (f *useFinder) note(name, text string, needed bool) {
-	_, set := f.env[name]
-	f.found = append(f.found, use{name: name, text: text, blank: needed && !set})
 }
 
 // closing is the index of the brace that closes the one text begins with.
@@ -119,11 +116,11 @@ func leadingName(text string) string {
 }
 
 // expand interpolates a text. It is for finding places only: errors leave it as it is.
-func expand(text string, env map[string]string) string {
+func expand(text string, lookup template.Mapping) string {
 	if !strings.Contains(text, "$") || len(text) > maxVariable {
 		return text
 	}
-	out, err := substitute(text, lookupIn(env))
+	out, err := substitute(text, lookup)
 	if err != nil {
 		return text
 	}
@@ -162,30 +159,38 @@ func (l *load) checkScalar(in *layer, n *yaml.Node) {
 	if !strings.Contains(n.Value, "$") || n.ShortTag() != "!!str" {
 		return
 	}
-	found, deep := uses(n.Value, in.env)
+	found, deep := uses(n.Value, in.env.lookup)
 	if deep {
 		l.fail("too-deep", in.position(n), fmt.Sprintf("defaults nest deeper than %d levels", maxNesting), "")
 		return
 	}
 	for _, u := range found {
-		if !u.blank {
-			continue
+		if u.blank || in.env.refused(u.name) != "" {
+			l.undefined(in.env, u.name, in.positionOf(n, u.text))
 		}
-		report := l.fail
-		if l.req.Lenient {
-			report = l.warn
-		}
-		report("undefined-variable", in.positionOf(n, u.text), fmt.Sprintf("variable %s is not defined", u.name),
-			suggestVariable(u.name, in.env))
 	}
 }
 
-func suggestVariable(name string, env map[string]string) string {
-	names := make([]string, 0, len(env))
-	for known := range env {
-		names = append(names, known)
+// undefined reports a variable without a value.
+func (l *load) undefined(env scope, name string, pos fleet.Position) {
+	const rule = "undefined-variable"
+	if refused := env.refused(name); refused != "" {
+		l.fail("variable-scope", pos, refused, "use another variable, or change where it may be used")
+		return
 	}
-	if near := didyoumean.Word(name, names); near != "" {
+	message := fmt.Sprintf("variable %s is not defined", name)
+	switch {
+	case l.req.Offline:
+		l.note(rule, pos, message+" here; it may be in core", "")
+	case l.req.Lenient:
+		l.warn(rule, pos, message, suggestVariable(name, env.known()))
+	default:
+		l.fail(rule, pos, message, suggestVariable(name, env.known()))
+	}
+}
+
+func suggestVariable(name string, known []string) string {
+	if near := didyoumean.Word(name, known); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
 	return fmt.Sprintf("set it in the stack's environment, or give a default: ${%s:-value}; $$ is a plain dollar sign", name)

@@ -34,6 +34,8 @@ type entry struct {
 	// everything. deps are looked at when it is not, for directories are shared.
 	dir, dirID string
 	deps       []dependency
+	// variables are a keyed hash of the pool's variables that decided the result.
+	variables string
 	// places are where the request came from.
 	places []fleet.Position
 }
@@ -44,7 +46,7 @@ type dependency struct{ path, id string }
 func newEntry(fingerprint string, req compose.Request, result compose.Result, findings fleet.Diagnostics) *entry {
 	return &entry{
 		fingerprint: fingerprint, result: result, findings: findings, ok: !findings.HasErrors(),
-		dir: path.Clean(req.RunDirectory), places: placesOf(req),
+		dir: path.Clean(req.RunDirectory), variables: req.VariablesKey(result.Variables), places: placesOf(req),
 	}
 }
 
@@ -61,8 +63,9 @@ func (e *entry) remember(tree compose.Tree) {
 }
 
 // fits reports whether a load now would give the same result.
-func (e *entry) fits(fingerprint string, tree compose.Tree) bool {
-	if e.fingerprint != fingerprint || len(e.deps) == 0 {
+func (e *entry) fits(fingerprint string, req *compose.Request) bool {
+	tree := req.Tree
+	if e.fingerprint != fingerprint || len(e.deps) == 0 || e.variables != req.VariablesKey(e.result.Variables) {
 		return false
 	}
 	if e.dirID != "" && identify(tree, e.dir) == e.dirID {
@@ -118,7 +121,7 @@ func placesOf(req compose.Request) []fleet.Position {
 // fingerprintOf covers everything in a request but the tree, the commit and the places.
 func fingerprintOf(req compose.Request) string {
 	req.Tree, req.Commit, req.Origin, req.Settings = nil, fleet.Commit{}, fleet.Position{}, compose.Settings{}
-	req.Variables, req.Decrypter = nil, nil
+	req.Variables, req.LocalSecrets, req.Decrypter = nil, nil, nil
 	env := make([]compose.Variable, len(req.Environment))
 	for i, v := range req.Environment {
 		v.Origin = fleet.Position{}

@@ -297,7 +297,7 @@ func (p *pass) loadStacks(ctx context.Context, decls spec.Declarations) ([]*job,
 			continue
 		}
 		fingerprint := fingerprintOf(j.request)
-		if old := p.kept.stacks[j.stack.Name]; old != nil && old.fits(fingerprint, p.in.Tree) {
+		if old := p.kept.stacks[j.stack.Name]; old != nil && old.fits(fingerprint, &j.request) {
 			j.entry, j.moved = old, old.moves(j.request)
 			continue
 		}
