@@ -33,6 +33,10 @@ type Engine interface {
 	// engine goes away.
 	Watch(ctx context.Context, changed func(stack string)) error
 
+	// Host works on the engine itself: single containers, pruning, deleting. It returns
+	// what was done in words. Nothing of it is recorded.
+	Host(ctx context.Context, task fleet.HostTask) (string, error)
+
 	// Logs writes wire.LogLine values as JSON lines until the logs end, or ctx ends
 	// when following.
 	Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) error

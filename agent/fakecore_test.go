@@ -174,7 +174,7 @@ func (s *coreSession) Serve(_ context.Context, verb wire.Verb, body []byte, stre
 		return nil, nil
 	case wire.VerbBlobs:
 		return nil, s.blobs(body, stream)
-	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs:
+	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

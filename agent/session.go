@@ -157,21 +157,51 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 			return nil, err
 		}
 		return nil, s.logs(ctx, req, stream)
+	case wire.VerbHost:
+		var req wire.HostRequest
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		return s.host(ctx, req)
 	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult:
 	}
 	return nil, wire.UnknownVerb(verb)
+}
+
+// current refuses what was asked over a session that is not the newest any more.
+func (s *session) current(epoch uint64) error {
+	if newest := s.agent.sessions.epoch(); epoch != s.welcome.Epoch || epoch < newest {
+		return &wire.Error{
+			Code:      wire.CodeStale,
+			Message:   fmt.Sprintf("the request is of epoch %d, this session has %d and the newest %d", epoch, s.welcome.Epoch, newest),
+			Retryable: true,
+		}
+	}
+	return nil
+}
+
+// host works on the engine and answers when it is done.
+func (s *session) host(ctx context.Context, req wire.HostRequest) (any, error) {
+	if err := s.current(req.Epoch); err != nil {
+		return nil, err
+	}
+	s.log.InfoContext(ctx, "host task", slog.String("kind", string(req.Task.Kind)), slog.String("target", req.Task.Target))
+	text, err := s.agent.cfg.Engine.Host(ctx, req.Task)
+	if err != nil {
+		if known, ok := errors.AsType[*wire.Error](err); ok {
+			return nil, known
+		}
+		return nil, &wire.Error{Code: wire.CodeInternal, Message: err.Error()}
+	}
+	return wire.HostResult{Text: text}, nil
 }
 
 // apply takes an order. It is idempotent: the same order again attaches to the work
 // under way or is answered with what became of it.
 func (s *session) apply(ctx context.Context, req wire.OrderRequest) (any, error) {
 	order := req.Order
-	if newest := s.agent.sessions.epoch(); req.Epoch != s.welcome.Epoch || req.Epoch < newest {
-		return nil, &wire.Error{
-			Code:      wire.CodeStale,
-			Message:   fmt.Sprintf("the order is of epoch %d, this session has %d and the newest %d", req.Epoch, s.welcome.Epoch, newest),
-			Retryable: true,
-		}
+	if err := s.current(req.Epoch); err != nil {
+		return nil, err
 	}
 	switch {
 	case order.ID == "" || order.Stack == "":

@@ -20,6 +20,14 @@ const (
 	OrderStop OrderKind = "stop"
 	// OrderStart starts what OrderStop stopped.
 	OrderStart OrderKind = "start"
+	// OrderPause freezes Services (all when empty); the stack stays so until OrderUnpause.
+	OrderPause   OrderKind = "pause"
+	OrderUnpause OrderKind = "unpause"
+	// OrderDown takes Services (all when empty) down and remembers the stack: it stays
+	// down until somebody deploys it. Volumes and what a rollback needs are kept.
+	OrderDown OrderKind = "down"
+	// OrderPull fetches the images of Release and touches no container.
+	OrderPull OrderKind = "pull"
 )
 
 // Order is one piece of work for one stack on one server.
@@ -31,10 +39,13 @@ type Order struct {
 	Stack   string    `json:"stack"`
 	Server  string    `json:"server"`
 	Project string    `json:"project"`
-	// Release is set for OrderApply only.
+	// Release is set for OrderApply and OrderPull only.
 	Release Release `json:"release,omitzero"`
-	// Services narrows a restart, stop or start.
+	// Services narrows every kind but OrderApply and OrderRemove.
 	Services []string `json:"services,omitempty"`
+	// StopSeconds is how long a container may take to stop before it is killed; zero
+	// leaves that to its own setting.
+	StopSeconds int `json:"stop_seconds,omitempty"`
 	// Volumes also removes named volumes; only ever set by a person's explicit consent.
 	Volumes bool `json:"volumes,omitempty"`
 	// RecreateVolumes names volumes whose data may be destroyed because their

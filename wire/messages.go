@@ -8,7 +8,7 @@ import (
 
 // Version is the protocol both ends must speak. History:
 //
-//	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel
+//	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel, host
 const Version = 1
 
 // MinVersion is the oldest protocol a core still accepts.
@@ -28,6 +28,7 @@ const (
 	VerbCancel   Verb = "cancel"   // core: CancelRequest -> nothing
 	VerbObserve  Verb = "observe"  // core: nothing -> Report, read afresh from the engine
 	VerbLogs     Verb = "logs"     // core: LogsRequest -> a byte stream of log lines
+	VerbHost     Verb = "host"     // core: HostRequest -> HostResult, when it is done
 )
 
 // Join is the JSON payload of a handshake whose purpose is to onboard. Only the core
@@ -88,6 +89,17 @@ type Accepted struct {
 // CancelRequest withdraws an order that has not touched a container yet.
 type CancelRequest struct {
 	Order string `json:"order"`
+}
+
+// HostRequest asks an agent for work on its engine that is not about a stack.
+type HostRequest struct {
+	Epoch uint64         `json:"epoch"`
+	Task  fleet.HostTask `json:"task"`
+}
+
+// HostResult says in words what a host task did.
+type HostResult struct {
+	Text string `json:"text"`
 }
 
 // BlobsRequest asks for content. The answer's stream holds, for each digest in turn,

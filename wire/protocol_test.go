@@ -201,7 +201,7 @@ func TestGoldenFrames(t *testing.T) {
 				_, err := stream.Write([]byte("\x00\x00\x00\x00\x00\x00\x00\x03abc"))
 				return nil, err
 			case wire.VerbReport, wire.VerbProgress, wire.VerbResult, wire.VerbApply, wire.VerbCancel,
-				wire.VerbObserve, wire.VerbLogs:
+				wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
 			}
 			return nil, wire.UnknownVerb(verb)
 		})})

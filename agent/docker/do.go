@@ -89,7 +89,7 @@ func (e *Engine) accepts(o *fleet.Order) error {
 		return fmt.Errorf("the order is for server %s, this is %s", o.Server, e.cfg.Server)
 	case !validProject(o.Project):
 		return fmt.Errorf("%q cannot be the name of a Compose project", o.Project)
-	case o.Kind == fleet.OrderApply && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
+	case (o.Kind == fleet.OrderApply || o.Kind == fleet.OrderPull) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
 		return errors.New("the order's release belongs to another stack, project or server")
 	}
 	return nil
@@ -128,8 +128,10 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 		return t.apply(ctx, deadline, blobs)
 	case fleet.OrderRemove:
 		return t.remove(ctx, deadline)
-	case fleet.OrderRestart, fleet.OrderStop, fleet.OrderStart:
+	case fleet.OrderRestart, fleet.OrderStop, fleet.OrderStart, fleet.OrderPause, fleet.OrderUnpause, fleet.OrderDown:
 		return t.manage(ctx, deadline)
+	case fleet.OrderPull:
+		return t.refresh(ctx, deadline, blobs)
 	}
 	return t.outcome(&failure{
 		Reason: fmt.Sprintf("this agent does not know orders of the kind %q", t.order.Kind),

@@ -77,6 +77,8 @@ type Engine struct {
 	blobs   blobs
 	memory  *memory
 	slots   chan struct{}
+	// pruning lets one task at a time take all slots.
+	pruning chan struct{}
 
 	mu sync.Mutex
 	// stacks serialises orders per stack.
@@ -100,15 +102,16 @@ func New(cfg Config) (*Engine, error) {
 		}
 	}
 	e := &Engine{
-		cfg:    cfg,
-		log:    cfg.Logger,
-		conn:   &conn{host: engineHost(cfg.Host)},
-		blobs:  blobs{dir: filepath.Join(cfg.Dir, "blobs")},
-		memory: &memory{},
-		slots:  make(chan struct{}, cfg.Parallel),
-		stacks: map[string]chan struct{}{},
-		busy:   map[string]string{},
-		wanted: map[string]fleet.Release{},
+		cfg:     cfg,
+		log:     cfg.Logger,
+		conn:    &conn{host: engineHost(cfg.Host)},
+		blobs:   blobs{dir: filepath.Join(cfg.Dir, "blobs")},
+		memory:  &memory{},
+		slots:   make(chan struct{}, cfg.Parallel),
+		pruning: make(chan struct{}, 1),
+		stacks:  map[string]chan struct{}{},
+		busy:    map[string]string{},
+		wanted:  map[string]fleet.Release{},
 	}
 	var err error
 	if e.key, err = openKey(filepath.Join(cfg.Dir, "baseline.key")); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/agent/docker/job"
 	"github.com/varanhq/varan/fleet"
 )
@@ -75,11 +76,17 @@ func (t *task) clean(ctx context.Context, st *state) error {
 	return t.e.blobs.drop(named(st.Good), t.e.needed())
 }
 
-// manage restarts, stops or starts what is there.
+// manage restarts, stops, starts, pauses, unpauses or takes down what is there.
 func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
-	services, f := t.targets()
-	if f != nil {
-		return t.outcome(f, true)
+	suspends := t.order.Kind == fleet.OrderStop || t.order.Kind == fleet.OrderPause || t.order.Kind == fleet.OrderDown
+	var services []fleet.Service
+	if t.order.Kind != fleet.OrderDown || len(t.order.Services) > 0 {
+		var f *failure
+		if services, f = t.targets(); f != nil {
+			return t.outcome(f, true)
+		}
+	} else if len(t.before) == 0 && t.e.states.get(t.order.Stack).Project == "" {
+		return t.outcome(nil, true) // it never was here, and nothing shall be remembered of it
 	}
 	t.rec.Touched = true
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
@@ -87,14 +94,14 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	if kind := t.order.Kind; kind != fleet.OrderRestart && len(t.order.Services) == 0 {
 		// Before it is done: a stop that is interrupted must not be taken for a failure.
 		err := t.e.states.update(t.order.Stack, func(s *state) {
-			s.Project, s.Stopped = t.order.Project, kind == fleet.OrderStop
+			s.Project, s.Stopped = t.order.Project, suspends
 		})
 		if err != nil {
 			return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
 		}
 	}
-	req := job.Request{Op: job.Op(t.order.Kind), Services: t.order.Services, Dir: t.e.runDir(t.order.Stack), Deadline: deadline}
-	if model := t.e.modelPath(t.order.Stack); t.e.states.get(t.order.Stack).Good != nil {
+	req := job.Request{Op: job.Op(t.order.Kind), Services: t.order.Services, Dir: t.e.runDir(t.order.Stack), Deadline: deadline, StopSeconds: t.order.StopSeconds}
+	if model := t.e.modelPath(t.order.Stack); t.e.states.get(t.order.Stack).Good != nil && t.order.Kind != fleet.OrderDown {
 		req.Model = model
 	}
 	t.tell(fleet.PhaseUp, "", string(t.order.Kind))
@@ -103,7 +110,7 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 		f.Log = t.evidence(ctx, f)
 		return t.outcome(f, false)
 	}
-	if t.order.Kind == fleet.OrderStop {
+	if suspends {
 		return t.outcome(nil, false)
 	}
 	t.slot.release()
@@ -149,4 +156,51 @@ func (t *task) targets() ([]fleet.Service, *failure) {
 		return nil, &failure{Reason: "nothing of the stack " + strings.TrimSpace(t.order.Stack) + " is here", Hint: "deploy the stack first"}
 	}
 	return out, nil
+}
+
+// refresh pulls the images of a release, of some services or all, and touches nothing else.
+// Images that are built here have no registry to come from.
+func (t *task) refresh(ctx context.Context, deadline time.Time, blobs agent.Blobs) fleet.Outcome {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	release := t.order.Release
+	release.Files, release.Options.Pull = nil, true
+	wanted := map[string]bool{}
+	for _, s := range release.Services {
+		wanted[s.Image] = len(t.order.Services) == 0 || slices.Contains(t.order.Services, s.Name) || wanted[s.Image]
+	}
+	if err := t.e.blobs.fetch(ctx, &release, blobs); err != nil {
+		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
+	}
+	raw, err := t.e.blobs.get(release.Model)
+	if err != nil {
+		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
+	}
+	plan, err := t.e.planImages(ctx, &release, raw)
+	if err != nil {
+		return t.outcome(t.away(ctx, err), true)
+	}
+	req := job.Request{Op: job.Pull, Deadline: deadline}
+	for _, img := range plan.pull {
+		if wanted[img.ref] {
+			req.Images = append(req.Images, job.Image{Ref: img.ref, Platform: img.platform})
+		}
+	}
+	if len(req.Images) == 0 {
+		return t.outcome(nil, true)
+	}
+	t.tell(fleet.PhasePull, "", "pulling images")
+	res, err := t.work(ctx, fleet.PhasePull, req)
+	if err != nil {
+		return t.outcome(t.away(ctx, fmt.Errorf("pull images: %w", err)), true)
+	}
+	for _, img := range req.Images {
+		if reason, failed := res.Images[img.Ref]; failed {
+			return t.outcome(&failure{
+				Reason: fmt.Sprintf("image %s cannot be pulled: %s", img.Ref, reason),
+				Hint:   "check the image's name and tag, and that the host may pull it", Retryable: retryablePull(reason),
+			}, true)
+		}
+	}
+	return t.outcome(nil, true)
 }

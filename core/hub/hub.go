@@ -240,6 +240,20 @@ func (h *Hub) Logs(ctx context.Context, server string, req wire.LogsRequest) (io
 	return s.peer.OpenStream(ctx, wire.VerbLogs, req)
 }
 
+// Host has the engine of a server worked on and returns what was done in words. When the
+// link breaks before the answer, whether it was done is unknown.
+func (h *Hub) Host(ctx context.Context, server string, task fleet.HostTask) (string, error) {
+	s := h.session(server)
+	if s == nil {
+		return "", fmt.Errorf("%s: %w", task.Kind, &OfflineError{Server: server})
+	}
+	var result wire.HostResult
+	if err := s.peer.Call(ctx, wire.VerbHost, wire.HostRequest{Epoch: s.epoch, Task: task}, &result); err != nil {
+		return "", err
+	}
+	return clean(result.Text), nil
+}
+
 // Drop ends the session of a server and forgets the server: it was removed from the
 // registry.
 func (h *Hub) Drop(ctx context.Context, name string) {

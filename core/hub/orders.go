@@ -51,7 +51,7 @@ func (h *Hub) begin(order fleet.Order, content reconciler.Content, progress func
 		order: order, content: content, progress: progress,
 		blobs: make(map[fleet.Digest]bool), outcome: make(chan fleet.Outcome, 1),
 	}
-	if order.Kind == fleet.OrderApply {
+	if order.Kind == fleet.OrderApply || order.Kind == fleet.OrderPull {
 		w.blobs[order.Release.Model] = true
 		for i := range order.Release.Files {
 			w.blobs[order.Release.Files[i].Digest] = true

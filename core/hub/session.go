@@ -154,7 +154,7 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		return nil, s.progress(body)
 	case wire.VerbBlobs:
 		return nil, s.blobs(ctx, body, stream)
-	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs:
+	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

@@ -18,6 +18,8 @@ const (
 	Restart Op = "restart"
 	Stop    Op = "stop"
 	Start   Op = "start"
+	Pause   Op = "pause"
+	Unpause Op = "unpause"
 )
 
 // Request is all that a worker knows: it reads no environment and no configuration of
@@ -38,8 +40,10 @@ type Request struct {
 	ReleaseLabels map[string]string `json:"release_labels,omitempty"`
 	// Images are what Pull pulls.
 	Images []Image `json:"images,omitempty"`
-	// Services narrows Build, Restart, Stop and Start; empty means all.
+	// Services narrows every op but Pull and Up; empty means all.
 	Services []string `json:"services,omitempty"`
+	// StopSeconds bounds how long a container may take to stop; zero is its own setting.
+	StopSeconds int `json:"stop_seconds,omitempty"`
 	// Recreate lists services that Up recreates although their hash is the same.
 	Recreate []string `json:"recreate,omitempty"`
 	// RecreateVolumes lists volumes, by their key in the model, whose data Up may destroy.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/loader"
@@ -69,11 +70,19 @@ func (w *work) change(ctx context.Context) error {
 	case job.Down:
 		// Without a project the SDK takes everything that carries the project's label,
 		// services and networks of earlier releases included.
-		return w.compose.Down(ctx, name, api.DownOptions{RemoveOrphans: true, Volumes: w.req.Volumes})
+		return w.compose.Down(ctx, name, api.DownOptions{
+			RemoveOrphans: len(services) == 0, Volumes: w.req.Volumes, Services: services, Timeout: w.patience(),
+		})
 	case job.Restart:
-		return w.compose.Restart(ctx, name, api.RestartOptions{Project: project, Services: services, NoDeps: len(services) > 0})
+		return w.compose.Restart(ctx, name, api.RestartOptions{
+			Project: project, Services: services, NoDeps: len(services) > 0, Timeout: w.patience(),
+		})
 	case job.Stop:
-		return w.compose.Stop(ctx, name, api.StopOptions{Project: project, Services: services})
+		return w.compose.Stop(ctx, name, api.StopOptions{Project: project, Services: services, Timeout: w.patience()})
+	case job.Pause:
+		return w.compose.Pause(ctx, name, api.PauseOptions{Project: project, Services: services})
+	case job.Unpause:
+		return w.compose.UnPause(ctx, name, api.PauseOptions{Project: project, Services: services})
 	case job.Start:
 		if project != nil && len(services) > 0 {
 			if project, err = project.WithSelectedServices(services, types.IgnoreDependencies); err != nil {
@@ -84,6 +93,15 @@ func (w *work) change(ctx context.Context) error {
 	case job.Pull:
 	}
 	return fmt.Errorf("unknown op %q", w.req.Op)
+}
+
+// patience is how long a container may take to stop; nil leaves that to its own setting.
+func (w *work) patience() *time.Duration {
+	if w.req.StopSeconds <= 0 {
+		return nil
+	}
+	wait := time.Duration(w.req.StopSeconds) * time.Second
+	return &wait
 }
 
 // up creates and starts. Images were pulled before, so that nothing is pulled now:

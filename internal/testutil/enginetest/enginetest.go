@@ -53,6 +53,8 @@ func Run(t *testing.T, host func(t *testing.T) Host) {
 		{"ACanceledOrderTouchesNothing", suite.aCanceledOrderTouchesNothing},
 		{"RemoveIsIdempotent", suite.removeIsIdempotent},
 		{"StopStaysUntilStart", suite.stopStaysUntilStart},
+		{"PauseStaysUntilUnpause", suite.pauseStaysUntilUnpause},
+		{"DownStaysDownAndIsRemembered", suite.downStaysDownAndIsRemembered},
 		{"RestartKeepsTheContainers", suite.restartKeepsTheContainers},
 		{"ObserveSortsByName", suite.observeSortsByName},
 		{"WatchTellsOfChanges", suite.watchTellsOfChanges},
@@ -309,6 +311,47 @@ func (s suite) stopStaysUntilStart() {
 	if report, _ := s.observe(t, release); report.Stopped {
 		t.Error("still stopped after a start")
 	}
+}
+
+func (s suite) pauseStaysUntilUnpause() {
+	t := s.t
+	release := s.up(t, "shop")
+	s.mustDo(t, s.order("pause", fleet.OrderPause, release), nil)
+	report, ok := s.observe(t, release)
+	if !ok || !report.Stopped {
+		t.Fatalf("report %+v, want it to count as stopped by a person", report)
+	}
+	for _, c := range report.Containers {
+		if c.State != fleet.StatePaused {
+			t.Errorf("%s is %s", c.Name, c.State)
+		}
+	}
+	s.mustDo(t, s.order("unpause", fleet.OrderUnpause, release), nil)
+	s.mustRun(t, release)
+	if report, _ := s.observe(t, release); report.Stopped {
+		t.Error("still stopped after it was unpaused")
+	}
+}
+
+func (s suite) downStaysDownAndIsRemembered() {
+	t := s.t
+	release := s.up(t, "shop")
+	one := s.order("down web", fleet.OrderDown, release)
+	one.Services = []string{"web"}
+	s.mustDo(t, one, nil)
+	if report, ok := s.observe(t, release); !ok || report.Stopped || len(report.Containers) != 1 {
+		t.Errorf("report %+v after one service was taken down, want the other", report)
+	}
+	for _, id := range []string{"down", "down again"} {
+		s.mustDo(t, s.order(id, fleet.OrderDown, release), nil)
+		report, ok := s.observe(t, release)
+		if !ok || !report.Stopped || len(report.Containers) != 0 || report.Release.Digest != release.Digest {
+			t.Errorf("%s: report %+v, want it stopped, without containers, with its release", id, report)
+		}
+	}
+	release, blobs := s.Release(release.Stack, 1)
+	s.mustDo(t, s.apply("up again", release), blobs)
+	s.mustRun(t, release)
 }
 
 func (s suite) restartKeepsTheContainers() {

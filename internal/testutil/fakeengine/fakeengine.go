@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,9 @@ type Engine struct {
 	away     error                    // why the engine does not answer
 	blind    error                    // why it cannot be observed, although it sends events
 	watchers map[*watcher]struct{}
-	serial   int // numbers containers
-	reads    int // counts observations
+	tasks    []fleet.HostTask // every host task, in order
+	serial   int              // numbers containers
+	reads    int              // counts observations
 }
 
 type stack struct {
@@ -139,6 +141,24 @@ func (e *Engine) Orders() []fleet.Order {
 	return slices.Clone(e.done)
 }
 
+// Tasks lists every task Host was asked for.
+func (e *Engine) Tasks() []fleet.HostTask {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.tasks)
+}
+
+// Host implements agent.Engine: it knows the kinds and does nothing.
+func (e *Engine) Host(_ context.Context, task fleet.HostTask) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.away != nil {
+		return "", e.away
+	}
+	e.tasks = append(e.tasks, task)
+	return strings.TrimSpace(string(task.Kind) + " " + task.Target), nil
+}
+
 // Observations counts the calls of Observe and ObserveStack.
 func (e *Engine) Observations() int {
 	e.mu.Lock()
@@ -215,8 +235,10 @@ func (e *Engine) change(order fleet.Order) fleet.Outcome {
 		return e.apply(st, order)
 	case fleet.OrderRemove:
 		return remove(st)
-	case fleet.OrderRestart, fleet.OrderStop, fleet.OrderStart:
+	case fleet.OrderRestart, fleet.OrderStop, fleet.OrderStart, fleet.OrderPause, fleet.OrderUnpause, fleet.OrderDown:
 		return cycle(st, order)
+	case fleet.OrderPull:
+		return fleet.Outcome{Status: fleet.OutcomeSucceeded, Untouched: true}
 	}
 	return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: fmt.Sprintf("unknown order kind %q", order.Kind), Untouched: true}
 }
@@ -307,14 +329,22 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 		if len(order.Services) > 0 && !slices.Contains(order.Services, c.Service) {
 			continue
 		}
-		if order.Kind == fleet.OrderStop {
+		switch order.Kind {
+		case fleet.OrderStop, fleet.OrderDown:
 			c.State = fleet.StateExited
-			continue
+		case fleet.OrderPause:
+			c.State = fleet.StatePaused
+		case fleet.OrderUnpause:
+			c.State = fleet.StateRunning
+		case fleet.OrderApply, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull:
+			c.State, c.StartedAt = fleet.StateRunning, time.Now()
 		}
-		c.State, c.StartedAt = fleet.StateRunning, time.Now()
+	}
+	if order.Kind == fleet.OrderDown {
+		next.Containers = slices.DeleteFunc(next.Containers, func(c fleet.Container) bool { return c.State == fleet.StateExited })
 	}
 	if len(order.Services) == 0 {
-		next.Stopped = order.Kind == fleet.OrderStop
+		next.Stopped = order.Kind == fleet.OrderStop || order.Kind == fleet.OrderPause || order.Kind == fleet.OrderDown
 	}
 	st.report = &next
 	return fleet.Outcome{Status: fleet.OutcomeSucceeded}
