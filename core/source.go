@@ -111,7 +111,7 @@ func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, er
 		return input, err
 	}
 	for _, v := range variables {
-		input.Variables = append(input.Variables, render.Variable{Name: v.Name, Value: v.Value.Reveal(), Secret: v.Secret})
+		input.Variables = append(input.Variables, variableOf(v.Name, v.Value, v.Secret, v.Scope))
 	}
 	servers, err := s.store.Servers(ctx)
 	if err != nil {
@@ -123,6 +123,13 @@ func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, er
 		}
 	}
 	return input, nil
+}
+
+func variableOf(name string, value fleet.Secret, secret bool, scope fleet.Scope) render.Variable {
+	return render.Variable{
+		Name: name, Value: value.Reveal(), Secret: secret,
+		Tags: scope.Tags, Servers: scope.Servers, ServerTags: scope.ServerTags, Stacks: scope.Stacks,
+	}
 }
 
 func (s *source) render(ctx context.Context, settings api.Sync, input render.Input) (reconciler.Loaded, error) {

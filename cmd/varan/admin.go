@@ -16,61 +16,6 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-func (a *app) secretCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "secret",
-		Short: "Values for [[NAME]] that live in core, sealed: set, list and remove them",
-	}
-	var plain bool
-	set := &cobra.Command{
-		Use:   "set NAME",
-		Short: "Set a secret from the terminal (no echo) or standard input",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			value, err := a.readSecret(cmd.Context(), "value of "+args[0]+": ")
-			if err != nil {
-				return err
-			}
-			spec := api.VariableSpec{Value: api.WriteOnly(value.Reveal()), Secret: !plain}
-			if _, err := client.SetVariable(cmd.Context(), args[0], spec); err != nil {
-				return err
-			}
-			return a.done("set %s", args[0])
-		},
-	}
-	set.Flags().BoolVar(&plain, "plain", false, "store it as a variable that may be shown")
-	list := &cobra.Command{
-		Use:   "list",
-		Short: "List the names; a secret's value cannot be read back",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			return listed(a, client.Variables, cmd, a.printVariables)
-		},
-	}
-	cmd.AddCommand(set, list, a.removal("remove NAME", "Remove a value", (*api.Client).DeleteVariable))
-	return cmd
-}
-
-func (a *app) printVariables(s style, variables []api.Variable) {
-	t := table{head: []string{"NAME", "VALUE", "UPDATED"}}
-	for _, v := range variables {
-		value := printable(v.Value)
-		if v.Secret {
-			value = s.dim(fleet.Secret{}.String())
-		}
-		t.add(v.Name, value, v.Updated.Local().Format(time.DateTime))
-	}
-	t.write(a.stdout, s)
-}
-
 // removal is a subcommand that removes one named thing.
 func (a *app) removal(use, short string, remove func(*api.Client, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{

@@ -67,17 +67,41 @@ type OnboardingCreated struct {
 	Token WriteOnly     `json:"token"`
 }
 
-// Variable is a value for [[NAME]] in resource files.
+// Variable is a value for [[NAME]] in resource files and ${NAME} in Compose files.
 type Variable struct {
 	Name string `json:"name"`
 	// Value is empty for a secret: it can be replaced, never read.
-	Value   string    `json:"value,omitempty"`
-	Secret  bool      `json:"secret"`
+	Value       string `json:"value,omitempty"`
+	Secret      bool   `json:"secret"`
+	Description string `json:"description,omitempty"`
+
+	fleet.Scope
+
 	Updated time.Time `json:"updated"`
 }
 
 // VariableSpec sets a variable.
 type VariableSpec struct {
-	Value  WriteOnly `json:"value" maxLength:"65536"`
-	Secret bool      `json:"secret,omitempty"`
+	Value       WriteOnly `json:"value" maxLength:"65536"`
+	Secret      bool      `json:"secret,omitempty"`
+	Description string    `json:"description,omitempty" maxLength:"1024"`
+
+	fleet.Scope
+}
+
+// VariableUpsert sets a variable as Komodo's clients do. What is left out stays as it is.
+type VariableUpsert struct {
+	Name        string     `json:"name"`
+	Value       *WriteOnly `json:"value,omitempty" maxLength:"65536"`
+	IsSecret    *bool      `json:"is_secret,omitempty"`
+	Description *string    `json:"description,omitempty" maxLength:"1024"`
+	Tags        []string   `json:"tags,omitempty" maxItems:"100"`
+}
+
+// VariableUpserted answers with the variable, a secret without its value.
+type VariableUpserted struct {
+	Name        string `json:"name"`
+	Value       string `json:"value,omitempty"`
+	IsSecret    bool   `json:"is_secret"`
+	Description string `json:"description"`
 }

@@ -190,11 +190,15 @@ func (g *Guard) verify(r *http.Request) (Actor, error) {
 }
 
 // presented is the key of a request: one of the two headers, once. A query parameter would
-// end up in logs, so none is looked at.
+// end up in logs, so none is looked at. Clients that know a key and a secret apart send
+// "key:secret", or the secret in a header of its own: the key is then the id.
 func presented(header http.Header) (string, error) {
-	bearer, plain := header.Values("Authorization"), header.Values("X-Api-Key")
-	if len(bearer)+len(plain) != 1 {
+	bearer, plain, secret := header.Values("Authorization"), header.Values("X-Api-Key"), header.Values("X-Api-Secret")
+	if len(bearer)+len(plain) != 1 || len(secret) > len(plain) {
 		return "", fmt.Errorf("%w: want exactly one Authorization or X-API-Key header", ErrUnauthorized)
+	}
+	if len(secret) == 1 {
+		return joined(plain[0], secret[0]), nil
 	}
 	if len(plain) == 1 {
 		return plain[0], nil
@@ -203,7 +207,17 @@ func presented(header http.Header) (string, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return "", fmt.Errorf("%w: the Authorization is not a Bearer", ErrUnauthorized)
 	}
+	if id, secret, both := strings.Cut(key, ":"); both {
+		return joined(id, secret), nil
+	}
 	return key, nil
+}
+
+// joined is the one form of a key that was sent in two parts: its id, with or without the
+// prefix, and its secret. The whole key is taken for a secret too, if the id is its own.
+func joined(id, secret string) string {
+	whole := keyPrefix + "_" + strings.TrimPrefix(id, keyPrefix+"_") + "_"
+	return whole + strings.TrimPrefix(secret, whole)
 }
 
 // note writes down that a key was used, but not every time.

@@ -87,6 +87,37 @@ func TestAValidKeyOpensByEitherHeader(t *testing.T) {
 	}
 }
 
+func TestAKeyMayComeInTwoParts(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	key := f.key.Reveal()
+	secret := strings.Split(key, "_")[2]
+	twoHeaders := request("X-API-Key", "vk1_"+f.id)
+	twoHeaders.Header.Set("X-API-Secret", secret)
+	for name, r := range map[string]*http.Request{
+		"id:secret":        request("Authorization", "Bearer "+f.id+":"+secret),
+		"prefix_id:secret": request("Authorization", "Bearer vk1_"+f.id+":"+secret),
+		"id:whole key":     request("Authorization", "Bearer "+f.id+":"+key),
+		"two headers":      twoHeaders,
+	} {
+		if actor, err := f.guard.Check(r); err != nil || actor.ID != f.id {
+			t.Errorf("%s: %v, %v", name, actor, err)
+		}
+	}
+	otherID, other, _ := auth.NewKey()
+	for name, r := range map[string]*http.Request{
+		"another's id":     request("Authorization", "Bearer "+otherID+":"+key),
+		"another's secret": request("Authorization", "Bearer "+f.id+":"+strings.Split(other.Reveal(), "_")[2]),
+		"no secret":        request("Authorization", "Bearer "+f.id+":"),
+		"key twice":        request("Authorization", "Bearer "+key+":"+key),
+	} {
+		if _, err := f.guard.Check(r); err == nil {
+			t.Errorf("%s: let in", name)
+		}
+		f.now = f.now.Add(time.Minute)
+	}
+}
+
 func TestA01EverythingElseIsRefusedAlike(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"path"
-	"regexp"
 	"strings"
 	"time"
 
@@ -26,9 +25,6 @@ const (
 	maxRekeyTTL     = 15 * time.Minute
 	maxTokenUses    = 100
 )
-
-// maxVariable is the longest value of a variable.
-const maxVariable = 64 << 10
 
 func (s *server) registerAdmin(a huma.API) {
 	handle(s, a, route(http.MethodGet, "/keys", "listKeys", "API keys, oldest first"),
@@ -55,11 +51,6 @@ func (s *server) registerAdmin(a huma.API) {
 			s.record(ctx, api.Event{Kind: "onboarding", Text: "onboarding key " + in.Name + " revoked"})
 			return nil
 		})
-
-	handle(s, a, route(http.MethodGet, "/variables", "listVariables", "Variables by name, secrets without values"),
-		func(ctx context.Context, _ *none) ([]api.Variable, error) { return s.Store.Variables(ctx) })
-	handle(s, a, route(http.MethodPut, "/variables/{name}", "setVariable", "Create or replace a variable"), s.setVariable)
-	act(s, a, route(http.MethodDelete, "/variables/{name}", "deleteVariable", "Remove a variable"), s.deleteVariable)
 
 	handle(s, a, route(http.MethodGet, "/events", "listEvents", "What happened, newest first"),
 		func(ctx context.Context, in *page) ([]api.Event, error) {
@@ -131,35 +122,6 @@ func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, e
 		return key, badName("onboarding key", spec.Name)
 	}
 	return key, nil
-}
-
-func (s *server) setVariable(ctx context.Context, in *namedBody[api.VariableSpec]) (api.Variable, error) {
-	if ok, _ := regexp.MatchString(`^[A-Za-z_][A-Za-z0-9_.-]{0,127}$`, in.Name); !ok {
-		return api.Variable{}, badRequest(fmt.Sprintf("%q cannot be the name of a variable", in.Name),
-			"use a letter or underscore, then letters, digits, underscores, dots or dashes")
-	}
-	if len(in.Body.Value) > maxVariable {
-		return api.Variable{}, &api.Error{
-			Status: http.StatusRequestEntityTooLarge, Code: api.CodeTooLarge,
-			Message: fmt.Sprintf("the value of %s is longer than 64 KiB", in.Name), Hint: "put it into a file of the repository",
-		}
-	}
-	variable, err := s.Store.SetVariable(ctx, in.Name, in.Body)
-	if err != nil {
-		return variable, err
-	}
-	s.record(ctx, api.Event{Kind: "variable", Text: "variable " + in.Name + " set"})
-	s.wakeAll(ctx)
-	return variable, nil
-}
-
-func (s *server) deleteVariable(ctx context.Context, in *named) error {
-	if err := s.Store.DeleteVariable(ctx, in.Name); err != nil {
-		return err
-	}
-	s.record(ctx, api.Event{Kind: "variable", Text: "variable " + in.Name + " deleted"})
-	s.wakeAll(ctx)
-	return nil
 }
 
 // wakeAll wakes every sync: any may use the variable that was set, or name the server.

@@ -116,6 +116,13 @@ type VariableStore interface {
 	DeleteVariable(ctx context.Context, name string) error
 }
 
+// AccountStore keeps the accounts at Git hosts and registries.
+type AccountStore interface {
+	SetAccount(ctx context.Context, id api.AccountID, spec api.AccountSpec) (api.Account, error)
+	Accounts(ctx context.Context) ([]api.Account, error)
+	DeleteAccount(ctx context.Context, id api.AccountID) error
+}
+
 // HistoryStore keeps what happened.
 type HistoryStore interface {
 	AddEvent(ctx context.Context, event api.Event) error
@@ -131,6 +138,7 @@ type Store interface {
 	KeyStore
 	OnboardingStore
 	VariableStore
+	AccountStore
 	HistoryStore
 }
 
@@ -225,6 +233,7 @@ func (s *server) register(a huma.API) {
 	s.registerSyncs(a)
 	s.registerPlans(a)
 	s.registerAdmin(a)
+	s.registerValues(a)
 }
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {
