@@ -62,10 +62,6 @@ func (r *recorder) lists(all reflect.Value) {
 }
 
 func (r *recorder) resource(kind string, v reflect.Value) {
-	if other, ok := v.Interface().(spec.Other); ok {
-		r.out = append(r.out, fleet.Resource{Kind: other.Type, Name: other.Name, Origin: other.Pos})
-		return
-	}
 	name := v.FieldByName("Name")
 	placed, ok := v.Interface().(interface {
 		At(field string) fleet.Position

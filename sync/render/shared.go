@@ -13,7 +13,7 @@ func (p *pass) leaveOut(decls *spec.Declarations) {
 		decls.Variables = nil
 	}
 	if p.in.SkipResources {
-		*decls = spec.Declarations{Variables: decls.Variables, Files: decls.Files}
+		decls.Resources = spec.Resources{Variables: decls.Variables, UserGroups: decls.UserGroups}
 	}
 }
 

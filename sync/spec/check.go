@@ -51,7 +51,7 @@ func (c *checker) full() bool { return c.errors > maxCrossErrors }
 
 func (c *checker) count() {
 	d := c.decls
-	n := len(d.Servers) + len(d.Stacks) + len(d.Variables) + len(d.Syncs) + len(d.Others)
+	n := d.Len()
 	if n <= c.opts.MaxResources {
 		return
 	}
@@ -147,8 +147,8 @@ func (c *checker) after() {
 		index[names[i]] = i
 	}
 	deployments := map[string]bool{}
-	for _, o := range c.decls.Others {
-		deployments[o.Name] = deployments[o.Name] || o.Type == "deployment"
+	for i := range c.decls.Deployments {
+		deployments[c.decls.Deployments[i].Name] = true
 	}
 	edges := make([][]edge, len(names))
 	for i := range c.decls.Stacks {

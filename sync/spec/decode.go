@@ -15,6 +15,14 @@ type decoder struct {
 	*report
 }
 
+// ownForm is implemented by what is written in a form of its own.
+var ownForm = reflect.TypeFor[formed]()
+
+// formed decodes itself.
+type formed interface {
+	decode(d decoder, v value, name string)
+}
+
 // into decodes v into dst, a field of the given row. It reports faults itself; where
 // it does, dst keeps its default. items are the offsets of a list's entries.
 func (d decoder) into(dst reflect.Value, f *field, v value, name string) (items []int) {
@@ -23,31 +31,90 @@ func (d decoder) into(dst reflect.Value, f *field, v value, name string) (items 
 		if s, ok := d.text(v, name); ok {
 			dst.Set(reflect.ValueOf(fleet.NewSecret(s)))
 		}
+		return nil
 	case stringsType:
 		var list []string
 		list, items = d.strings(v, name)
 		dst.Set(reflect.ValueOf(list))
+		return items
 	case envType:
-		dst.Set(reflect.ValueOf(d.environment(v, name)))
-	case envFileType:
-		dst.Set(reflect.ValueOf(entries[EnvFile](d, v, name, envFileFields)))
-	case configType:
-		dst.Set(reflect.ValueOf(entries[ConfigFile](d, v, name, configFileFields)))
-	case windowsType:
-		dst.Set(reflect.ValueOf(entries[MaintenanceWindow](d, v, name, windowFields)))
-	case commandType:
-		if v.table == nil {
-			d.wrongType(v, name, "a table with path and command", "")
-			return nil
-		}
-		d.table(dst, v.table, name, commandFields)
+		dst.Set(reflect.ValueOf(d.environment(v, f, name)))
+		return nil
+	case pairsType:
+		dst.Set(reflect.ValueOf(d.pairs(v, name)))
+		return nil
+	case permissionsType:
+		dst.Set(reflect.ValueOf(d.typePermissions(v, name)))
+		return nil
+	case registriesType:
+		v = registryList(v)
+	}
+	switch {
+	case f.typ.Kind() == reflect.Slice:
+		d.list(dst, f, v, name)
+	case f.typ.Kind() == reflect.Struct:
+		d.item(dst, f.sub, v, name)
 	default:
 		d.scalar(dst, f, v, name)
 	}
-	return items
+	return nil
+}
+
+// item decodes a table, or a type with a form of its own.
+func (d decoder) item(dst reflect.Value, set *fieldSet, v value, name string) {
+	switch {
+	case set == nil:
+		dst.Addr().Interface().(formed).decode(d, v, name)
+	case v.table != nil:
+		dst.Set(set.defaults)
+		d.table(dst, v.table, name, set)
+	case v.kind == kindString && set.short != nil:
+		dst.Set(set.defaults)
+		d.into(dst.FieldByIndex(set.short.index), set.short, v, name)
+	default:
+		d.wrongType(v, name, "a table", "")
+	}
+}
+
+// list decodes a list of tables. Where a string stands for a table, one string with
+// an entry a line stands for a list of such strings.
+func (d decoder) list(dst reflect.Value, f *field, v value, name string) {
+	if v.kind == kindString && f.sub != nil && f.sub.short != nil {
+		v = d.listOfText(v, name)
+	}
+	if v.kind != kindArray {
+		d.wrongType(v, name, "a list", "")
+		return
+	}
+	out := reflect.MakeSlice(f.typ, 0, len(v.list))
+	for i, entry := range v.list {
+		item := reflect.New(f.typ.Elem()).Elem()
+		before := d.found()
+		d.item(item, f.sub, entry, name+"["+strconv.Itoa(i)+"]")
+		if d.found() == before || entry.table != nil {
+			out = reflect.Append(out, item)
+		}
+	}
+	if out.Len() > 0 {
+		dst.Set(out)
+	}
+}
+
+// listOfText is the entries of one string as a list.
+func (d decoder) listOfText(v value, name string) value {
+	texts, offsets := d.strings(v, name)
+	out := value{kind: kindArray, at: v.at}
+	for i, text := range texts {
+		out.list = append(out.list, value{kind: kindString, at: offsets[i], text: text, body: -1})
+	}
+	return out
 }
 
 func (d decoder) scalar(dst reflect.Value, f *field, v value, name string) {
+	if f.typ == durationType {
+		d.duration(dst, v, name)
+		return
+	}
 	switch dst.Kind() { //nolint:exhaustive // the declarations hold no other scalars
 	case reflect.String:
 		d.word(dst, f, v, name)
@@ -86,6 +153,10 @@ func (d decoder) scalar(dst reflect.Value, f *field, v value, name string) {
 
 // word decodes a string, one of a few words where the row says so.
 func (d decoder) word(dst reflect.Value, f *field, v value, name string) {
+	if f.form == "version" && v.table != nil {
+		d.version(dst, v.table, name)
+		return
+	}
 	s, ok := d.text(v, name)
 	if !ok {
 		return
@@ -98,7 +169,7 @@ func (d decoder) word(dst reflect.Value, f *field, v value, name string) {
 		d.fail(v.at, "invalid-value", hint, "%s cannot be %s", quoted(name), quoted(s))
 		return
 	}
-	if f.file && strings.TrimSpace(s) != "" {
+	if f.form == "file" && strings.TrimSpace(s) != "" {
 		s = strings.TrimRight(s, "\n") + "\n"
 	}
 	dst.SetString(s)
@@ -120,12 +191,23 @@ func (d decoder) wrongType(v value, name, want, hint string) {
 	d.fail(v.at, "type", hint, "%s must be %s, not %s", quoted(name), want, v.kind)
 }
 
-// table decodes the keys of a small table that is part of a field.
+// table decodes the keys of a table that is part of a field.
 func (d decoder) table(dst reflect.Value, t *table, name string, set *fieldSet) {
-	seen := make(map[*field]int, len(t.entries))
-	for _, e := range t.entries {
+	if set.pos != nil {
+		dst.FieldByIndex(set.pos).Set(reflect.ValueOf(d.position(t.at)))
+	}
+	d.keys(dst, t.entries, name, set)
+}
+
+func (d decoder) keys(dst reflect.Value, entries []entry, name string, set *fieldSet) {
+	seen := make(map[*field]int, len(entries))
+	for _, e := range entries {
 		f, ok := set.byKey[e.key]
 		if !ok {
+			if why, ok := set.retired[e.key]; ok {
+				d.retiredKey(e, why)
+				continue
+			}
 			d.unknownKey(e, name, set.keys)
 			continue
 		}
@@ -135,8 +217,21 @@ func (d decoder) table(dst reflect.Value, t *table, name string, set *fieldSet) 
 			continue
 		}
 		seen[f] = e.at
-		d.into(dst.Field(f.index), f, e.value, name+"."+f.key)
+		d.oldSpelling(e, f)
+		d.into(dst.FieldByIndex(f.index), f, e.value, name+"."+f.key)
 	}
+}
+
+// oldSpelling notes a key that older versions wrote so.
+func (d decoder) oldSpelling(e entry, f *field) {
+	if len(f.old) > 0 && slices.Contains(f.old, e.key) {
+		d.note(e.at, "old-spelling", "write "+quoted(f.key), "%s is an older spelling of %s", quoted(e.key), quoted(f.key))
+	}
+}
+
+// retiredKey notes a key that older versions had.
+func (d decoder) retiredKey(e entry, why string) {
+	d.note(e.at, "old-key", "remove it", "%s means nothing now: %s", quoted(e.key), why)
 }
 
 // unknownKey reports a key that means nothing at its place.
@@ -150,44 +245,6 @@ func (d decoder) unknownKey(e entry, where string, known []string) {
 	}
 	d.failUnknown(e.at, "unknown-key", func() string { return didYouMean(e.key, known) },
 		"unknown key %s in %s", quoted(e.key), where)
-}
-
-// entries decodes a list whose items are tables, or strings that stand for their path.
-// One string with a path a line stands for a list of such strings.
-func entries[T any](d decoder, v value, name string, set *fieldSet) []T {
-	pathField := set.byKey["path"]
-	var out []T
-	add := func(fill func(dst reflect.Value)) {
-		dst := reflect.New(set.defaults.Type()).Elem()
-		dst.Set(set.defaults)
-		fill(dst)
-		out = append(out, dst.Interface().(T))
-	}
-	if v.kind == kindString && pathField != nil {
-		paths, _ := d.strings(v, name)
-		for _, p := range paths {
-			add(func(dst reflect.Value) { dst.Field(pathField.index).SetString(p) })
-		}
-		return out
-	}
-	if v.kind != kindArray {
-		d.wrongType(v, name, "a list", "")
-		return nil
-	}
-	for i, item := range v.list {
-		itemName := name + "[" + strconv.Itoa(i) + "]"
-		switch {
-		case item.table != nil:
-			add(func(dst reflect.Value) { d.table(dst, item.table, itemName, set) })
-		case item.kind == kindString && pathField != nil:
-			if s, ok := d.text(item, itemName); ok {
-				add(func(dst reflect.Value) { dst.Field(pathField.index).SetString(s) })
-			}
-		default:
-			d.wrongType(item, itemName, "a table", "")
-		}
-	}
-	return out
 }
 
 // strings decodes a list of strings: an array, or one string with items separated by

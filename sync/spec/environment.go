@@ -10,7 +10,8 @@ import (
 // environment decodes the forms an environment may have: a string of KEY = value,
 // KEY: value or - KEY=value lines with comments, a list of such entries, or a list of
 // {variable, value} tables.
-func (d decoder) environment(v value, name string) []EnvVar {
+func (d decoder) environment(v value, f *field, name string) []EnvVar {
+	labels := f.form == "labels"
 	var vars []EnvVar
 	switch v.kind {
 	case kindString:
@@ -18,14 +19,14 @@ func (d decoder) environment(v value, name string) []EnvVar {
 			return nil
 		}
 		for line := range splitLines(v.text) {
-			if e, ok := d.envEntry(unlist(line), v, name); ok {
+			if e, ok := d.envEntry(unlist(line), v, name, labels); ok {
 				vars = append(vars, e)
 			}
 		}
 	case kindArray:
 		for i, item := range v.list {
 			itemName := name + "[" + strconv.Itoa(i) + "]"
-			e, ok := d.envItem(item, itemName)
+			e, ok := d.envItem(item, itemName, labels)
 			if ok {
 				vars = append(vars, e)
 			}
@@ -37,10 +38,10 @@ func (d decoder) environment(v value, name string) []EnvVar {
 	return vars
 }
 
-func (d decoder) envItem(item value, name string) (EnvVar, bool) {
+func (d decoder) envItem(item value, name string, labels bool) (EnvVar, bool) {
 	switch {
 	case item.table != nil:
-		return d.envTable(item.table, name)
+		return d.envTable(item.table, name, labels)
 	case item.kind == kindString:
 		if _, ok := d.text(item, name); !ok {
 			return EnvVar{}, false
@@ -50,13 +51,13 @@ func (d decoder) envItem(item value, name string) (EnvVar, bool) {
 			d.envSyntax(item.at, name)
 			return EnvVar{}, false
 		}
-		return d.envVar(strings.TrimSpace(key), text, item.at)
+		return d.envVar(strings.TrimSpace(key), text, item.at, labels)
 	}
 	d.wrongType(item, name, "KEY=value or a table with variable and value", "")
 	return EnvVar{}, false
 }
 
-func (d decoder) envTable(t *table, name string) (EnvVar, bool) {
+func (d decoder) envTable(t *table, name string, labels bool) (EnvVar, bool) {
 	known := []string{"variable", "value"}
 	parts := map[string]string{}
 	for _, e := range t.entries {
@@ -70,18 +71,18 @@ func (d decoder) envTable(t *table, name string) (EnvVar, bool) {
 		}
 		parts[e.key] = s
 	}
-	return d.envVar(parts[known[0]], parts[known[1]], t.at)
+	return d.envVar(parts[known[0]], parts[known[1]], t.at, labels)
 }
 
 // envEntry decodes one line of an environment string.
-func (d decoder) envEntry(line span, v value, name string) (EnvVar, bool) {
+func (d decoder) envEntry(line span, v value, name string, labels bool) (EnvVar, bool) {
 	at := v.place(line.offset)
 	key, text, ok := cutEntry(line.text)
 	if !ok {
 		d.envSyntax(at, name)
 		return EnvVar{}, false
 	}
-	return d.envVar(strings.TrimSpace(key), envValue(strings.TrimSpace(text)), at)
+	return d.envVar(strings.TrimSpace(key), envValue(strings.TrimSpace(text)), at, labels)
 }
 
 // envSyntax never shows the entry: it may be a secret that lost its key.
@@ -89,7 +90,10 @@ func (d decoder) envSyntax(at int, name string) {
 	d.fail(at, "environment-syntax", "write KEY = value", "an entry of %s has no = or :", quoted(name))
 }
 
-func (d decoder) envVar(name, text string, at int) (EnvVar, bool) {
+func (d decoder) envVar(name, text string, at int, labels bool) (EnvVar, bool) {
+	if labels && name != "" {
+		return EnvVar{Name: name, Value: text, Pos: d.position(at)}, true
+	}
 	if !validEnvName(name) {
 		d.fail(at, "environment-name", "use letters, digits, _, . and -, with no digit in front",
 			"%s cannot name an environment variable", quoted(name))
@@ -118,10 +122,24 @@ func unlist(line span) span {
 	if strings.HasPrefix(line.text, "-") {
 		line = line.from(1).trim()
 	}
-	if n := len(line.text); n >= 2 && (line.text[0] == '"' || line.text[0] == '\'') && line.text[n-1] == line.text[0] {
-		return span{line.text[1 : n-1], line.offset + 1}
+	if end := closingQuote(line.text); end > 0 {
+		return span{line.text[1:end], line.offset + 1}
 	}
 	return line
+}
+
+// closingQuote is where the quote that opens text is closed, with nothing but a comment
+// after it; 0 when there is no such place.
+func closingQuote(text string) int {
+	if text == "" || text[0] != '"' && text[0] != '\'' {
+		return 0
+	}
+	for i := 1; i < len(text); i++ {
+		if text[i] == text[0] && onlyComment(text[i+1:]) {
+			return i
+		}
+	}
+	return 0
 }
 
 // cutEntry cuts at the first = or :.
@@ -135,16 +153,11 @@ func cutEntry(entry string) (name, text string, ok bool) {
 
 // envValue takes the quotes off a quoted value and the comment off any.
 func envValue(text string) string {
-	if text == "" || (text[0] != '"' && text[0] != '\'') {
-		if strings.HasPrefix(text, "#") {
-			return ""
-		}
-		return cutComment(text)
+	if end := closingQuote(text); end > 0 {
+		return text[1:end]
 	}
-	for i := 1; i < len(text); i++ {
-		if text[i] == text[0] && onlyComment(text[i+1:]) {
-			return text[1:i]
-		}
+	if strings.HasPrefix(text, "#") {
+		return ""
 	}
 	return cutComment(text)
 }

@@ -6,28 +6,39 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/varanhq/varan/fleet"
 )
 
 // field is one row of the table that struct tags make.
 type field struct {
-	key, alias string
-	doc        string
-	fallback   string // the default as the tag writes it
-	enum       []string
-	file       bool
-	later      bool
-	hoist      bool
-	index      int
-	typ        reflect.Type
+	key      string
+	aliases  []string // further spellings
+	old      []string // spellings of older versions
+	doc      string
+	fallback string // the default as the tag writes it
+	enum     []string
+	form     string
+	later    bool
+	moot     string
+	hoist    bool
+	short    bool
+	index    []int
+	typ      reflect.Type
+	// sub are the fields of a table, or of the tables of a list; nil for anything else.
+	sub *fieldSet
 }
 
 // fieldSet is the fields of one struct, and the struct with all defaults in place.
 type fieldSet struct {
-	fields   []field
-	byKey    map[string]*field
-	keys     []string // every accepted spelling
+	fields []*field
+	byKey  map[string]*field
+	keys   []string // the spellings to offer as hints
+	// retired are keys of older versions, and why they mean nothing.
+	retired  map[string]string
+	short    *field
+	pos      []int // where the table's position goes; nil for nowhere
 	defaults reflect.Value
 }
 
@@ -36,47 +47,110 @@ type fieldSet struct {
 func fieldsOf[T any]() *fieldSet { return fieldsOfType(reflect.TypeFor[T]()) }
 
 func fieldsOfType(t reflect.Type) *fieldSet {
-	set := &fieldSet{byKey: map[string]*field{}, defaults: reflect.New(t).Elem()}
-	for i := range t.NumField() {
-		tag := t.Field(i).Tag
-		if tag.Get("key") == "" {
-			continue
-		}
-		f := field{
-			key: tag.Get("key"), alias: tag.Get("alias"), doc: tag.Get("doc"), fallback: tag.Get("default"),
-			file: tag.Get("form") == "file", later: tag.Get("later") == "true", hoist: tag.Get("hoist") == "true",
-			index: i, typ: t.Field(i).Type,
-		}
-		if words := tag.Get("enum"); words != "" {
-			f.enum = strings.Split(words, ",")
-		}
-		if f.fallback != "" {
-			setDefault(set.defaults.Field(i), f.fallback)
-		}
-		set.fields = append(set.fields, f)
+	set := &fieldSet{
+		byKey: map[string]*field{}, retired: map[string]string{}, defaults: reflect.New(t).Elem(),
 	}
-	for i := range set.fields {
-		f := &set.fields[i]
-		for _, key := range []string{f.key, f.alias} {
-			if key != "" {
-				set.byKey[key] = f
-				set.keys = append(set.keys, key)
-			}
-		}
-	}
+	set.read(t, nil)
 	return set
+}
+
+// read adds the fields of t, which is found at the index in the whole struct.
+func (set *fieldSet) read(t reflect.Type, index []int) {
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		at := append(slices.Clone(index), i)
+		switch {
+		case sf.Name == "_":
+			for _, key := range words(sf.Tag.Get("retired")) {
+				set.retired[key] = sf.Tag.Get("doc")
+			}
+		case sf.Anonymous && sf.IsExported():
+			set.read(sf.Type, at)
+		case sf.Type == positionType:
+			set.pos = at
+		case sf.Tag.Get("key") != "":
+			set.add(newField(sf, at))
+		}
+	}
+}
+
+func newField(sf reflect.StructField, index []int) *field {
+	tag := sf.Tag
+	return &field{
+		key: tag.Get("key"), aliases: words(tag.Get("alias")), old: words(tag.Get("old")), doc: tag.Get("doc"),
+		fallback: tag.Get("default"), enum: words(tag.Get("enum")), form: tag.Get("form"),
+		later: tag.Get("later") == "true", moot: tag.Get("moot"), hoist: tag.Get("hoist") == "true",
+		short: tag.Get("short") == "true", index: index, typ: sf.Type, sub: subFields(sf.Type),
+	}
+}
+
+func words(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// subFields are the fields of the tables that a field of type t holds. Types that are
+// written in a form of their own have none here.
+func subFields(t reflect.Type) *fieldSet {
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t == secretType || reflect.PointerTo(t).Implements(ownForm) {
+		return nil
+	}
+	return fieldsOfType(t)
+}
+
+func (set *fieldSet) add(f *field) {
+	if f.fallback != "" {
+		setDefault(set.defaults.FieldByIndex(f.index), f.fallback)
+	}
+	if f.short {
+		set.short = f
+	}
+	set.fields = append(set.fields, f)
+	set.keys = append(append(set.keys, f.key), f.aliases...)
+	for _, key := range f.spellings() {
+		set.byKey[key] = f
+	}
+}
+
+// spellings are all keys that mean the field.
+func (f *field) spellings() []string {
+	return slices.Concat([]string{f.key}, f.aliases, f.old)
+}
+
+// only is the set with no more than the fields named.
+func (set *fieldSet) only(keys ...string) *fieldSet {
+	out := &fieldSet{
+		byKey: map[string]*field{}, retired: set.retired, pos: set.pos, defaults: reflect.New(set.defaults.Type()).Elem(),
+	}
+	for _, key := range keys {
+		out.add(set.byKey[key])
+	}
+	return out
 }
 
 func setDefault(v reflect.Value, text string) {
 	var err error
-	switch v.Kind() { //nolint:exhaustive // only these have defaults
-	case reflect.String:
+	switch {
+	case v.Type() == durationType:
+		var d time.Duration
+		d, err = time.ParseDuration(text)
+		v.SetInt(int64(d))
+	case v.Kind() == reflect.String:
 		v.SetString(text)
-	case reflect.Bool:
+	case v.Kind() == reflect.Bool:
 		var b bool
 		b, err = strconv.ParseBool(text)
 		v.SetBool(b)
-	case reflect.Float64:
+	case v.Kind() == reflect.Int:
+		var n int64
+		n, err = strconv.ParseInt(text, 10, 32)
+		v.SetInt(n)
+	case v.Kind() == reflect.Float64:
 		var f float64
 		f, err = strconv.ParseFloat(text, 64)
 		v.SetFloat(f)
@@ -88,100 +162,13 @@ func setDefault(v reflect.Value, text string) {
 	}
 }
 
-// schema is one resource type: the fields beside config, and those inside.
-type schema struct {
-	name   string
-	top    *fieldSet
-	config *fieldSet // nil for a flat type
-	naming naming
-}
-
-// The tables of the four types that are typed. They are read-only.
 var (
-	serverSchema   = schema{"server", fieldsOf[Server](), fieldsOf[ServerConfig](), freeName}
-	stackSchema    = schema{"stack", fieldsOf[Stack](), fieldsOf[StackConfig](), projectName}
-	variableSchema = schema{"variable", fieldsOf[Variable](), nil, freeName}
-	syncSchema     = schema{"resource_sync", fieldsOf[ResourceSync](), fieldsOf[ResourceSyncConfig](), freeName}
-
-	envFileFields    = fieldsOf[EnvFile]()
-	configFileFields = fieldsOf[ConfigFile]()
-	commandFields    = fieldsOf[SystemCommand]()
-	windowFields     = fieldsOf[MaintenanceWindow]()
-)
-
-// otherTypes are the types that are accepted and not acted on yet.
-var otherTypes = []string{
-	"action", "alerter", "build", "builder", "deployment", "procedure", "repo", "swarm", "user_group",
-}
-
-// typeOf returns the singular of a top-level key: "stacks" and "stack" are "stack".
-func typeOf(key string) (name string, ok bool) {
-	for _, name := range typeNames() {
-		if key == name || key == name+"s" {
-			return name, true
-		}
-	}
-	return "", false
-}
-
-func typeNames() []string {
-	return append([]string{"server", "stack", "variable", "resource_sync"}, otherTypes...)
-}
-
-// place says where a key of a resource belongs.
-type place struct {
-	field  *field
-	config bool
-}
-
-// name is the field's name in messages and marks.
-func (p place) name() string {
-	if p.config {
-		return "config." + p.field.key
-	}
-	return p.field.key
-}
-
-// find looks a key up. A config field may be written beside config, and a hoisted
-// field inside it.
-func (s schema) find(key string, inConfig bool) (place, bool) {
-	if f, ok := s.top.byKey[key]; ok && (!inConfig || f.hoist) {
-		return place{field: f}, true
-	}
-	if s.config != nil {
-		if f, ok := s.config.byKey[key]; ok {
-			return place{field: f, config: true}, true
-		}
-	}
-	return place{}, false
-}
-
-// keys are all spellings accepted at a place, for hints.
-func (s schema) keys(inConfig bool) []string {
-	var keys []string
-	if !inConfig {
-		keys = slices.Clone(s.top.keys)
-	}
-	if s.config == nil {
-		return keys
-	}
-	for _, f := range s.top.fields {
-		if inConfig && f.hoist {
-			keys = append(keys, f.key)
-		}
-	}
-	if !inConfig {
-		keys = append(keys, "config")
-	}
-	return append(keys, s.config.keys...)
-}
-
-var (
-	secretType  = reflect.TypeFor[fleet.Secret]()
-	stringsType = reflect.TypeFor[[]string]()
-	envType     = reflect.TypeFor[[]EnvVar]()
-	envFileType = reflect.TypeFor[[]EnvFile]()
-	configType  = reflect.TypeFor[[]ConfigFile]()
-	commandType = reflect.TypeFor[SystemCommand]()
-	windowsType = reflect.TypeFor[[]MaintenanceWindow]()
+	secretType      = reflect.TypeFor[fleet.Secret]()
+	positionType    = reflect.TypeFor[fleet.Position]()
+	durationType    = reflect.TypeFor[time.Duration]()
+	stringsType     = reflect.TypeFor[[]string]()
+	envType         = reflect.TypeFor[[]EnvVar]()
+	pairsType       = reflect.TypeFor[[]Pair]()
+	permissionsType = reflect.TypeFor[[]TypePermission]()
+	registriesType  = reflect.TypeFor[[]ImageRegistry]()
 )

@@ -40,8 +40,24 @@ func hasTag(tags []string, wanted ...string) bool {
 	return slices.ContainsFunc(wanted, func(t string) bool { return slices.Contains(tags, t) })
 }
 
-func (p *parser) finishStack(s Stack) {
-	for _, e := range s.Config.Environment {
+func (p *parser) finishStack(s *Stack) {
+	p.checkEnvironment(s.Config.Environment)
+	for _, o := range s.Config.Overlays {
+		p.checkEnvironment(o.Environment)
+	}
+	if s.Config.ComposeCmdWrapper != "" {
+		p.failAt(s.At("config.compose_cmd_wrapper"), "compose-wrapper",
+			"keep secrets in SOPS files beside the Compose file, or store them in core with `varan secret set NAME`",
+			"stack %s wraps Compose in a command: Compose runs inside the agent, and no command goes around it", quoted(s.Name))
+	}
+}
+
+func (p *parser) finishDeployment(d *Deployment) { p.checkEnvironment(d.Config.Environment) }
+
+func (p *parser) finishRepo(r *Repo) { p.checkEnvironment(r.Config.Environment) }
+
+func (p *parser) checkEnvironment(env []EnvVar) {
+	for _, e := range env {
 		if plainSecret(e.Value) {
 			p.failAt(e.Pos, "plaintext-secret", "remove it from Git, replace it at its source, and use a secret variable",
 				"the value of %s is a private key or access key in plain text", quoted(e.Name))
@@ -49,7 +65,7 @@ func (p *parser) finishStack(s Stack) {
 	}
 }
 
-func (p *parser) finishVariable(v Variable) {
+func (p *parser) finishVariable(v *Variable) {
 	switch {
 	case plainSecret(v.Value.Reveal()):
 		p.failAt(v.At("value"), "plaintext-secret", "remove it from Git, replace it at its source, and store it in core",

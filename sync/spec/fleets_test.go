@@ -76,8 +76,8 @@ func TestFleetHomelab(t *testing.T) {
 	if decls.Servers[0].Config.Tier != fleet.TierTrusted || decls.Servers[1].Config.Tier != fleet.TierUntrusted {
 		t.Errorf("tiers: %s, %s", decls.Servers[0].Config.Tier, decls.Servers[1].Config.Tier)
 	}
-	if !decls.Servers[0].Config.Enabled || len(decls.Variables) != 5 || len(decls.Others) != 1 {
-		t.Errorf("enabled %t, %d variables, %d others", decls.Servers[0].Config.Enabled, len(decls.Variables), len(decls.Others))
+	if !decls.Servers[0].Config.Enabled || len(decls.Variables) != 5 || len(decls.Procedures) != 1 {
+		t.Errorf("enabled %t, %d variables, %d procedures", decls.Servers[0].Config.Enabled, len(decls.Variables), len(decls.Procedures))
 	}
 }
 

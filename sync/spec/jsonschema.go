@@ -18,12 +18,9 @@ func JSONSchema() ([]byte, error) {
 			properties[key] = object{"type": "array", "items": item}
 		}
 	}
-	for _, s := range []schema{serverSchema, stackSchema, variableSchema, syncSchema} {
+	for _, s := range schemas {
 		definitions[s.name] = s.jsonSchema()
 		list(s.name, object{"$ref": "#/definitions/" + s.name})
-	}
-	for _, name := range otherTypes {
-		list(name, object{"type": "object", "description": "Accepted, and not acted on yet."})
 	}
 	out, err := json.MarshalIndent(object{
 		"$schema":              "http://json-schema.org/draft-07/schema#",
@@ -39,7 +36,7 @@ func JSONSchema() ([]byte, error) {
 	return append(out, '\n'), nil
 }
 
-func (s schema) jsonSchema() object {
+func (s *schema) jsonSchema() object {
 	properties := object{}
 	if s.config != nil {
 		inside := object{}
@@ -94,6 +91,9 @@ func (f *field) jsonSchema() object {
 		v := reflect.New(f.typ).Elem()
 		setDefault(v, f.fallback)
 		node["default"] = v.Interface()
+		if f.typ == durationType {
+			node["default"] = f.fallback
+		}
 	}
 	return node
 }
@@ -109,14 +109,17 @@ func (f *field) jsonType() object {
 	case envType:
 		entry := object{"type": "object", "additionalProperties": false, "properties": object{"variable": text, "value": text}}
 		return listOf(text, entry)
-	case envFileType:
-		return listOf(text, envFileFields.jsonSchema())
-	case configType:
-		return listOf(text, configFileFields.jsonSchema())
-	case windowsType:
-		return object{"type": "array", "items": windowFields.jsonSchema()}
-	case commandType:
-		return commandFields.jsonSchema()
+	case secretType, durationType:
+		return text
+	}
+	if f.sub != nil && f.typ.Kind() == reflect.Struct {
+		return f.sub.jsonSchema()
+	}
+	if f.sub != nil && f.sub.short != nil {
+		return listOf(text, f.sub.jsonSchema())
+	}
+	if f.sub != nil {
+		return object{"type": "array", "items": f.sub.jsonSchema()}
 	}
 	switch f.typ.Kind() { //nolint:exhaustive // the declarations hold no other scalars
 	case reflect.Bool:

@@ -177,7 +177,6 @@ func (l *loader) add(p string, explicit bool, d fs.DirEntry) error {
 // read parses the files and joins what they declare.
 func (l *loader) read() {
 	all := make([]parsed, 0, len(l.files))
-	var servers, stacks, variables, syncs, others int
 	for _, c := range l.files {
 		f, ok := l.parse(c)
 		if !ok {
@@ -187,19 +186,53 @@ func (l *loader) read() {
 		l.decls.Files = append(l.decls.Files, c.path)
 		l.diags = append(l.diags, f.diags...)
 		l.unreadable = l.unreadable || slices.ContainsFunc(f.diags, hidesNames)
-		servers, stacks, variables = servers+len(f.file.Servers), stacks+len(f.file.Stacks), variables+len(f.file.Variables)
-		syncs, others = syncs+len(f.file.Syncs), others+len(f.file.Others)
 	}
-	d := &l.decls
-	d.Servers, d.Stacks = slices.Grow(d.Servers, servers), slices.Grow(d.Stacks, stacks)
-	d.Variables = slices.Grow(d.Variables, variables)
-	d.Syncs, d.Others = slices.Grow(d.Syncs, syncs), slices.Grow(d.Others, others)
+	files := make([]*Resources, len(all))
 	for i := range all {
-		f := &all[i].file
-		d.Servers, d.Stacks = append(d.Servers, f.Servers...), append(d.Stacks, f.Stacks...)
-		d.Variables = append(d.Variables, f.Variables...)
-		d.Syncs, d.Others = append(d.Syncs, f.Syncs...), append(d.Others, f.Others...)
+		files[i] = &all[i].file.Resources
 	}
+	l.decls.Resources = join(files)
+}
+
+// join copies what files declare into one, in order.
+func join(files []*Resources) Resources {
+	return Resources{
+		Servers:     concat(files, func(r *Resources) []Server { return r.Servers }),
+		Stacks:      concat(files, func(r *Resources) []Stack { return r.Stacks }),
+		Deployments: concat(files, func(r *Resources) []Deployment { return r.Deployments }),
+		Repos:       concat(files, func(r *Resources) []Repo { return r.Repos }),
+		Builds:      concat(files, func(r *Resources) []Build { return r.Builds }),
+		Builders:    concat(files, func(r *Resources) []Builder { return r.Builders }),
+		Procedures:  concat(files, func(r *Resources) []Procedure { return r.Procedures }),
+		Actions:     concat(files, func(r *Resources) []Action { return r.Actions }),
+		Alerters:    concat(files, func(r *Resources) []Alerter { return r.Alerters }),
+		Swarms:      concat(files, func(r *Resources) []Swarm { return r.Swarms }),
+		Syncs:       concat(files, func(r *Resources) []ResourceSync { return r.Syncs }),
+		Variables:   concat(files, func(r *Resources) []Variable { return r.Variables }),
+		UserGroups:  concat(files, func(r *Resources) []UserGroup { return r.UserGroups }),
+	}
+}
+
+func concat[T any](files []*Resources, of func(*Resources) []T) []T {
+	n := 0
+	for _, f := range files {
+		n += len(of(f))
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]T, 0, n)
+	for _, f := range files {
+		out = append(out, of(f)...)
+	}
+	return out
+}
+
+// Len is how many resources there are.
+func (r *Resources) Len() int {
+	return len(r.Servers) + len(r.Stacks) + len(r.Deployments) + len(r.Repos) + len(r.Builds) + len(r.Builders) +
+		len(r.Procedures) + len(r.Actions) + len(r.Alerters) + len(r.Swarms) + len(r.Syncs) + len(r.Variables) +
+		len(r.UserGroups)
 }
 
 // hidesNames reports an error after which a file may declare more than was read.

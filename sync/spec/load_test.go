@@ -203,15 +203,21 @@ func TestCacheReadsOnlyWhatChanged(t *testing.T) {
 
 func TestLimitOfResources(t *testing.T) {
 	t.Parallel()
-	fsys := tree(map[string]string{"a.toml": strings.Repeat("[[action]]\n", 10)})
+	resources := func(n int) fstest.MapFS {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "[[variable]]\nname = \"V%d\"\n", i)
+		}
+		return tree(map[string]string{"a.toml": b.String()})
+	}
+	fsys := resources(10)
 	for limit, faulty := range map[int]bool{9: true, 10: false, 11: false} {
 		_, diags := spec.Load(fsys, spec.Options{MaxResources: limit})
 		if diags.HasErrors() != faulty {
 			t.Errorf("limit %d: %s", limit, diags.Error())
 		}
 	}
-	big := tree(map[string]string{"a.toml": strings.Repeat("[[action]]\n", 10_001)})
-	if _, diags := spec.Load(big, spec.Options{}); hintOf(diags, "too-many-resources") == "" {
+	if _, diags := spec.Load(resources(10_001), spec.Options{}); hintOf(diags, "too-many-resources") == "" {
 		t.Error("10,001 resources are accepted by default")
 	}
 }
@@ -259,7 +265,7 @@ func TestManySmallFiles(t *testing.T) {
 func TestLargeFleetHasNoFaults(t *testing.T) {
 	t.Parallel()
 	decls, diags := spec.Load(largeFleet(), spec.Options{})
-	if diags.HasErrors() || len(decls.Stacks) != 5_000 || len(decls.Others) != 1_000 {
-		t.Errorf("%d stacks, %d others: %s", len(decls.Stacks), len(decls.Others), diags[0])
+	if diags.HasErrors() || len(decls.Stacks) != 5_000 || len(decls.Procedures) != 1_000 {
+		t.Errorf("%d stacks, %d procedures: %s", len(decls.Stacks), len(decls.Procedures), diags[0])
 	}
 }

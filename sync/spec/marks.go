@@ -21,6 +21,9 @@ type mark struct {
 	line, col int32
 }
 
+// place tells a resource where it was written.
+func (m *marks) place(from marks) { *m = from }
+
 // At is the position of a field: "name", "config.server", "config.file_paths[1]". A
 // field that is not set has the position of its table, and so has the empty name.
 // Fields are named by where they belong, also when they were written in short form.

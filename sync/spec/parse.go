@@ -84,6 +84,10 @@ func (p *parser) resources(root *table) {
 	for _, e := range root.entries {
 		name, ok := typeOf(e.key)
 		if !ok {
+			if why, ok := gone[strings.TrimSuffix(e.key, "s")]; ok {
+				p.retiredKey(e, why)
+				continue
+			}
 			p.unknownKey(e, "a resource file", typeNames())
 			continue
 		}
@@ -115,54 +119,69 @@ func (p *parser) resource(name string, t *table) {
 	if p.full() {
 		return
 	}
+	r := &p.file.Resources
 	switch name {
 	case serverSchema.name:
-		s, marks := decodeResource[Server](p, serverSchema, t)
-		s.marks = marks
-		p.finishServer(&s)
-		p.file.Servers = append(p.file.Servers, s)
+		p.finishServer(add(p, &r.Servers, &serverSchema, t))
 	case stackSchema.name:
-		s, marks := decodeResource[Stack](p, stackSchema, t)
-		s.marks = marks
-		p.finishStack(s)
-		p.file.Stacks = append(p.file.Stacks, s)
-	case variableSchema.name:
-		v, marks := decodeResource[Variable](p, variableSchema, t)
-		v.marks = marks
-		p.finishVariable(v)
-		p.file.Variables = append(p.file.Variables, v)
+		p.finishStack(add(p, &r.Stacks, &stackSchema, t))
+	case deploymentSchema.name:
+		p.finishDeployment(add(p, &r.Deployments, &deploymentSchema, t))
+	case repoSchema.name:
+		p.finishRepo(add(p, &r.Repos, &repoSchema, t))
+	case buildSchema.name:
+		add(p, &r.Builds, &buildSchema, t)
+	case builderSchema.name:
+		add(p, &r.Builders, &builderSchema, t)
+	case procedureSchema.name:
+		add(p, &r.Procedures, &procedureSchema, t)
+	case actionSchema.name:
+		add(p, &r.Actions, &actionSchema, t)
+	case alerterSchema.name:
+		add(p, &r.Alerters, &alerterSchema, t)
+	case swarmSchema.name:
+		add(p, &r.Swarms, &swarmSchema, t)
 	case syncSchema.name:
-		s, marks := decodeResource[ResourceSync](p, syncSchema, t)
-		s.marks = marks
-		p.file.Syncs = append(p.file.Syncs, s)
-	default:
-		p.other(name, t)
+		add(p, &r.Syncs, &syncSchema, t)
+	case variableSchema.name:
+		p.finishVariable(add(p, &r.Variables, &variableSchema, t))
+	case userGroupSchema.name:
+		add(p, &r.UserGroups, &userGroupSchema, t)
 	}
 }
 
-// other keeps the name of a resource that nothing acts on yet. Its inside is not read.
-func (p *parser) other(typ string, t *table) {
-	o := Other{Type: typ, Pos: p.position(t.at)}
-	if e := t.find("name"); e != nil {
-		if s, ok := p.text(e.value, "name"); ok {
-			o.Name = s
+// resource is a declaration that can be told where it was written.
+type resource[T any] interface {
+	*T
+	place(m marks)
+}
+
+// add decodes a resource to the end of a list.
+func add[T any, P resource[T]](p *parser, list *[]T, s *schema, t *table) P {
+	decoded, marks := decodeResource[T](p, s, t)
+	P(&decoded).place(marks)
+	*list = append(*list, decoded)
+	if s.idle {
+		name := ""
+		if e := t.find("name"); e != nil {
+			name = e.value.text
 		}
+		p.note(t.at, "not-acted-on", "", "%s %s is kept, and not acted on yet", s.name, quoted(name))
 	}
-	p.note(t.at, "not-acted-on", "", "%s %s is not acted on yet", typ, quoted(o.Name))
-	p.file.Others = append(p.file.Others, o)
+	return &(*list)[len(*list)-1]
 }
 
 // resourceDecoder decodes one resource: its own fields and those of its config.
 type resourceDecoder struct {
 	*parser
-	schema schema
+	schema *schema
 	top    reflect.Value
 	config reflect.Value
 	marks  marks
 	seen   map[string]int
 }
 
-func decodeResource[T any](p *parser, s schema, t *table) (T, marks) {
+func decodeResource[T any](p *parser, s *schema, t *table) (T, marks) {
 	var resource T
 	r := resourceDecoder{
 		parser: p, schema: s, top: reflect.ValueOf(&resource).Elem(),
@@ -194,12 +213,13 @@ func (r *resourceDecoder) entries(t *table, inConfig bool) {
 			r.entries(e.value.table, true)
 			continue
 		}
-		at, ok := r.schema.find(e.key, inConfig)
-		if !ok {
+		if at, ok := r.schema.find(e.key, inConfig); ok {
+			r.field(e, at)
+		} else if why, ok := r.schema.retired(e.key); ok {
+			r.retiredKey(e, why)
+		} else {
 			r.misplaced(e, where, inConfig)
-			continue
 		}
-		r.field(e, at)
 	}
 }
 
@@ -216,13 +236,20 @@ func (r *resourceDecoder) field(e entry, at place) {
 	if at.config {
 		owner, defaults = r.config, r.schema.config.defaults
 	}
-	dst := owner.Field(at.field.index)
+	dst := owner.FieldByIndex(at.field.index)
+	r.oldSpelling(e, at.field)
 	for i, offset := range r.into(dst, at.field, e.value, name) {
 		r.marks.list = append(r.marks.list, r.mark(name, i, offset))
 	}
-	if at.field.later && !reflect.DeepEqual(dst.Interface(), defaults.Field(at.field.index).Interface()) {
-		r.note(e.at, "not-acted-on", "", "%s is not acted on yet", quoted(name))
+	if !at.field.later && at.field.moot == "" || r.schema.idle ||
+		reflect.DeepEqual(dst.Interface(), defaults.FieldByIndex(at.field.index).Interface()) {
+		return
 	}
+	if at.field.moot != "" {
+		r.note(e.at, "no-meaning-here", "remove it", "%s has no meaning here: %s", quoted(name), at.field.moot)
+		return
+	}
+	r.note(e.at, "not-acted-on", "", "%s is not acted on yet", quoted(name))
 }
 
 // misplaced reports an unknown key, and says so when it belongs beside config.

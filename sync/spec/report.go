@@ -69,6 +69,9 @@ func (r *report) failUnknown(offset int, rule string, hint func() string, format
 	}
 }
 
+// found counts the errors and unknown keys so far.
+func (r *report) found() int { return r.errors + r.unknown }
+
 // full reports whether there were so many errors that no more are wanted.
 func (r *report) full() bool { return r.errors > maxFileErrors }
 

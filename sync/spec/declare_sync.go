@@ -1,0 +1,107 @@
+package spec
+
+import (
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
+
+// Variable is a [[variable]] table.
+type Variable struct {
+	Name        string   `key:"name" doc:"Name, used as [[NAME]]."`
+	Description string   `key:"description" doc:"Free text for people."`
+	Tags        []string `key:"tags" doc:"scope:trusted, scope:untrusted or scope:all says on which tier the variable may be used."`
+	Servers     []string `key:"servers" doc:"Names of the only servers it may be used on."`
+	ServerTags  []string `key:"server_tags" doc:"It may only be used on servers that carry all of these tags."`
+	Stacks      []string `key:"stacks" doc:"Names of the only stacks it may be used in."`
+	// Value is hidden whether or not the variable is declared secret.
+	Value    fleet.Secret `key:"value" doc:"The value."`
+	IsSecret bool         `key:"is_secret" doc:"Never show the value."`
+
+	marks
+}
+
+// ResourceSync is a [[resource_sync]] table.
+type ResourceSync struct {
+	Common
+	Config ResourceSyncConfig
+
+	marks
+}
+
+// ResourceSyncConfig is [resource_sync.config].
+type ResourceSyncConfig struct {
+	LinkedRepo string `key:"linked_repo" old:"linked_repo_id,repo_id" doc:"Repo resource that holds the files."`
+	GitSource
+	Webhook
+	FilesOnHost       bool          `key:"files_on_host" later:"true" doc:"The files are on core's host."`
+	ResourcePath      []string      `key:"resource_path" doc:"Files and directories to read; empty is the whole tree."`
+	Managed           bool          `key:"managed" later:"true" doc:"Write changes made elsewhere back to the file."`
+	Delete            bool          `key:"delete" doc:"Remove what left the files."`
+	IncludeResources  bool          `key:"include_resources" default:"true" doc:"Read resources."`
+	MatchTags         []string      `key:"match_tags" doc:"Read only resources that carry all of these tags."`
+	IncludeVariables  bool          `key:"include_variables" doc:"Read variables."`
+	IncludeUserGroups bool          `key:"include_user_groups" doc:"Read user groups."`
+	PendingAlert      bool          `key:"pending_alert" default:"true" doc:"Alert when changes wait."`
+	FileContents      string        `key:"file_contents" form:"file" later:"true" doc:"The resource file itself, instead of files."`
+	AutoApply         bool          `key:"auto_apply" doc:"Apply every commit without asking."`
+	SelfHeal          bool          `key:"self_heal" doc:"Repair what drifts from the last applied commit."`
+	Interval          time.Duration `key:"interval" default:"1m" doc:"Time between two looks at the repository, such as 5m or 1-hr."`
+	MaxRemovals       int           `key:"max_removals" default:"3" doc:"Removals in one plan that need no consent."`
+}
+
+// UserGroup is a [[user_group]] table.
+type UserGroup struct {
+	Name        string           `key:"name" doc:"Name of the group."`
+	Everyone    bool             `key:"everyone" doc:"Every user is in the group."`
+	Users       []string         `key:"users" doc:"Names of the users in the group."`
+	All         []TypePermission `key:"all" doc:"Permissions on all resources of a type: a table of levels by type."`
+	Permissions []Permission     `key:"permissions" doc:"Permissions on resources, by name, wildcard, or a regular expression between backslashes."`
+
+	marks
+}
+
+// TypePermission is what a group may do to all resources of a type.
+type TypePermission struct {
+	// Type is a resource type as a Target has it.
+	Type     string   `key:"type" doc:"Type of the resources."`
+	Level    string   `key:"level" short:"true" default:"None" enum:"None,Read,Execute,Write" doc:"What the group may do."`
+	Specific []string `key:"specific" doc:"More that the group may do: Logs, Inspect, Terminal, Attach, Processes."`
+	Pos      fleet.Position
+}
+
+// Permission is what a group may do to some resources of a type.
+type Permission struct {
+	Target   Target   `key:"target" doc:"The resources: {type, id}."`
+	Level    string   `key:"level" default:"None" enum:"None,Read,Execute,Write" doc:"What the group may do."`
+	Specific []string `key:"specific" doc:"More that the group may do: Logs, Inspect, Terminal, Attach, Processes."`
+	Pos      fleet.Position
+}
+
+// Alerter is an [[alerter]] table.
+type Alerter struct {
+	Common
+	Config AlerterConfig
+
+	marks
+}
+
+// AlerterConfig is [alerter.config].
+type AlerterConfig struct {
+	Enabled            bool                `key:"enabled" doc:"Whether alerts are sent."`
+	Endpoint           Endpoint            `key:"endpoint" doc:"Where alerts go: {type, params}."`
+	AlertTypes         []string            `key:"alert_types" doc:"Types of the alerts to send; empty is all."`
+	Resources          []Target            `key:"resources" doc:"Only alerts about these resources; empty is all."`
+	ExceptResources    []Target            `key:"except_resources" doc:"No alerts about these resources."`
+	MaintenanceWindows []MaintenanceWindow `key:"maintenance_windows" doc:"Times without alerts."`
+}
+
+// Endpoint is where an alerter sends: {type, params}.
+type Endpoint struct {
+	// Type is "Custom", "Slack", "Discord", "Ntfy" or "Pushover"; empty when nothing was said.
+	Type string `key:"type" doc:"Custom, Slack, Discord, Ntfy or Pushover."`
+	// URL often holds a token.
+	URL   fleet.Secret `key:"url" doc:"Address to send to; [[NAME]] in it is replaced."`
+	Email string       `key:"email" doc:"Address that ntfy sends mail to."`
+	Pos   fleet.Position
+}
