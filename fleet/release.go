@@ -17,13 +17,15 @@ const (
 // Release is all that one stack needs on its host, resolved by core. An agent
 // never reads Git: it gets a release and the blobs its files name.
 type Release struct {
-	// Digest covers everything below but Commit and the origins: two commits that
+	// Digest covers everything below but Commit, Source and the origins: two commits that
 	// resolve to the same thing have the same release.
 	Digest  Digest `json:"digest"`
 	Stack   string `json:"stack"`
 	Server  string `json:"server"`
 	Project string `json:"project"`
 	Commit  Commit `json:"commit"`
+	// Source is where the files come from when that is not the tree of Commit.
+	Source Source `json:"source,omitzero"`
 	// Model is the digest of the blob with the resolved Compose model (YAML). Nothing
 	// is left to interpolate in it, and paths inside the run directory are relative
 	// ("./conf/app.toml"). It can hold secrets.
@@ -36,6 +38,13 @@ type Release struct {
 	// Files are placed in the run directory before anything starts; sorted by path.
 	Files   []File         `json:"files,omitempty"`
 	Options ReleaseOptions `json:"options,omitzero"`
+}
+
+// Source is the state of another repository that the files of a release were read from.
+type Source struct {
+	// Repository is like "github.com/me/other".
+	Repository string `json:"repository,omitempty"`
+	Commit     Commit `json:"commit,omitzero"`
 }
 
 // ReleaseOptions are the stack's deploy settings that the agent acts on.

@@ -59,6 +59,9 @@ type Plaintext struct {
 type Request struct {
 	// Tree is required; everything is read from it.
 	Tree Tree
+	// Repository names the repository that Tree is of when that is not the one of the stack's
+	// declaration: it is put before the paths of findings.
+	Repository string
 	// Stack, Server and Project are required names.
 	Stack, Server, Project string
 	// Origin is where the stack is declared: for findings no Compose file explains.
@@ -72,6 +75,8 @@ type Request struct {
 	// FilePaths are the Compose files, later ones override; empty means the one file
 	// that has a usual name.
 	FilePaths []string
+	// MoreFilePaths are Compose files after these, or after the inline one.
+	MoreFilePaths []string
 	// FileContents is a Compose file given inline instead of by FilePaths.
 	FileContents string
 	// FileContentsOrigin is where the string FileContents begins.
@@ -320,7 +325,13 @@ func (l *load) warn(rule string, pos fleet.Position, message, hint string) {
 }
 
 // show is a path relative to the run directory as people know it.
-func (l *load) show(rel string) string { return path.Join(l.dir, rel) }
+func (l *load) show(rel string) string {
+	name := path.Join(l.dir, rel)
+	if l.req.Repository != "" {
+		return l.req.Repository + ": " + name
+	}
+	return name
+}
 
 // cleanDir is the run directory as io/fs wants it, or "" when it leaves the tree.
 func cleanDir(dir string) string {

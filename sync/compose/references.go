@@ -21,8 +21,8 @@ type source struct {
 	docs []*document
 }
 
-// usualNames are the Compose files looked for when none is named, best first.
-func usualNames() []string {
+// UsualNames are the Compose files looked for when none is named, best first.
+func UsualNames() []string {
 	return []string{"compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"}
 }
 
@@ -32,12 +32,13 @@ func (l *load) mainPaths() []string {
 	written := l.req.FilePaths
 	switch {
 	case l.req.FileContents != "" && len(written) == 0:
-		return usualNames()[:1]
+		written = UsualNames()[:1]
 	case l.req.FileContents != "":
 		written = written[:1]
 	case len(written) == 0:
-		return l.usualPaths()
+		written = l.usualPaths()
 	}
+	written = slices.Concat(written, l.req.MoreFilePaths)
 	var out []string
 	for _, file := range written {
 		rel, refused := inside(".", file)
@@ -54,8 +55,8 @@ func (l *load) mainPaths() []string {
 
 // readMains reads the files the stack names.
 func (l *load) readMains(paths []string) {
-	for _, rel := range paths {
-		if l.req.FileContents == "" {
+	for i, rel := range paths {
+		if l.req.FileContents == "" || i > 0 {
 			l.addMain(l.readSource(rel, l.setting(l.req.Settings.FilePaths)))
 			continue
 		}
@@ -88,7 +89,7 @@ func (l *load) addMain(src *source) {
 // usualPaths looks for the file that has a usual name.
 func (l *load) usualPaths() []string {
 	var there []string
-	for _, name := range usualNames() {
+	for _, name := range UsualNames() {
 		// A link is there, too: reading it says that it is one.
 		if info, refused := l.stat(name); info != nil || refused != nil {
 			there = append(there, name)

@@ -149,9 +149,18 @@ func (l *load) volumes(project *types.Project) ([]fleet.Volume, error) {
 	return out, nil
 }
 
-// releaseDigest covers everything but the commit and the origins.
+// ReleaseDigest is the digest of a release that something was changed in.
+func ReleaseDigest(r fleet.Release) fleet.Digest {
+	digest, err := releaseDigest(r)
+	if err != nil {
+		panic("compose: " + err.Error()) // plain structs always encode
+	}
+	return digest
+}
+
+// releaseDigest covers everything but the commits and the origins.
 func releaseDigest(r fleet.Release) (fleet.Digest, error) {
-	r.Digest, r.Commit = "", fleet.Commit{}
+	r.Digest, r.Commit, r.Source = "", fleet.Commit{}, fleet.Source{}
 	r.Services = slices.Clone(r.Services)
 	for i := range r.Services {
 		r.Services[i].Fields = slices.Clone(r.Services[i].Fields)
