@@ -94,7 +94,7 @@ func law() []rule {
 			why: "a host holds no Git, SOPS or database code", of: []string{"./agent/...", "./cmd/varan-agent"},
 			deny: []string{
 				"./sync/...", "./reconciler/...", "./core/...", "github.com/go-git/go-git/...", "github.com/getsops/sops/...",
-				"modernc.org/sqlite/...", "database/sql",
+				"filippo.io/age/...", "modernc.org/sqlite/...", "database/sql",
 			},
 		},
 		{
@@ -108,6 +108,8 @@ func law() []rule {
 		},
 		only("./sync/git", "github.com/go-git/go-git/..."),
 		only("./sync/sops", "github.com/getsops/sops/..."),
+		only("./sync/sops", "filippo.io/age/..."),
+		only("./sync/sops", "github.com/ProtonMail/go-crypto/..."),
 		only("./sync/spec", "github.com/pelletier/go-toml/..."),
 		only("./wire/noise", "github.com/flynn/noise"),
 		only("./wire/ws", "github.com/gorilla/websocket"),

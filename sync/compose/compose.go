@@ -42,7 +42,8 @@ type Variable struct {
 // one tier.
 type Decrypter interface {
 	// Decrypt opens a file. ok is false for a file that is not encrypted, which is most.
-	// fault says why an encrypted one cannot be opened; it holds no secret.
+	// fault says what is wrong, without a secret: why an encrypted file cannot be opened, or
+	// that one in plain text looks like a mistake.
 	Decrypt(path string, data []byte) (plain Plaintext, ok bool, fault *fleet.Diagnostic)
 }
 
@@ -51,6 +52,11 @@ type Plaintext struct {
 	Data []byte
 	// Values are the decrypted values in it: each is a secret.
 	Values []string
+	// Names are the variables of an environment file whose values were encrypted.
+	Names []string
+	// Locked says that the file could not be opened here, and Data is a stand-in in which
+	// every encrypted value is a zero, or false. What it leads to may not be so.
+	Locked bool
 	// Public content holds no secret: it is released like a file that was never encrypted.
 	Public bool
 }
