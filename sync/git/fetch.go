@@ -152,7 +152,12 @@ func (m *Mirror) advance(ctx context.Context, s session, adv advert, current *Tr
 }
 
 // clone makes a new store with one commit and swaps it in. The old one stays until then.
-func (m *Mirror) clone(ctx context.Context, s session, adv advert) (_ *Tree, err error) {
+func (m *Mirror) clone(ctx context.Context, s session, adv advert) (*Tree, error) {
+	return m.cloneFor(ctx, s, adv, fetchRequest{want: adv.head})
+}
+
+// cloneFor is clone with a request of the caller's, whose answer must hold adv.head.
+func (m *Mirror) cloneFor(ctx context.Context, s session, adv advert, req fetchRequest) (_ *Tree, err error) {
 	dir, err := os.MkdirTemp(m.dir, clonePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
@@ -166,7 +171,7 @@ func (m *Mirror) clone(ctx context.Context, s session, adv advert) (_ *Tree, err
 	if err != nil {
 		return nil, err
 	}
-	_, cut, err := m.receive(ctx, s, fresh, adv, fetchRequest{want: adv.head})
+	_, cut, err := m.receive(ctx, s, fresh, adv, req)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,9 @@ type Source struct {
 	URL string
 	// Branch is optional; default: the one that the repository's HEAD names.
 	Branch string
+	// Commit stays at one commit, by its full id, instead of following the branch: once it is
+	// here, the server is never asked again. Optional.
+	Commit string
 	// Username and Password are for HTTP, or for SSH without a key. Password may be a
 	// token; most hosts then ignore Username, which may be empty.
 	Username string
@@ -109,6 +112,10 @@ func Open(cfg Config, source Source) (*Mirror, error) {
 			return nil, err
 		}
 	}
+	if source.Commit != "" && !plumbing.IsHash(source.Commit) {
+		return nil, fmt.Errorf("open %s: %w: %s is not a whole commit id; write all 40 digits",
+			loc.URL(), ErrRef, shown(source.Commit))
+	}
 	m := &Mirror{
 		source: source, loc: loc, limits: cfg.Limits.withDefaults(),
 		log: cfg.Logger, turn: make(chan struct{}, 1),
@@ -158,7 +165,11 @@ func (m *Mirror) openDir(root string) error {
 	if root == "" {
 		return errors.New("open mirror: no folder is configured")
 	}
-	key := sha256.Sum256([]byte(m.source.Name + "\x00" + m.loc.URL() + "\x00" + m.source.Branch))
+	identity := m.source.Name + "\x00" + m.loc.URL() + "\x00" + m.source.Branch
+	if m.source.Commit != "" {
+		identity += "\x00" + m.source.Commit
+	}
+	key := sha256.Sum256([]byte(identity))
 	m.dir = filepath.Join(root, hex.EncodeToString(key[:8]))
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return fmt.Errorf("open mirror: %w", err)
@@ -213,9 +224,12 @@ func (m *Mirror) Fetch(ctx context.Context) (tree *Tree, changed bool, err error
 		return nil, false, m.failed("fetch", err)
 	}
 	defer done()
-	if m.local != nil {
+	switch {
+	case m.source.Commit != "":
+		tree, changed, err = m.fetchPinned(ctx)
+	case m.local != nil:
 		tree, changed, err = m.fetchLocal(ctx)
-	} else {
+	default:
 		tree, changed, err = m.fetchRemote(ctx)
 	}
 	if err != nil {
@@ -353,7 +367,12 @@ func (m *Mirror) reject(head plumbing.Hash, err error) error {
 }
 
 // ask opens a session and finds the tip of the branch.
-func (m *Mirror) ask(ctx context.Context) (_ session, _ advert, err error) {
+func (m *Mirror) ask(ctx context.Context) (session, advert, error) { return m.askFor(ctx, m.readHead) }
+
+// askFor opens a session and reads what the server advertises.
+func (m *Mirror) askFor(
+	ctx context.Context, read func(context.Context, session) (advert, error),
+) (_ session, _ advert, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stalled := time.AfterFunc(min(pollTimeout, m.limits.Timeout), func() {
 		cancel(fmt.Errorf("server stalled: %w", context.DeadlineExceeded))
@@ -365,7 +384,7 @@ func (m *Mirror) ask(ctx context.Context) (_ session, _ advert, err error) {
 		return nil, advert{}, m.cause(ctx, err)
 	}
 	s = &ended{session: s, cancel: func() { cancel(nil) }}
-	adv, err := m.readHead(ctx, s)
+	adv, err := read(ctx, s)
 	if err != nil {
 		err = m.cause(ctx, err)
 		_ = s.close()

@@ -116,9 +116,11 @@ type fetchRequest struct {
 	want plumbing.Hash
 	// have is a commit we hold; zero asks for a clone of depth one.
 	have plumbing.Hash
+	// whole asks for all that led to want.
+	whole bool
 }
 
-func (q fetchRequest) shallow(adv advert) bool { return q.have.IsZero() && adv.caps["shallow"] }
+func (q fetchRequest) shallow(adv advert) bool { return q.have.IsZero() && !q.whole && adv.caps["shallow"] }
 
 // encode writes the request as upload-pack expects it. It never mentions that what we
 // hold is shallow: told so, a server sends the whole history of every branch that was
