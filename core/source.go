@@ -2,15 +2,11 @@ package core
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 
 	"github.com/varanhq/varan/core/api"
@@ -19,6 +15,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/plan"
+	"github.com/varanhq/varan/sync/compose"
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
 )
@@ -33,29 +30,41 @@ var (
 type source struct {
 	store    *store.Store
 	renderer *render.Renderer
+	mirrors  *mirrors
 	git      git.Config
 	logger   *slog.Logger
+	// hostFiles reads files on a server's host through its agent; nil when nothing can.
+	hostFiles func(ctx context.Context, server, dir string, files []string) (map[string][]byte, error)
 
 	mu sync.Mutex
-	// mirrors are shared by the syncs that follow the same branch of the same repository
-	// with the same credentials.
-	mirrors map[string]*mirror
-	// opened maps a sync to its key in mirrors; desired to what its last good commit says.
-	opened  map[string]string
-	desired map[string]fleet.Desired
+	// states is what is kept of each sync.
+	states map[string]*syncState
 }
 
-// mirror is a git.Mirror with the syncs that use it.
-type mirror struct {
-	*git.Mirror
-	users map[string]bool
+// syncState is what is kept of a sync between loads.
+type syncState struct {
+	// desired and declarations are what its last good commit says.
+	desired fleet.Desired
+	good    bool
+	// content is that of the last render: another one means that it was rendered afresh.
+	content reconciler.Content
+	// known is what the last render opened besides the sync's own tree.
+	known known
 }
 
 func newSource(s *store.Store, cfg git.Config, digestKey []byte) *source {
 	return &source{
-		store: s, renderer: render.New(render.Config{Key: digestKey}), git: cfg, logger: cfg.Logger,
-		mirrors: map[string]*mirror{}, opened: map[string]string{}, desired: map[string]fleet.Desired{},
+		store: s, renderer: render.New(render.Config{Key: digestKey}), mirrors: newMirrors(cfg), git: cfg, logger: cfg.Logger,
+		states: map[string]*syncState{},
 	}
+}
+
+// state is what is kept of a sync. The caller holds the lock.
+func (s *source) state(name string) *syncState {
+	if s.states[name] == nil {
+		s.states[name] = &syncState{}
+	}
+	return s.states[name]
 }
 
 // Load implements reconciler.Source. Until a sync was read once, the last commit that an
@@ -66,41 +75,47 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
-	m, err := s.open(ctx, settings)
+	own, err := s.open(ctx, settings)
 	if err != nil {
-		return reconciler.Loaded{}, unreadable(name, err)
-	}
-	tree, _, err := m.Fetch(ctx)
-	var stale fleet.Diagnostics
-	if err != nil {
-		last, ok := m.Current()
-		if _, loaded := s.Desired(name); loaded || !ok || ctx.Err() != nil {
-			return reconciler.Loaded{}, unreadable(name, err)
-		}
-		s.logger.LogAttrs(ctx, slog.LevelWarn, "repository does not answer, using its last commit",
-			slog.String("sync", name), slog.String("commit", last.Commit().Short()), slog.Any("err", err))
-		tree = last
-		stale = fleet.Diagnostics{{
-			Rule: "source-stale", Severity: fleet.SeverityWarning, Hint: hintFor(err),
-			Message: fmt.Sprintf("commit %s is the last that was read: %v", last.Commit().Short(), err),
-		}}
+		return reconciler.Loaded{}, err
 	}
 	input, err := s.input(ctx, settings)
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
-	input.Commit, input.Tree, input.Repository = tree.Commit(), tree, m.Location().String()
+	s.mu.Lock()
+	last := s.state(name).known
+	s.mu.Unlock()
+	opened := s.checkouts(name)
+	input.Commit, input.Tree, input.Repository = own.commit, own.tree, own.repository
+	input.Sources, input.Revisions = opened, opened.look(ctx, last)
 	loaded, err := s.render(ctx, settings, input)
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
-	loaded.Diagnostics = append(stale, loaded.Diagnostics...)
-	if !loaded.Diagnostics.HasErrors() {
-		s.mu.Lock()
-		s.desired[name] = loaded.Desired
-		s.mu.Unlock()
-	}
+	s.keep(name, own, opened, loaded)
+	loaded.Diagnostics = append(append(own.stale, opened.stale...), loaded.Diagnostics...)
 	return loaded, nil
+}
+
+// keep remembers a load, and lets go of repositories that it did not use.
+func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconciler.Loaded) {
+	s.mu.Lock()
+	state := s.state(name)
+	if !loaded.Diagnostics.HasErrors() {
+		state.desired, state.good = loaded.Desired, true
+	}
+	if loaded.Content == state.content {
+		s.mu.Unlock()
+		return // nothing was rendered, so nothing was asked for
+	}
+	last, used := opened.asked()
+	state.content, state.known = loaded.Content, last
+	s.mu.Unlock()
+	if own.key != "" {
+		used[own.key] = true
+	}
+	s.mirrors.settle(name, used)
 }
 
 // input is what a render needs besides the tree.
@@ -147,8 +162,11 @@ func (s *source) render(ctx context.Context, settings api.Sync, input render.Inp
 func (s *source) Desired(name string) (fleet.Desired, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	desired, ok := s.desired[name]
-	return desired, ok
+	state, ok := s.states[name]
+	if !ok {
+		return fleet.Desired{}, false
+	}
+	return state.desired, state.good
 }
 
 // Upload implements web.Sources.
@@ -174,7 +192,7 @@ func (s *source) Upload(ctx context.Context, name string, files map[string]api.U
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
-	input.Tree = tree
+	input.Tree, input.Sources = tree, s.checkouts(name)
 	if name != "" {
 		if loc, err := git.ParseURL(settings.URL, s.git.LocalRoots); err == nil {
 			input.Repository = loc.String()
@@ -199,98 +217,47 @@ func (s *source) Check(spec api.SyncSpec) error {
 func (s *source) Forget(name string) {
 	s.renderer.Forget(name)
 	s.mu.Lock()
-	delete(s.desired, name)
-	last := s.release(name)
+	delete(s.states, name)
 	s.mu.Unlock()
-	s.close(last)
+	s.mirrors.settle(name, nil)
 }
 
 // Close lets go of all repositories.
-func (s *source) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range s.mirrors {
-		s.close(m)
-	}
-	clear(s.mirrors)
+func (s *source) Close() { s.mirrors.closeAll() }
+
+// ownTree is the tree that a sync's resource files are in.
+type ownTree struct {
+	tree       compose.Tree
+	commit     fleet.Commit
+	repository string
+	// key is that of the mirror; empty when there is none.
+	key   string
+	stale fleet.Diagnostics
 }
 
-// open returns the mirror of a sync.
-func (s *source) open(ctx context.Context, settings api.Sync) (*mirror, error) {
+// open reads the head of a sync.
+func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 	credentials, err := s.store.Credentials(ctx, settings.Name)
 	if err != nil {
-		return nil, err
+		return ownTree{}, err
 	}
-	loc, err := git.ParseURL(settings.URL, s.git.LocalRoots)
+	m, err := s.mirrors.get(settings.Name, where{url: settings.URL, branch: settings.Branch, credentials: credentials})
 	if err != nil {
-		return nil, err
+		return ownTree{}, unreadable(settings.Name, err)
 	}
-	access, err := accessOf(credentials)
+	own := ownTree{repository: m.Location().String(), key: m.key}
+	tree, _, err := m.Fetch(ctx)
 	if err != nil {
-		return nil, err
-	}
-	key := strings.Join([]string{loc.URL(), settings.Branch, access}, "\x00")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opened[settings.Name] == key {
-		return s.mirrors[key], nil
-	}
-	if last := s.release(settings.Name); last != nil {
-		defer s.close(last) // its URL or credentials changed
-	}
-	m, ok := s.mirrors[key]
-	if !ok {
-		opened, err := git.Open(s.git, git.Source{
-			Name: access, URL: settings.URL, Branch: settings.Branch,
-			Username: credentials.Username, Password: credentials.Password.Secret(),
-			SSHKey: credentials.SSHKey.Secret(), SSHPassphrase: credentials.SSHPassphrase.Secret(),
-			KnownHosts: []byte(credentials.KnownHosts), CA: []byte(credentials.CA), Proxy: credentials.Proxy,
-		})
-		if err != nil {
-			return nil, err
+		last, ok := m.Current()
+		if _, loaded := s.Desired(settings.Name); loaded || !ok || ctx.Err() != nil {
+			return own, unreadable(settings.Name, err)
 		}
-		m = &mirror{Mirror: opened, users: map[string]bool{}}
-		s.mirrors[key] = m
+		s.logger.LogAttrs(ctx, slog.LevelWarn, "repository does not answer, using its last commit",
+			slog.String("sync", settings.Name), slog.String("commit", last.Commit().Short()), slog.Any("err", err))
+		tree, own.stale = last, fleet.Diagnostics{staleness(last.Commit(), err)}
 	}
-	m.users[settings.Name] = true
-	s.opened[settings.Name] = key
-	return m, nil
-}
-
-// accessOf names credentials without telling them.
-func accessOf(credentials api.GitCredentials) (string, error) {
-	raw, err := json.Marshal(credentials) //nolint:gosec // only hashed
-	if err != nil {
-		return "", fmt.Errorf("encode credentials: %w", err)
-	}
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:]), nil
-}
-
-// release takes a sync off its mirror and returns that if nobody else uses it. The caller
-// holds the mutex.
-func (s *source) release(name string) *mirror {
-	key, ok := s.opened[name]
-	if !ok {
-		return nil
-	}
-	delete(s.opened, name)
-	m := s.mirrors[key]
-	delete(m.users, name)
-	if len(m.users) > 0 {
-		return nil
-	}
-	delete(s.mirrors, key)
-	return m
-}
-
-func (s *source) close(m *mirror) {
-	if m == nil {
-		return
-	}
-	if err := m.Close(); err != nil {
-		s.logger.Warn("mirror not closed", slog.Any("err", err))
-	}
+	own.tree, own.commit = tree, tree.Commit()
+	return own, nil
 }
 
 // unreadable says why a repository cannot be read. sync/git keeps secrets out of its
