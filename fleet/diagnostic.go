@@ -74,6 +74,13 @@ type Diagnostic struct {
 	Position
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
+	// Stack and Service say whose finding it is, where that is known.
+	Stack   string `json:"stack,omitempty"`
+	Service string `json:"service,omitempty"`
+	// Related is the other place of a finding about two.
+	Related Position `json:"related,omitzero"`
+	// Reason is that of the exception which silenced the finding; it is then a note.
+	Reason string `json:"reason,omitempty"`
 }
 
 // String is "file:line:col: severity: message [rule]".
@@ -113,6 +120,8 @@ func (ds Diagnostics) Sort() Diagnostics {
 			cmp.Compare(a.Col, b.Col),
 			cmp.Compare(a.Rule, b.Rule),
 			cmp.Compare(a.Message, b.Message),
+			cmp.Compare(a.Stack, b.Stack),
+			cmp.Compare(a.Service, b.Service),
 		)
 	})
 	return slices.Compact(out)

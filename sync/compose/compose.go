@@ -144,6 +144,11 @@ type Result struct {
 	// sorted, those that are not there included: with the same values for them, the result
 	// is the same.
 	Variables []string
+	// Claims are what the stack takes of its server.
+	Claims Claims
+	// Advice are warnings about what works and could be better: rules that a repository
+	// may make errors of, or leave out.
+	Advice fleet.Diagnostics
 }
 
 // Blob is content of a release: generated, or a file of the tree.
@@ -169,7 +174,7 @@ func (b Blob) Bytes(tree fs.ReadFileFS) ([]byte, error) {
 }
 
 // Load resolves one stack. The result is complete when no diagnostic is an error, and
-// zero but for its dependencies otherwise.
+// zero but for its dependencies and advice otherwise.
 func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	l := &load{
 		req:     req,
@@ -180,14 +185,15 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 		bases:   map[string][]serviceRef{},
 		content: map[fleet.Digest]Blob{},
 		files:   map[string]fleet.File{},
-		texts:   map[string]content{},
 	}
 	l.seal = newSealer(req.Key)
 	l.env = scope{pool: newPool(&req, l.seal)}
 	release, ok := l.run(ctx)
-	result := Result{Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names()}
+	result := Result{
+		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
+	}
 	if ok {
-		result.Release, result.Content = release, l.content
+		result.Release, result.Content, result.Claims = release, l.content, l.claims
 	}
 	return result, l.findings.Sort()
 }
@@ -201,7 +207,12 @@ type load struct {
 	base string
 	// findings grow up to maxFindings.
 	findings fleet.Diagnostics
-	deps     map[string]bool
+	// advice is kept apart: there is much of it, and it must crowd out nothing.
+	advice fleet.Diagnostics
+	// subject is the service that is being looked at.
+	subject string
+	claims  Claims
+	deps    map[string]bool
 	// sources are the Compose files read, by path relative to the run directory.
 	sources map[string]*source
 	// mains are the documents of the files asked for, lowest precedence first;
@@ -215,14 +226,8 @@ type load struct {
 	envFile    generatedFile
 	seal       *sealer
 	content    map[fleet.Digest]Blob
-	// texts are the text files read, files those of the release; both by path relative to
-	// the run directory. mounted is the size of all files.
-	texts   map[string]content
-	files   map[string]fleet.File
-	mounted int64
-	args    arguments
-	// configPaths are the files and directories in which [[NAME]] may be replaced.
-	configPaths []string
+	// files are those of the release, by path relative to the run directory.
+	files map[string]fleet.File
 }
 
 // generatedFile is the environment file written for the stack.
@@ -238,13 +243,13 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	}
 	mains := l.mainPaths()
 	l.prepareEnvironment()
-	l.parseArguments()
 	l.readMains(mains)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
 	l.followReferences()
 	l.checkSources()
+	l.checkPortability()
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
@@ -252,16 +257,17 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	if project == nil || l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
-	l.rescale(project)
 	l.resolveEnvironments(project)
 	l.resolveLabels(project)
 	l.resolveObjects(project)
 	l.checkPolicy(project)
-	used := l.resolvePaths(ctx, project)
+	l.checkHardening(project)
+	l.claims = l.claim(project)
+	mounts := l.resolvePaths(ctx, project)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
-	release, err := l.release(project, used)
+	release, err := l.release(project, mounts)
 	if err != nil {
 		l.fail("compose-invalid", l.req.Origin, err.Error(), "")
 		return fleet.Release{}, false
@@ -291,9 +297,6 @@ func (l *load) checkRequest() bool {
 			"use lower-case letters, digits, - and _, and begin with a letter or digit")
 		return false
 	}
-	if l.req.HostDir != "" && !l.checkHostDir() {
-		return false
-	}
 	if l.dir == "." {
 		return true
 	}
@@ -314,19 +317,6 @@ func (l *load) checkRequest() bool {
 	return false
 }
 
-// checkHostDir judges the directory of a stack whose files are on the host.
-func (l *load) checkHostDir() bool {
-	dir, pos := l.req.HostDir, l.setting(l.req.Settings.RunDirectory)
-	if !path.IsAbs(dir) || path.Clean(dir) != dir {
-		l.fail("path-outside", pos, fmt.Sprintf("%q is not an absolute path", dir), "")
-		return false
-	}
-	if danger := dangerousPath(dir, false); danger != "" {
-		l.risky("dangerous-host-path", pos, fmt.Sprintf("the files of the stack are in %s, %s", dir, danger))
-	}
-	return !l.findings.HasErrors()
-}
-
 // maxFindings bounds what one stack reports; nobody reads more.
 const maxFindings = 100
 
@@ -339,7 +329,15 @@ func (l *load) add(severity fleet.Severity, rule string, pos fleet.Position, mes
 	}
 	l.findings = append(l.findings, fleet.Diagnostic{
 		Rule: rule, Severity: severity, Position: pos,
-		Message: l.seal.redact(message), Hint: l.seal.redact(hint),
+		Message: l.seal.redact(message), Hint: l.seal.redact(hint), Stack: l.req.Stack, Service: l.subject,
+	})
+}
+
+// advise warns about what is common and worth improving.
+func (l *load) advise(rule string, pos fleet.Position, message, hint string) {
+	l.advice = append(l.advice, fleet.Diagnostic{
+		Rule: rule, Severity: fleet.SeverityWarning, Position: pos,
+		Message: l.seal.redact(message), Hint: l.seal.redact(hint), Stack: l.req.Stack, Service: l.subject,
 	})
 }
 
@@ -357,7 +355,7 @@ func (l *load) warn(rule string, pos fleet.Position, message, hint string) {
 
 // show is a path relative to the run directory as people know it.
 func (l *load) show(rel string) string {
-	name := path.Join(cmp.Or(l.req.HostDir, l.dir), rel)
+	name := path.Join(l.dir, rel)
 	if l.req.Repository != "" {
 		return l.req.Repository + ": " + name
 	}
@@ -377,6 +375,6 @@ func cleanDir(dir string) string {
 }
 
 // serviceNames are the names of the services, sorted: map order decides nothing.
-func serviceNames(project *types.Project) []string { return sortedKeys(project.Services) }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func serviceNames(project *types.Project) []string {
+	return slices.Sorted(maps.Keys(project.Services))
+}

@@ -47,20 +47,16 @@ func (l *load) checkPolicy(project *types.Project) {
 	}
 	for _, name := range serviceNames(project) {
 		service := project.Services[name]
+		l.subject = name
 		l.checkService(service)
 		l.checkPrivileges(service)
 		l.checkNamespaces(service)
 		l.checkIsolation(service)
 		l.checkBuild(service)
 	}
+	l.subject = ""
 	for _, name := range slices.Sorted(maps.Keys(project.Volumes)) {
 		l.checkVolume(name, project.Volumes[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(project.Networks)) {
-		if network := project.Networks[name]; bool(network.External) && l.req.Tier == fleet.TierUntrusted {
-			l.warn("external-resource", l.at("networks", name, "external"),
-				fmt.Sprintf("network %s belongs to no stack of this repository", name), "")
-		}
 	}
 }
 
@@ -223,10 +219,6 @@ func (l *load) checkBuild(s types.ServiceConfig) {
 // checkVolume treats a volume that is really a mount as the mount it is.
 func (l *load) checkVolume(name string, v types.VolumeConfig) {
 	pos := l.at("volumes", name)
-	if bool(v.External) && l.req.Tier == fleet.TierUntrusted {
-		l.warn("external-resource", l.at("volumes", name, "external"),
-			fmt.Sprintf("volume %s belongs to no stack of this repository", name), "")
-	}
 	if v.Driver != "" && v.Driver != "local" {
 		l.restricted("volume-driver", l.at("volumes", name, "driver"),
 			fmt.Sprintf("volume %s is served by %s", name, v.Driver))

@@ -18,6 +18,8 @@ type use struct {
 	text string
 	// blank is set when the variable would expand to nothing for want of a value.
 	blank bool
+	// required is set when there is no default to fall back to.
+	required bool
 }
 
 // uses finds the variables of a text that take part in its value. Defaults count only
@@ -54,7 +56,7 @@ func (f *useFinder) scan(text string, depth int) {
 		default:
 			if name := leadingName(rest); name != "" {
 				_, set := f.lookup(name)
-				f.found = append(f.found, use{name: name, text: "$" + name, blank: !set})
+				f.found = append(f.found, use{name: name, text: "$" + name, blank: !set, required: true})
 				i += len(name)
 			}
 		}
@@ -76,7 +78,9 @@ func (f *useFinder) braced(body string, depth int) {
 	}
 	value, set := f.lookup(name)
 	filled := set && (value != "" || !strings.HasPrefix(operator, ":"))
-	f.found = append(f.found, use{name: name, text: "${" + name, blank: operator == "" && !set})
+	f.found = append(f.found, use{
+		name: name, text: "${" + name, blank: operator == "" && !set, required: operator == "" || strings.HasSuffix(operator, "?"),
+	})
 	switch {
 	case strings.HasSuffix(operator, "+"):
 		if filled {
