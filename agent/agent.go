@@ -76,12 +76,9 @@ func load(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("read the host name: %w", err)
 	}
 	a := &Agent{
-		cfg: cfg,
-		log: cfg.Logger,
-		info: fleet.AgentInfo{
-			Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH,
-			LocalSecrets: cfg.LocalSecrets, HostCommands: cfg.HostCommands,
-		},
+		cfg:      cfg,
+		log:      cfg.Logger,
+		info:     fleet.AgentInfo{Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH},
 		id:       id,
 		news:     newNews(),
 		sessions: newSessions(),

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/varanhq/varan/core/api"
@@ -18,6 +19,7 @@ import (
 	"github.com/varanhq/varan/sync/compose"
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
+	"github.com/varanhq/varan/sync/rules"
 )
 
 var (
@@ -94,7 +96,9 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 		return reconciler.Loaded{}, err
 	}
 	s.keep(name, own, opened, loaded)
-	loaded.Diagnostics = append(append(own.stale, opened.stale...), loaded.Diagnostics...)
+	// Advice would be repeated at each pass; validate and plans of a directory tell it.
+	kept, _ := rules.Brief(loaded.Diagnostics)
+	loaded.Diagnostics = slices.Concat(own.stale, opened.stale, kept)
 	return loaded, nil
 }
 

@@ -18,7 +18,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/varanhq/varan/fleet"
-	"github.com/varanhq/varan/wire"
 )
 
 // content is a fleet.File and what is in it.
@@ -558,5 +557,3 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Errorf("tail %q", got)
 	}
 }
-
-func (liar) Logins(context.Context) ([]wire.Login, error) { return nil, nil }

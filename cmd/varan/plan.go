@@ -16,6 +16,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/reconciler/plan"
+	"github.com/varanhq/varan/sync/rules"
 )
 
 type planFlags struct {
@@ -174,9 +175,11 @@ func (a *app) showPlan(result api.PlanResult, f planFlags) error {
 
 // worthTelling leaves notes to validate: beside a plan they are noise.
 func worthTelling(ds fleet.Diagnostics, verbose bool) fleet.Diagnostics {
-	return slices.DeleteFunc(slices.Clone(ds), func(d fleet.Diagnostic) bool {
-		return !verbose && d.Severity == fleet.SeverityNote
-	})
+	if verbose {
+		return ds
+	}
+	brief, _ := rules.Brief(ds)
+	return slices.DeleteFunc(slices.Clone(brief), func(d fleet.Diagnostic) bool { return d.Severity == fleet.SeverityNote })
 }
 
 func (a *app) renderOptions(verbose bool) plan.RenderOptions {

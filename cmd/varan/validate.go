@@ -12,6 +12,7 @@ import (
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/render"
+	"github.com/varanhq/varan/sync/rules"
 )
 
 func (a *app) validateCommand() *cobra.Command {
@@ -65,7 +66,11 @@ func (a *app) reportValidation(output render.Output, strict bool) error {
 			return err
 		}
 	} else {
-		printDiagnostics(a.stdout, output.Diagnostics)
+		shown, left := rules.Brief(output.Diagnostics)
+		printDiagnostics(a.stdout, shown)
+		if left > 0 {
+			fmt.Fprintf(a.stdout, "%s on hardening and portability; --json lists them\n", plural(left, "warning"))
+		}
 		if valid {
 			fmt.Fprintf(a.stdout, "%s %s and %s, valid (%s, %s)\n", styleFor(a.stdout).green("ok"),
 				plural(len(output.Desired.Servers), "server"), plural(len(output.Desired.Stacks), "stack"),

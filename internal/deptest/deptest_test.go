@@ -110,10 +110,7 @@ func law() []rule {
 		only("./sync/sops", "github.com/getsops/sops/..."),
 		only("./sync/sops", "filippo.io/age/..."),
 		only("./sync/sops", "github.com/ProtonMail/go-crypto/..."),
-		{
-			why: "resource files are read by sync/spec, a host's policy by agent/policy", of: []string{"./..."},
-			but: []string{"./sync/spec", "./agent/policy", "./bench/..."}, deny: []string{"github.com/pelletier/go-toml/..."}, direct: true,
-		},
+		only("./sync/spec", "github.com/pelletier/go-toml/..."),
 		only("./wire/noise", "github.com/flynn/noise"),
 		only("./wire/ws", "github.com/gorilla/websocket"),
 		only("./core/store", "modernc.org/sqlite/..."),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/compose"
+	"github.com/varanhq/varan/sync/rules"
 	"github.com/varanhq/varan/sync/spec"
 )
 
@@ -185,6 +186,7 @@ type pass struct {
 	kept     *state
 	servers  map[string]fleet.Server
 	vars     *variables
+	judge    *rules.Judge
 	findings fleet.Diagnostics
 }
 
@@ -200,7 +202,9 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 		options.KnownServers = append(options.KnownServers, s.Name)
 	}
 	decls, findings := spec.Load(p.in.Tree, options)
-	p.findings = findings
+	settings, faults := rules.Read(p.in.Tree)
+	p.judge = rules.NewJudge(settings)
+	p.findings = append(p.judge.Judge("", findings), faults...)
 	p.leaveOut(&decls)
 	p.collectServers(decls)
 	p.vars = newVariables(decls.Variables, p.in)
@@ -212,18 +216,22 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
 	used := map[string]*entry{}
 	servers := map[string]bool{}
+	var standing []*job
 	for _, job := range jobs {
 		used[job.stack.Name] = job.entry
-		p.findings = append(p.findings, job.findings()...)
-		if job.stack.Template || !job.entry.ok {
+		found := p.judge.Judge(job.request.Tier, job.findings())
+		p.findings = append(p.findings, found...)
+		if job.stack.Template || !job.entry.ok || found.HasErrors() {
 			continue
 		}
+		standing = append(standing, job)
 		servers[job.stack.Config.Server] = true
 		out.Desired.Stacks = append(out.Desired.Stacks, job.desired(p.in.Commit))
 		out.Content.add(job.entry.result.Content)
 	}
 	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int { return strings.Compare(a.Name, b.Name) })
-	p.findings = append(p.findings, collisions(out.Desired.Stacks)...)
+	p.findings = append(p.findings, p.across(standing)...)
+	p.findings = append(p.findings, p.leftOver(decls, jobs)...)
 	out.Desired.Servers = p.desiredServers(decls, servers)
 	p.records(decls, &out.Desired)
 	out.Diagnostics = p.findings.Sort()
@@ -363,11 +371,14 @@ func (p *pass) prepare(s *spec.Stack) *job {
 // findings are those of the stack, at the places they have now.
 func (j *job) findings() fleet.Diagnostics {
 	out := slices.Clone(j.own)
-	for _, d := range j.entry.findings {
+	for _, d := range slices.Concat(j.entry.findings, j.entry.result.Advice) {
 		if now, ok := j.moved[d.Position]; ok {
 			d.Position = now
 		}
 		out = append(out, d)
+	}
+	for i := range out {
+		out[i].Stack = j.stack.Name
 	}
 	return out
 }

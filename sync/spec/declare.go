@@ -45,6 +45,8 @@ type Resources struct {
 // File is what one resource file declares. It is read-only: a Cache may share it.
 type File struct {
 	Resources
+	// References are the names in double brackets anywhere in the file, sorted.
+	References []string
 }
 
 // Declarations is what a tree declares, in the order of its files.
@@ -52,6 +54,8 @@ type Declarations struct {
 	Resources
 	// Files are the resource files read, in order.
 	Files []string
+	// References are the names in double brackets in all of them, sorted.
+	References []string
 }
 
 // Common is what resources of most types have beside their config.

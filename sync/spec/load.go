@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -188,9 +189,14 @@ func (l *loader) read() {
 		l.unreadable = l.unreadable || slices.ContainsFunc(f.diags, hidesNames)
 	}
 	files := make([]*Resources, len(all))
+	names := map[string]bool{}
 	for i := range all {
 		files[i] = &all[i].file.Resources
+		for _, name := range all[i].file.References {
+			names[name] = true
+		}
 	}
+	l.decls.References = slices.Sorted(maps.Keys(names))
 	l.decls.Resources = join(files)
 }
 

@@ -36,7 +36,28 @@ func ParseFile(path string, content []byte) (File, fleet.Diagnostics) {
 		return p.file, p.diags
 	}
 	p.parse(src)
+	p.file.References = references(string(src))
 	return p.file, p.diags.Sort()
+}
+
+// references are the names that a text has in double brackets. The headers of tables look
+// the same and are among them, which does no harm.
+func references(text string) []string {
+	var names []string
+	for {
+		_, after, ok := strings.Cut(text, "[[")
+		if !ok {
+			break
+		}
+		text = after
+		// Nearby or not at all: looking further for each would take for ever.
+		name, _, ok := strings.Cut(after[:min(len(after), 2*maxName)], "]]")
+		if name = strings.Trim(name, "[] \t"); ok && !strings.ContainsAny(name, "\n[") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // parser fills a File from a tree of tables.

@@ -449,5 +449,3 @@ func (s suite) nothingIsLeftToRecover() {
 		t.Errorf("Recover = %v, %v; want nothing", orders, err)
 	}
 }
-
-func (noBlobs) Logins(context.Context) ([]wire.Login, error) { return nil, nil }
