@@ -193,19 +193,16 @@ type pass struct {
 func (p *pass) run(ctx context.Context) (Output, error) {
 	options := spec.Options{
 		ResourcePaths: p.in.ResourcePaths, MatchTags: p.in.MatchTags,
-		Offline: p.in.Offline, Lenient: p.in.Lenient,
+		Offline: p.in.Offline, Lenient: p.in.Lenient, KnownServers: p.in.KnownServers, KnownStacks: p.in.KnownStacks,
+		SkipResources: p.in.SkipResources, SkipVariables: p.in.SkipVariables, SkipUserGroups: p.in.SkipUserGroups,
 	}
 	if p.in.Commit.ID != "" {
 		options.Cache, options.ObjectID = &p.kept.files, p.in.Tree.ObjectID
-	}
-	for _, s := range p.in.KnownServers {
-		options.KnownServers = append(options.KnownServers, s.Name)
 	}
 	decls, findings := spec.Load(p.in.Tree, options)
 	settings, faults := rules.Read(p.in.Tree)
 	p.judge = rules.NewJudge(settings)
 	p.findings = append(p.judge.Judge("", findings), faults...)
-	p.leaveOut(&decls)
 	p.collectServers(decls)
 	p.vars = newVariables(decls.Variables, p.in)
 	jobs, loads, err := p.loadStacks(ctx, decls)
@@ -299,6 +296,9 @@ func (p *pass) loadStacks(ctx context.Context, decls spec.Declarations) ([]*job,
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(p.renderer.parallel)
 	for i := range decls.Stacks {
+		if s := &decls.Stacks[i]; !s.Template && !s.Config.Placed() {
+			continue // said by spec
+		}
 		j := p.prepare(&decls.Stacks[i])
 		jobs = append(jobs, j)
 		if j.entry != nil {

@@ -7,16 +7,6 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
-// leaveOut drops what the sync does not include.
-func (p *pass) leaveOut(decls *spec.Declarations) {
-	if p.in.SkipVariables {
-		decls.Variables = nil
-	}
-	if p.in.SkipResources {
-		decls.Resources = spec.Resources{Variables: decls.Variables, UserGroups: decls.UserGroups}
-	}
-}
-
 // records fills in what core keeps, acts on and shows to other syncs.
 func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 	desired.Resources = records(decls, p.renderer.key)

@@ -3,7 +3,7 @@ package rules
 // resourceRules are about what resource files say.
 var resourceRules = []Entry{
 	{
-		ID: "after-cycle", Group: GroupResources, Severity: fault, Title: "Stacks wait for each other",
+		ID: "after-cycle", Group: GroupResources, Severity: fault, Title: "Stacks or deployments wait for each other",
 		Why: "Each would wait for the other for ever, and none would be deployed.",
 		Bad: "[[stack]]\nname = \"a\"\nafter = [\"b\"]\n\n[[stack]]\nname = \"b\"\nafter = [\"a\"]",
 	},
@@ -27,7 +27,7 @@ var resourceRules = []Entry{
 	{
 		ID: "invalid-name", Group: GroupResources, Severity: fault, Title: "A name has characters that names cannot have",
 		Why: "A stack's name becomes a Compose project, a directory and part of container names.",
-		Bad: `name = "Media Server"`, Good: `name = "media-server"`,
+		Bad: `name = "a/b"`, Good: `name = "a-b"`,
 	},
 	{
 		ID: "invalid-value", Group: GroupResources, Severity: fault, Title: "A value is not one of the words that are possible",
@@ -43,15 +43,15 @@ var resourceRules = []Entry{
 		Why: "Nothing could refer to it, and its history could not be found.", Bad: "[[stack]]\nserver = \"a\"",
 	},
 	{
-		ID: "missing-server", Group: GroupResources, Severity: fault, Title: "A stack says no server",
-		Why: "There is no host it could run on.", Bad: "[[stack]]\nname = \"web\"", Good: "[[stack]]\nname = \"web\"\nserver = \"alpha\"",
+		ID: "missing-server", Group: GroupResources, Severity: warning, Title: "A stack says no server",
+		Why: "There is no host it could run on, so it is left out. With deploy = true that is an error.", Bad: "[[stack]]\nname = \"web\"", Good: "[[stack]]\nname = \"web\"\nserver = \"alpha\"",
 	},
 	{
 		ID: "name-collision", Group: GroupResources, Severity: fault, Title: "Two names differ only by case",
 		Why: "Docker, DNS and some file systems take them for the same.",
 	},
 	{
-		ID: "not-a-resource-file", Group: GroupResources, Severity: warning, Title: "A TOML file declares no resource",
+		ID: "not-a-resource-file", Group: GroupResources, Severity: note, Title: "A TOML file declares no resource",
 		Why: "It is probably some application's configuration. Name the folders that hold resources to leave it out.",
 	},
 	{

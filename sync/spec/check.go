@@ -7,29 +7,63 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-// maxCrossErrors is how many errors between resources are worth listing.
-const maxCrossErrors = 50
+// maxCrossErrors is how many errors between resources are worth listing, and
+// maxCrossRemarks how many warnings and notes.
+const (
+	maxCrossErrors  = 50
+	maxCrossRemarks = 1_000
+)
 
 // checker finds what is wrong between resources rather than inside one.
 type checker struct {
 	decls Declarations
 	opts  Options
+	// known are the names of each type; kind is the type as tables are named.
+	known map[string]*nameSet
 	diags fleet.Diagnostics
-	// errors counts what was found, listed or not.
-	errors int
+	// errors and remarks count what was found, listed or not.
+	errors, remarks int
+}
+
+// nameSet is the names of one type.
+type nameSet struct {
+	names map[string]bool
+	list  []string
+}
+
+func (n *nameSet) add(name string) {
+	if name != "" && !n.names[name] {
+		n.names[name] = true
+		n.list = append(n.list, name)
+	}
 }
 
 // crossCheck checks names and references. Where a file is faulty, references are left
 // alone: what they name may be in the part that could not be read.
 func crossCheck(decls Declarations, opts Options, faulty bool) fleet.Diagnostics {
-	c := checker{decls: decls, opts: opts}
+	c := checker{decls: decls, opts: opts, known: map[string]*nameSet{}}
 	c.count()
 	c.names()
 	if !faulty {
-		c.servers()
+		for i := range opts.KnownServers {
+			c.of("server").add(opts.KnownServers[i].Name)
+		}
+		c.placements()
 		c.after()
+		c.references()
+		c.procedures()
 	}
 	return c.diags
+}
+
+// of is the names of a type.
+func (c *checker) of(kind string) *nameSet {
+	set := c.known[kind]
+	if set == nil {
+		set = &nameSet{names: map[string]bool{}}
+		c.known[kind] = set
+	}
+	return set
 }
 
 func (c *checker) fail(at fleet.Position, rule, hint, format string, args ...any) {
@@ -41,8 +75,25 @@ func (c *checker) fail(at fleet.Position, rule, hint, format string, args ...any
 	case c.errors > maxCrossErrors:
 		return
 	}
+	c.add(fleet.SeverityError, at, rule, hint, format, args...)
+}
+
+// remark adds a warning or a note.
+func (c *checker) remark(severity fleet.Severity, at fleet.Position, rule, hint, format string, args ...any) {
+	c.remarks++
+	switch {
+	case c.remarks == maxCrossRemarks+1:
+		severity, rule, hint = fleet.SeverityNote, "too-many-remarks", ""
+		format, args = "more than %d warnings and notes between resources; the rest is left out", []any{maxCrossRemarks}
+	case c.remarks > maxCrossRemarks:
+		return
+	}
+	c.add(severity, at, rule, hint, format, args...)
+}
+
+func (c *checker) add(severity fleet.Severity, at fleet.Position, rule, hint, format string, args ...any) {
 	c.diags = append(c.diags, fleet.Diagnostic{
-		Rule: rule, Severity: fleet.SeverityError, Position: at, Message: fmt.Sprintf(format, args...), Hint: hint,
+		Rule: rule, Severity: severity, Position: at, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
 }
 
@@ -50,181 +101,66 @@ func (c *checker) fail(at fleet.Position, rule, hint, format string, args ...any
 func (c *checker) full() bool { return c.errors > maxCrossErrors }
 
 func (c *checker) count() {
-	d := c.decls
-	n := d.Len()
+	n := c.decls.Len()
 	if n <= c.opts.MaxResources {
 		return
 	}
 	at := fleet.Position{Line: 1, Col: 1}
-	if len(d.Files) > 0 {
-		at.File = d.Files[0]
+	if len(c.decls.Files) > 0 {
+		at.File = c.decls.Files[0]
 	}
 	c.fail(at, "too-many-resources", "raise max_resources, or name fewer resource paths",
 		"%d resources are declared; the most is %d", n, c.opts.MaxResources)
 }
 
-// names reports names that are taken, exactly or but for case. Types do not share
-// names.
+// names collects the names of all types, and reports those that are taken, exactly or
+// but for case. Types do not share names.
 func (c *checker) names() {
-	unique(c, "server", c.decls.Servers, func(s *Server) (string, fleet.Position) { return s.Name, s.At("name") })
-	unique(c, "stack", c.decls.Stacks, func(s *Stack) (string, fleet.Position) { return s.Name, s.At("name") })
-	unique(c, "variable", c.decls.Variables, func(v *Variable) (string, fleet.Position) { return v.Name, v.At("name") })
-	unique(c, "resource_sync", c.decls.Syncs, func(s *ResourceSync) (string, fleet.Position) { return s.Name, s.At("name") })
+	d := &c.decls
+	unique(c, "server", d.Servers, func(r *Server) string { return r.Name })
+	unique(c, "stack", d.Stacks, func(r *Stack) string { return r.Name })
+	unique(c, "deployment", d.Deployments, func(r *Deployment) string { return r.Name })
+	unique(c, "repo", d.Repos, func(r *Repo) string { return r.Name })
+	unique(c, "build", d.Builds, func(r *Build) string { return r.Name })
+	unique(c, "builder", d.Builders, func(r *Builder) string { return r.Name })
+	unique(c, "procedure", d.Procedures, func(r *Procedure) string { return r.Name })
+	unique(c, "action", d.Actions, func(r *Action) string { return r.Name })
+	unique(c, "alerter", d.Alerters, func(r *Alerter) string { return r.Name })
+	unique(c, "swarm", d.Swarms, func(r *Swarm) string { return r.Name })
+	unique(c, "resource_sync", d.Syncs, func(r *ResourceSync) string { return r.Name })
+	unique(c, "variable", d.Variables, func(r *Variable) string { return r.Name })
+	unique(c, "user_group", d.UserGroups, func(r *UserGroup) string { return r.Name })
 }
 
-func unique[T any](c *checker, typ string, list []T, of func(*T) (string, fleet.Position)) {
+// located is a resource that knows where its fields were written.
+type located[T any] interface {
+	*T
+	At(field string) fleet.Position
+}
+
+func unique[T any, P located[T]](c *checker, kind string, list []T, nameOf func(P) string) {
 	type holder struct {
 		name string
 		at   fleet.Position
 	}
 	taken := make(map[string]holder, len(list))
+	known := c.of(kind)
 	for i := range list {
-		name, at := of(&list[i])
+		name, at := nameOf(&list[i]), P(&list[i]).At("name")
 		if name == "" {
 			continue
 		}
+		known.add(name)
 		folded := strings.ToLower(name)
 		first, again := taken[folded]
 		switch {
 		case !again:
 			taken[folded] = holder{name, at}
 		case first.name == name:
-			c.fail(at, "duplicate-name", "rename one of them", "%s %s is declared twice, first at %s", typ, quoted(name), first.at)
+			c.fail(at, "duplicate-name", "rename one of them", "%s %s is declared twice, first at %s", kind, quoted(name), first.at)
 		default:
 			c.fail(at, "name-collision", "rename one of them", "%s %s differs only by case from %s at %s",
-				typ, quoted(name), quoted(first.name), first.at)
+				kind, quoted(name), quoted(first.name), first.at)
 		}
 	}
-}
-
-// servers reports stacks without a server, and those whose server does not exist.
-func (c *checker) servers() {
-	known := make(map[string]bool, len(c.decls.Servers)+len(c.opts.KnownServers))
-	names := make([]string, 0, cap(c.opts.KnownServers)+len(c.decls.Servers))
-	for i := range c.decls.Servers {
-		names = append(names, c.decls.Servers[i].Name)
-	}
-	for _, name := range append(names, c.opts.KnownServers...) {
-		known[name] = true
-		names = append(names, name)
-	}
-	for i := range c.decls.Stacks {
-		s := &c.decls.Stacks[i]
-		name := s.Config.Server
-		switch {
-		case s.Template || known[name]:
-		case name == "" && s.Config.Swarm != "":
-			c.fail(s.At("config.swarm"), "missing-server", "add server = \"...\"",
-				"stack %s names a swarm, which is not supported, and no server", quoted(s.Name))
-		case name == "":
-			c.fail(s.At(""), "missing-server", "add server = \"...\"", "stack %s has no server", quoted(s.Name))
-		case c.opts.Offline:
-			c.diags = append(c.diags, fleet.Diagnostic{
-				Rule: "unknown-server", Severity: fleet.SeverityNote, Position: s.At("config.server"),
-				Message: fmt.Sprintf("server %s of stack %s is not declared; it may have onboarded", quoted(name), quoted(s.Name)),
-			})
-		case c.full():
-		default:
-			c.fail(s.At("config.server"), "unknown-server", referenceHint(name, names),
-				"stack %s names the server %s, which does not exist", quoted(s.Name), quoted(name))
-		}
-	}
-}
-
-func referenceHint(name string, known []string) string {
-	if objectID(name) {
-		return "this looks like an id: write the name"
-	}
-	return didYouMean(name, known)
-}
-
-// after reports what stacks cannot wait for: themselves, unknown stacks, and each other.
-func (c *checker) after() {
-	index := make(map[string]int, len(c.decls.Stacks))
-	names := make([]string, len(c.decls.Stacks))
-	for i := range c.decls.Stacks {
-		names[i] = c.decls.Stacks[i].Name
-		index[names[i]] = i
-	}
-	deployments := map[string]bool{}
-	for i := range c.decls.Deployments {
-		deployments[c.decls.Deployments[i].Name] = true
-	}
-	edges := make([][]edge, len(names))
-	for i := range c.decls.Stacks {
-		s := &c.decls.Stacks[i]
-		for n, name := range s.After {
-			to, ok := index[name]
-			switch {
-			case name == s.Name:
-				c.fail(s.afterAt(n), "after-self", "remove it", "stack %s comes after itself", quoted(name))
-			case ok:
-				edges[i] = append(edges[i], edge{to: to, item: n})
-			case deployments[name]:
-				c.diags = append(c.diags, fleet.Diagnostic{
-					Rule: "not-acted-on", Severity: fleet.SeverityNote, Position: s.afterAt(n),
-					Message: fmt.Sprintf("%s is a deployment: waiting for it is not acted on yet", quoted(name)),
-				})
-			case !c.full():
-				c.fail(s.afterAt(n), "unknown-stack", referenceHint(name, names),
-					"stack %s comes after %s, which is not declared", quoted(s.Name), quoted(name))
-			}
-		}
-	}
-	c.cycles(edges)
-}
-
-func (s *Stack) afterAt(item int) fleet.Position { return s.At(fmt.Sprintf("after[%d]", item)) }
-
-// edge leads from a stack to one it comes after; item is its place in the list.
-type edge struct{ to, item int }
-
-// cycles walks depth first and reports each edge that closes a cycle.
-func (c *checker) cycles(edges [][]edge) {
-	const (
-		unseen = iota
-		onPath
-		done
-	)
-	state := make([]int, len(edges))
-	var path []int
-	var visit func(i int)
-	visit = func(i int) {
-		state[i] = onPath
-		path = append(path, i)
-		for _, e := range edges[i] {
-			switch state[e.to] {
-			case unseen:
-				visit(e.to)
-			case onPath:
-				s := &c.decls.Stacks[i]
-				c.fail(s.afterAt(e.item), "after-cycle", "remove one of these", "stacks wait for each other: %s", c.cycle(path, e.to))
-			}
-		}
-		path = path[:len(path)-1]
-		state[i] = done
-	}
-	for i := range edges {
-		if state[i] == unseen {
-			visit(i)
-		}
-	}
-}
-
-// cycle is "a -> b -> a" for the end of path from start on; a long one is cut.
-func (c *checker) cycle(path []int, start int) string {
-	const most = 12
-	at := len(path) - 1
-	for path[at] != start {
-		at--
-	}
-	var names []string
-	for _, i := range path[at:] {
-		if len(names) == most {
-			names = append(names, "...")
-			break
-		}
-		names = append(names, c.decls.Stacks[i].Name)
-	}
-	return strings.Join(append(names, c.decls.Stacks[start].Name), " -> ")
 }

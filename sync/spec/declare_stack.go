@@ -71,6 +71,11 @@ type StackConfig struct {
 	Environment    []EnvVar `key:"environment" doc:"Variables for Compose: KEY = value lines, a list of KEY=value, or of {variable, value}."`
 }
 
+// Placed reports whether the stack is for any server.
+func (c *StackConfig) Placed() bool {
+	return c.Server != "" || len(c.Servers)+len(c.ServerTags) > 0
+}
+
 // Overlay is one [[stack.config.overlay]]: what differs on some servers of a stack.
 type Overlay struct {
 	Servers     []string `key:"servers" doc:"Names of the servers it is for."`

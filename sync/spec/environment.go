@@ -18,7 +18,7 @@ func (d decoder) environment(v value, f *field, name string) []EnvVar {
 		if _, ok := d.text(v, name); !ok {
 			return nil
 		}
-		for line := range splitLines(v.text) {
+		for line := range entryLines(v.text) {
 			if e, ok := d.envEntry(unlist(line), v, name, labels); ok {
 				vars = append(vars, e)
 			}
@@ -94,6 +94,7 @@ func (d decoder) envVar(name, text string, at int, labels bool) (EnvVar, bool) {
 	if labels && name != "" {
 		return EnvVar{Name: name, Value: text, Pos: d.position(at)}, true
 	}
+	name = strings.TrimPrefix(name, "export ")
 	if !validEnvName(name) {
 		d.fail(at, "environment-name", "use letters, digits, _, . and -, with no digit in front",
 			"%s cannot name an environment variable", quoted(name))

@@ -146,6 +146,9 @@ func (d decoder) param(typ *ParamType, e entry, name string) (p Param, ok bool) 
 	switch typ.Kind {
 	case ParamText, ParamReference, ParamPattern:
 		p.Text, _ = d.text(e.value, name)
+		if typ.Kind == ParamReference && typ.Resource == aStack && !objectID(p.Text) {
+			p.Text = ProjectName(p.Text) // as stacks are called
+		}
 	case ParamList, ParamReferences:
 		p.List, _ = d.strings(e.value, name)
 	case ParamInt:

@@ -66,7 +66,7 @@ func (set *fieldSet) read(t reflect.Type, index []int) {
 			}
 		case sf.Anonymous && sf.IsExported():
 			set.read(sf.Type, at)
-		case sf.Type == positionType:
+		case sf.Type == positionType && sf.Name == "Pos":
 			set.pos = at
 		case sf.Tag.Get("key") != "":
 			set.add(newField(sf, at))

@@ -41,6 +41,11 @@ func hasTag(tags []string, wanted ...string) bool {
 }
 
 func (p *parser) finishStack(s *Stack) {
+	if normal, ok := renamed(s.Name); ok {
+		p.remarkAt(fleet.SeverityWarning, s.At("name"), "name-normalized", "write "+quoted(normal),
+			"stack %s is called %s: Compose has no other letters", quoted(s.Name), quoted(normal))
+		s.Name = normal
+	}
 	p.checkEnvironment(s.Config.Environment)
 	for _, o := range s.Config.Overlays {
 		p.checkEnvironment(o.Environment)

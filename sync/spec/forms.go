@@ -254,7 +254,7 @@ func (d decoder) pairs(v value, name string) []Pair {
 		if _, ok := d.text(v, name); !ok {
 			return nil
 		}
-		for line := range splitLines(v.text) {
+		for line := range entryLines(v.text) {
 			line = unlist(line)
 			add(cutComment(line.text), v.place(line.offset))
 		}

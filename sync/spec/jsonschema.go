@@ -64,8 +64,11 @@ func (s *schema) jsonSchema() object {
 
 // pattern is the rule as a regular expression, without the few reserved names.
 func (n naming) pattern() string {
-	if n == projectName {
-		return `^[a-z0-9][a-z0-9_-]{0,62}$`
+	switch n {
+	case projectName: // others are accepted with a warning
+		return `^[A-Za-z0-9]([A-Za-z0-9_., &-]{0,61}[A-Za-z0-9_-])?$`
+	case displayName:
+		return `\S`
 	}
 	return `^[A-Za-z0-9]([A-Za-z0-9_. -]{0,61}[A-Za-z0-9_-])?$`
 }

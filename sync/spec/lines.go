@@ -57,3 +57,14 @@ func cutComment(line string) string {
 	}
 	return line
 }
+
+// entryLines yields the lines of a text of entries: // begins a comment too.
+func entryLines(text string) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		for line := range splitLines(text) {
+			if !strings.HasPrefix(line.text, "//") && !yield(line) {
+				return
+			}
+		}
+	}
+}

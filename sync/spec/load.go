@@ -30,13 +30,18 @@ type Options struct {
 	// Optional: without it, files are read and known by their digest.
 	ObjectID func(path string) (string, error)
 	// KnownServers are servers that exist without being declared: they onboarded.
-	KnownServers []string
-	// Offline says that KnownServers is not known, so that a stack on an undeclared
-	// server is only a note.
+	KnownServers []fleet.Server
+	// KnownStacks are the stacks and deployments of other syncs.
+	KnownStacks []string
+	// Offline says that what core has is not known, so that naming what is not declared
+	// is only a note.
 	Offline bool
+	// SkipResources, SkipVariables and SkipUserGroups leave declarations of these out.
+	SkipResources, SkipVariables, SkipUserGroups bool
 	// Lenient makes unknown keys warnings, as files written for Komodo may have them.
 	Lenient bool
-	// MatchTags leaves out servers, stacks and syncs that lack one of these tags.
+	// MatchTags leaves out resources that lack one of these tags. Variables and user groups
+	// stay.
 	MatchTags []string
 	// MaxResources is how many resources may be declared; default 10,000.
 	MaxResources int
@@ -59,6 +64,8 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 	if opts.Cache != nil {
 		opts.Cache.files = l.kept
 	}
+	l.leaveOut()
+	l.callByName()
 	l.diags = append(l.diags, crossCheck(l.decls, opts, l.unreadable)...)
 	l.matchTags()
 	return l.decls, l.relax().Sort()
@@ -338,38 +345,45 @@ func (l *loader) relax() fleet.Diagnostics {
 	return out
 }
 
-// matchTags keeps the resources that carry all tags asked for. An `after` that names a
-// stack left out is dropped: that stack belongs to another sync.
-func (l *loader) matchTags() {
-	want := l.opts.MatchTags
-	if len(want) == 0 {
-		return
+// leaveOut drops what the options do not include.
+func (l *loader) leaveOut() {
+	r := &l.decls.Resources
+	if l.opts.SkipVariables {
+		r.Variables = nil
 	}
-	lacks := func(tags []string) bool {
-		return slices.ContainsFunc(want, func(tag string) bool { return !slices.Contains(tags, tag) })
+	if l.opts.SkipUserGroups {
+		r.UserGroups = nil
 	}
-	left := map[string]bool{}
+	if l.opts.SkipResources {
+		*r = Resources{Variables: r.Variables, UserGroups: r.UserGroups}
+	}
+}
+
+// callByName gives what stacks come after the names that those have: stacks are called
+// in the letters that Compose allows.
+func (l *loader) callByName() {
+	stacks := make(map[string]bool, len(l.decls.Stacks))
 	for i := range l.decls.Stacks {
-		if s := &l.decls.Stacks[i]; lacks(s.Tags) {
-			left[s.Name] = true
-		}
+		stacks[l.decls.Stacks[i].Name] = true
 	}
-	d := &l.decls
-	d.Servers = slices.DeleteFunc(d.Servers, func(s Server) bool { return lacks(s.Tags) })
-	d.Stacks = slices.DeleteFunc(d.Stacks, func(s Stack) bool { return lacks(s.Tags) })
-	d.Syncs = slices.DeleteFunc(d.Syncs, func(s ResourceSync) bool { return lacks(s.Tags) })
-	for i := range d.Stacks {
-		s := &d.Stacks[i]
-		for n, name := range s.After {
-			if left[name] {
-				l.diags = append(l.diags, fleet.Diagnostic{
-					Rule: "after-filtered", Severity: fleet.SeverityNote, Position: s.At(fmt.Sprintf("after[%d]", n)),
-					Message: fmt.Sprintf("stack %s is left out by its tags, so nothing waits for it", quoted(name)),
-				})
+	deployments := make(map[string]bool, len(l.decls.Deployments))
+	for i := range l.decls.Deployments {
+		deployments[l.decls.Deployments[i].Name] = true
+	}
+	called := func(after []string) []string {
+		for n, name := range after {
+			if stacks[name] || deployments[name] || !stacks[ProjectName(name)] {
+				continue
 			}
+			after = slices.Clone(after) // it may be in a cache
+			after[n] = ProjectName(name)
 		}
-		if slices.ContainsFunc(s.After, func(name string) bool { return left[name] }) {
-			s.After = slices.DeleteFunc(slices.Clone(s.After), func(name string) bool { return left[name] })
-		}
+		return after
+	}
+	for i := range l.decls.Stacks {
+		l.decls.Stacks[i].After = called(l.decls.Stacks[i].After)
+	}
+	for i := range l.decls.Deployments {
+		l.decls.Deployments[i].After = called(l.decls.Deployments[i].After)
 	}
 }

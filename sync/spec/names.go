@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // maxName is the longest name of anything.
@@ -13,10 +14,12 @@ const maxName = 63
 type naming int
 
 const (
-	// freeName allows what Komodo users call servers, variables and syncs.
+	// freeName allows what Komodo users call servers, variables and repositories.
 	freeName naming = iota + 1
-	// projectName is what Compose accepts as the name of a project.
+	// projectName is what Compose accepts as the name of a project. Others are made so.
 	projectName
+	// displayName is for what only people read, such as procedures: any text that shows.
+	displayName
 )
 
 // reservedNames cannot be files or directories everywhere.
@@ -25,54 +28,70 @@ var reservedNames = []string{"aux", "con", "nul", "prn"}
 // check returns what is wrong with a name, and what would be right; both empty when
 // it is fine.
 func (n naming) check(name string) (problem, hint string) {
-	allowed := "start with a letter or digit, then letters, digits, _, ., - and spaces"
-	if n == projectName {
-		allowed = "start with a lower-case letter or digit, then lower-case letters, digits, _ and -"
-		if normal := normalName(name); normal != "" && normal != name {
-			allowed = "write " + quoted(normal)
-		}
-	}
 	switch {
-	case name == "":
+	case strings.TrimSpace(name) == "":
 		return "the name is empty", "give it a name"
-	case len(name) > maxName:
+	case len(name) > maxName && (n != displayName || len([]rune(name)) > 4*maxName):
 		return fmt.Sprintf("the name %s is longer than %d characters", quoted(name), maxName), "shorten it"
 	case slices.Contains(reservedNames, strings.ToLower(name)):
 		return fmt.Sprintf("the name %s is reserved on some systems", quoted(name)), "choose another name"
 	case objectID(name):
 		return fmt.Sprintf("the name %s looks like an id", quoted(name)), "choose another name"
 	}
+	if problem, hint = n.checkLetters(name); problem != "" {
+		return problem, hint
+	}
+	if strings.TrimRight(name, " ") != name || n != displayName && strings.HasSuffix(name, ".") {
+		return fmt.Sprintf("the name %s ends in a space or dot", quoted(name)), "remove it"
+	}
+	return "", ""
+}
+
+func (n naming) checkLetters(name string) (problem, hint string) {
+	allowed := "start with a letter or digit, then letters, digits, _, ., - and spaces"
+	if n == projectName {
+		allowed = "start with a lower-case letter or digit, then lower-case letters, digits, _ and -"
+	}
 	for i, r := range name {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
 		case n == freeName && r >= 'A' && r <= 'Z':
 		case i > 0 && (r == '_' || r == '-' || n == freeName && (r == '.' || r == ' ')):
+		case n == displayName && unicode.IsPrint(r) && (i > 0 || r != ' '):
 		case r > 0x7F:
 			return fmt.Sprintf("the name %s has %s (U+%04X), which is not ASCII", quoted(name), quoted(string(r)), r), allowed
 		default:
 			return fmt.Sprintf("the name %s cannot have %s there", quoted(name), quoted(string(r))), allowed
 		}
 	}
-	if strings.HasSuffix(name, " ") || strings.HasSuffix(name, ".") {
-		return fmt.Sprintf("the name %s ends in a space or dot", quoted(name)), "remove it"
-	}
 	return "", ""
 }
 
-// normalName is the project name nearest to name.
-func normalName(name string) string {
+// ProjectName is the name that a stack is called by: Komodo and Compose write it in lower
+// case, and put _ for what they do not allow.
+func ProjectName(name string) string {
+	if name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == "" && name[0] != '_' && name[0] != '-' {
+		return name
+	}
 	normal := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_', r == '-':
 			return r
-		case r >= 'A' && r <= 'Z':
-			return r - 'A' + 'a'
-		case r == ' ', r == '.', r == '/':
-			return '-'
 		}
-		return -1
-	}, name)
+		return '_'
+	}, strings.ToLower(strings.TrimSpace(name)))
 	return strings.TrimLeft(normal[:min(len(normal), maxName)], "-_")
+}
+
+// renamed reports whether a name only has to be written differently, and how.
+func renamed(name string) (normal string, ok bool) {
+	normal = ProjectName(name)
+	ascii := strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || control(r) }) < 0
+	if normal == name || normal == "" || !ascii || len(name) > maxName || strings.ContainsAny(name, "/*\\") || name[0] == '-' || strings.HasSuffix(name, " ") {
+		return "", false
+	}
+	problem, _ := projectName.check(normal)
+	return normal, problem == ""
 }
 
 // objectID reports whether s has the form of the ids that Komodo's database gives.

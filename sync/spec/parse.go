@@ -3,8 +3,10 @@ package spec
 import (
 	"bytes"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/didyoumean"
@@ -82,13 +84,16 @@ func (p *parser) parse(src []byte) {
 	if failure != nil && unbalanced != nil && unbalanced.offset <= failure.offset {
 		failure = unbalanced
 	}
-	if failure != nil {
+	switch {
+	case failure != nil && !mentionsResources(src):
+		p.notResources(failure.offset) // some other file, with a template language in it perhaps
+		return
+	case failure != nil:
 		p.fault(failure) // what was read before it may be half a resource
 		return
 	}
 	if foreign(root) {
-		p.warn(root.entries[0].at, "not-a-resource-file", "name the files and directories that hold resources as resource paths",
-			"the file declares no resource: %s is none", quoted(root.entries[0].key))
+		p.notResources(root.entries[0].at)
 		return
 	}
 	p.resources(root)
@@ -122,14 +127,35 @@ func (p *parser) resources(root *table) {
 	}
 }
 
-// foreign reports whether nothing at the top level is a resource type or a misspelt
-// one: a TOML file of some application.
-func foreign(root *table) bool {
-	return len(root.entries) > 0 && !slices.ContainsFunc(root.entries, func(e entry) bool {
-		_, ok := typeOf(strings.ToLower(e.key))
-		return ok || didyoumean.Word(e.key, typeNames()) != ""
-	})
+// notResources notes that a file is not about resources.
+func (p *parser) notResources(at int) {
+	p.note(at, "not-a-resource-file", "name the files and directories that hold resources as resource paths",
+		"the file declares no resource, and is left alone")
 }
+
+// foreign reports whether nothing at the top level is a list of resources, nor meant to
+// be one: a TOML file of some application.
+func foreign(root *table) bool {
+	strange := false
+	for _, e := range root.entries {
+		_, known := typeOf(strings.ToLower(e.key))
+		near := didyoumean.Word(e.key, typeNames()) != ""
+		if known && e.value.kind == kindArray || near && !known {
+			return false
+		}
+		_, once := gone[strings.TrimSuffix(e.key, "s")]
+		strange = strange || !known && !once
+	}
+	return strange
+}
+
+// resourceHeader finds what may be the header of a resource.
+var resourceHeader = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?mi)^[ \t]*\[?\[?[ \t"']*(` + strings.Join(typeNames(), "|") + `)s?\b`)
+})
+
+// mentionsResources reports whether a file that is not TOML may be about resources.
+func mentionsResources(src []byte) bool { return resourceHeader().Match(src) }
 
 // tables reports whether v is a list of tables only.
 func (v value) tables() bool {
@@ -293,6 +319,9 @@ func (r *resourceDecoder) checkName(t *table) {
 	case e.value.kind == kindString:
 		if hiddenAt, _ := findHidden(e.value.text); hiddenAt >= 0 || strings.IndexFunc(e.value.text, control) >= 0 {
 			return // reported with the text
+		}
+		if _, ok := renamed(e.value.text); ok && r.schema.naming == projectName {
+			return // the stack gets the name that it would have anyway
 		}
 		if problem, hint := r.schema.naming.check(e.value.text); problem != "" {
 			r.fail(e.value.at, "invalid-name", hint, "%s", problem)
