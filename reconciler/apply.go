@@ -71,7 +71,7 @@ func (l *loop) prepare(run Run, loaded *Loaded, req ApplyRequest) *execution {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := newExecution(l, run, loaded, take, left, req.Watch)
-	e.verify = req.Saved != nil
+	e.verify, e.stopSeconds = req.Saved != nil, req.StopSeconds
 	l.active[e] = struct{}{}
 	return e
 }

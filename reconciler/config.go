@@ -87,6 +87,9 @@ type ApplyRequest struct {
 	Saved *plan.Plan
 	// Only and Forced are as in PlanRequest; with Saved they are not used.
 	Only, Forced []string
+	// StopSeconds is how long a container may take to stop before it is killed; zero leaves
+	// that to its own setting.
+	StopSeconds int
 	// Approved are ids of gates, or plan.KeepApproval of one.
 	Approved []string
 	// Actor is the name of the person or key that asked.

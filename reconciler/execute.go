@@ -84,8 +84,9 @@ type execution struct {
 	left   []OpResult
 	watch  func(Event)
 	// verify has every op checked against what is observed right before it starts.
-	verify bool
-	log    *slog.Logger
+	verify      bool
+	stopSeconds int
+	log         *slog.Logger
 
 	mu         sync.Mutex
 	nodes      []*node
@@ -393,7 +394,7 @@ func (e *execution) order(op plan.Op) fleet.Order {
 	case plan.OpCreate, plan.OpUpdate, plan.OpHeal, plan.OpRestart:
 		// A restart is an apply too: it brings the files whose change asks for it.
 	}
-	order.Kind = fleet.OrderApply
+	order.Kind, order.StopSeconds = fleet.OrderApply, e.stopSeconds
 	order.Release = e.stacks[place{op.Server, op.Stack}]
 	order.Force = slices.ContainsFunc(op.Causes, func(c plan.Cause) bool { return c.Kind == plan.CauseForced })
 	for _, g := range e.run.Plan.Gates {

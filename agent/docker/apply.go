@@ -179,6 +179,7 @@ func (t *task) request(release *fleet.Release, deadline time.Time) job.Request {
 			fleet.LabelOrder:   t.order.ID,
 		},
 		RecreateVolumes: t.order.RecreateVolumes,
+		StopSeconds:     t.order.StopSeconds,
 		Deadline:        deadline,
 	}
 }

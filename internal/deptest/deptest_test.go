@@ -103,6 +103,10 @@ func law() []rule {
 		},
 		{why: "the reconciler knows only its seams", of: []string{"./reconciler"}, ours: []string{"./fleet", "./reconciler/plan"}},
 		{
+			why: "procedures know only the reconciler", of: []string{"./reconciler/procedure"},
+			ours: []string{"./fleet", "./reconciler", "./reconciler/plan"},
+		},
+		{
 			why: "cmd is the composition root", of: []string{"./..."}, but: []string{"./cmd/..."},
 			deny: []string{"./cmd/...", "github.com/spf13/cobra"}, direct: true,
 		},

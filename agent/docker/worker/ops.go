@@ -121,6 +121,7 @@ func (w *work) up(ctx context.Context, project *types.Project) error {
 		Recreate:             api.RecreateDiverged,
 		RecreateDependencies: api.RecreateDiverged,
 		Inherit:              true,
+		Timeout:              w.patience(),
 		QuietPull:            true,
 	}
 	if len(w.req.Recreate) > 0 {

@@ -1,0 +1,337 @@
+package procedure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler"
+)
+
+// maxWaiting bounds the runs that wait for their turn.
+const maxWaiting = 256
+
+// Errors that callers branch on.
+var (
+	// ErrUnknown: no procedure of that name is declared.
+	ErrUnknown = errors.New("unknown procedure")
+	// ErrTooMany: too many runs wait already.
+	ErrTooMany = errors.New("too many runs wait for their turn")
+	// ErrStopped: Run has returned.
+	ErrStopped = errors.New("procedures are not run any more")
+)
+
+// Applier does the work on stacks. *reconciler.Reconciler is one.
+type Applier interface {
+	Apply(ctx context.Context, req reconciler.ApplyRequest) (reconciler.Run, reconciler.RunResult, error)
+	Order(ctx context.Context, req reconciler.OrderRequest) (fleet.Outcome, error)
+}
+
+// Hosts works on the engines of servers.
+type Hosts interface {
+	// Host returns in words what was done.
+	Host(ctx context.Context, server string, task fleet.HostTask) (string, error)
+}
+
+// Alerts sends alerts that an execution asks for.
+type Alerts interface {
+	// Test sends a test through one alerter and returns when it was taken.
+	Test(ctx context.Context, alerter string) error
+	// Send sends through the alerters named, or all.
+	Send(ctx context.Context, level, message, details string, alerters []string) error
+}
+
+// Config wires a Runner.
+type Config struct {
+	// Applier, Hosts, Alerts, Journal, Catalog and Logger are required.
+	Applier Applier
+	Hosts   Hosts
+	Alerts  Alerts
+	Journal Journal
+	// Catalog is asked at the begin of every run and every stage.
+	Catalog func(ctx context.Context) (Catalog, error)
+	Logger  *slog.Logger
+	// Ended is told of every run that ended; optional. It must not block.
+	Ended func(Run)
+}
+
+// Runner runs procedures. A scheduler, a webhook and a person all do it through Start.
+type Runner struct {
+	cfg Config
+	// tasks run as part of Run; done is closed when it returns.
+	tasks chan func(ctx context.Context)
+	done  chan struct{}
+
+	mu sync.Mutex
+	// active are the runs that wait or run, turns the locks of the procedures.
+	active map[string]*run
+	turns  map[string]chan struct{}
+}
+
+// run is a run under way.
+type run struct {
+	r     *Runner
+	watch func(Event)
+	// path are the procedures that lead here, this one last.
+	path []string
+	log  *slog.Logger
+	// canceled is closed when nothing more is to be started.
+	canceled chan struct{}
+	// ended is closed when the run is over.
+	ended chan struct{}
+
+	mu       sync.Mutex
+	record   Run
+	by       string
+	stopping bool
+}
+
+// New returns a Runner.
+func New(cfg Config) (*Runner, error) {
+	if cfg.Applier == nil || cfg.Hosts == nil || cfg.Alerts == nil || cfg.Journal == nil || cfg.Catalog == nil || cfg.Logger == nil {
+		return nil, errors.New("procedure: Applier, Hosts, Alerts, Journal, Catalog and Logger are required")
+	}
+	if cfg.Ended == nil {
+		cfg.Ended = func(Run) {}
+	}
+	return &Runner{
+		cfg: cfg, tasks: make(chan func(context.Context)), done: make(chan struct{}),
+		active: map[string]*run{}, turns: map[string]chan struct{}{},
+	}, nil
+}
+
+// Run carries out what Start is asked for until ctx ends, and returns when all of it has
+// ended: a run that is under way then starts nothing more. It is called once.
+func (r *Runner) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer close(r.done)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case task := <-r.tasks:
+			group.Go(func() { task(ctx) })
+		}
+	}
+}
+
+// Start begins a run and returns when it is on record. What becomes of it does not depend on
+// ctx. coalesced says that a run that waited already stands for it.
+func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced bool, err error) {
+	catalog, err := r.cfg.Catalog(ctx)
+	if err != nil {
+		return Run{}, false, err
+	}
+	record := Run{
+		ID: uuid.Must(uuid.NewV7()).String(), Procedure: req.Procedure, Trigger: req.Trigger, Actor: req.Actor,
+		Status: StatusQueued, Steps: []Step{}, Created: time.Now(),
+	}
+	if req.Execution != nil {
+		x := *req.Execution
+		x.Enabled = true
+		record.Procedure = ""
+		record.Stages = []fleet.Stage{{Name: x.Type, Enabled: true, Executions: []fleet.Execution{x}}}
+	} else if record.Stages, err = stagesOf(&catalog, req.Procedure); err != nil {
+		return Run{}, false, err
+	}
+	x, waiting, err := r.enter(record, req)
+	switch {
+	case err != nil:
+		return Run{}, false, err
+	case waiting != nil:
+		return *waiting, true, nil
+	}
+	if err := r.cfg.Journal.BeginProcedure(ctx, record); err != nil {
+		r.leave(x)
+		return Run{}, false, fmt.Errorf("record the run: %w", err)
+	}
+	x.emit(Event{Kind: EventQueued})
+	select {
+	case r.tasks <- func(ctx context.Context) { x.execute(ctx) }:
+		return record, false, nil
+	case <-r.done:
+		err = ErrStopped
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	x.end(context.WithoutCancel(ctx), StatusCanceled, "it was not begun: "+err.Error())
+	return Run{}, false, err
+}
+
+// stagesOf are the stages of a procedure that may run.
+func stagesOf(c *Catalog, name string) ([]fleet.Stage, error) {
+	p, ok := find(c.Procedures, name)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+	}
+	if loop := Loop(c.Procedures, name); loop != nil {
+		return nil, fmt.Errorf("procedure %s runs itself: %s", name, strings.Join(loop, " → "))
+	}
+	return p.Stages, nil
+}
+
+// enter makes a run known, unless one that waits stands for it.
+func (r *Runner) enter(record Run, req Request) (x *run, waiting *Run, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	queued := 0
+	for _, a := range r.active {
+		have := a.snapshot()
+		if have.Status != StatusQueued {
+			continue
+		}
+		if req.Coalesce && have.Procedure == record.Procedure && record.Procedure != "" && have.Parent == "" && !a.isStopping() {
+			return nil, &have, nil
+		}
+		queued++
+	}
+	if queued >= maxWaiting {
+		return nil, nil, ErrTooMany
+	}
+	x = r.newRun(record, req.Watch)
+	r.active[record.ID] = x
+	return x, nil, nil
+}
+
+func (r *Runner) newRun(record Run, watch func(Event)) *run {
+	x := &run{
+		r: r, record: record, watch: watch, canceled: make(chan struct{}), ended: make(chan struct{}),
+		log: r.cfg.Logger.With(slog.String("procedure", record.Procedure), slog.String("run", record.ID)),
+	}
+	if record.Procedure != "" {
+		x.path = []string{record.Procedure}
+	}
+	return x
+}
+
+func (r *Runner) leave(x *run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.active, x.record.ID)
+}
+
+// turn waits until no other run of the procedure is under way.
+func (r *Runner) turn(ctx context.Context, x *run) (release func(), err error) {
+	if x.record.Procedure == "" {
+		return func() {}, nil
+	}
+	r.mu.Lock()
+	lock, ok := r.turns[x.record.Procedure]
+	if !ok {
+		lock = make(chan struct{}, 1)
+		r.turns[x.record.Procedure] = lock
+	}
+	r.mu.Unlock()
+	select {
+	case <-x.canceled:
+		return nil, x.whyStopped()
+	default:
+	}
+	select {
+	case lock <- struct{}{}:
+		return func() { <-lock }, nil
+	case <-x.canceled:
+		return nil, x.whyStopped()
+	case <-ctx.Done():
+		return nil, errShutdown
+	}
+}
+
+var errShutdown = errors.New("core is shutting down")
+
+// Cancel keeps the runs of a procedure, or the run of that id, from starting another stage,
+// and returns how many that concerns.
+func (r *Runner) Cancel(name, actor string) int {
+	r.mu.Lock()
+	var concerned []*run
+	for id, x := range r.active {
+		if id == name || x.record.Procedure == name && name != "" {
+			concerned = append(concerned, x)
+		}
+	}
+	r.mu.Unlock()
+	for _, x := range concerned {
+		x.cancel(actor)
+	}
+	return len(concerned)
+}
+
+// Active are the runs that wait or run, oldest first.
+func (r *Runner) Active() []Run {
+	r.mu.Lock()
+	runs := make([]Run, 0, len(r.active))
+	for _, x := range r.active {
+		runs = append(runs, x.snapshot())
+	}
+	r.mu.Unlock()
+	slices.SortFunc(runs, func(a, b Run) int { return strings.Compare(a.ID, b.ID) })
+	return runs
+}
+
+// Await waits for the end of a run that is under way.
+func (r *Runner) Await(ctx context.Context, id string) {
+	r.mu.Lock()
+	x := r.active[id]
+	r.mu.Unlock()
+	if x == nil {
+		return
+	}
+	select {
+	case <-x.ended:
+	case <-ctx.Done():
+	}
+}
+
+func (x *run) snapshot() Run {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	record := x.record
+	record.Steps = slices.Clone(record.Steps)
+	return record
+}
+
+func (x *run) isStopping() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.stopping
+}
+
+// cancel keeps the run from starting another stage.
+func (x *run) cancel(actor string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.stopping {
+		x.stopping, x.by = true, actor
+		close(x.canceled)
+	}
+}
+
+// whyStopped names who canceled the run; nil when nobody did.
+func (x *run) whyStopped() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.stopping {
+		return nil
+	}
+	return fmt.Errorf("canceled by %s", x.by)
+}
+
+// emit tells who watches. The lock keeps events in order.
+func (x *run) emit(e Event) {
+	if x.watch == nil {
+		return
+	}
+	e.At, e.ID = time.Now(), x.record.ID
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.watch(e)
+}
