@@ -76,9 +76,12 @@ func load(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("read the host name: %w", err)
 	}
 	a := &Agent{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		info:     fleet.AgentInfo{Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH},
+		cfg: cfg,
+		log: cfg.Logger,
+		info: fleet.AgentInfo{
+			Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH,
+			LocalSecrets: cfg.LocalSecrets, HostCommands: cfg.HostCommands,
+		},
 		id:       id,
 		news:     newNews(),
 		sessions: newSessions(),

@@ -58,6 +58,30 @@ func (b *blobs) Fetch(ctx context.Context, digests []fleet.Digest, each func(fle
 	return nil
 }
 
+// Logins implements Blobs.
+func (b *blobs) Logins(ctx context.Context) ([]wire.Login, error) {
+	retry := backoff.Backoff{Base: time.Second, Max: 15 * time.Second}
+	for {
+		s, err := b.agent.sessions.await(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("wait for core: %w", err)
+		}
+		var answer wire.Logins
+		err = s.peer.Call(ctx, wire.VerbRegistry, wire.RegistryRequest{Order: b.order}, &answer)
+		refused, isRefusal := errors.AsType[*wire.Error](err)
+		switch {
+		case err == nil:
+			return answer.Logins, nil
+		case ctx.Err() != nil, isRefusal && !refused.Retryable && !errors.Is(err, wire.ErrClosed):
+			return nil, fmt.Errorf("ask core for the registry account: %w", err)
+		}
+		b.agent.log.WarnContext(ctx, "asking for the registry account again", slog.String("order", b.order), slog.Any("err", err))
+		if err := retry.Wait(ctx); err != nil {
+			return nil, fmt.Errorf("ask core for the registry account: %w", err)
+		}
+	}
+}
+
 // eachError is an error of Fetch's caller, which no other session would change.
 type eachError struct{ err error }
 

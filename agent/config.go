@@ -45,6 +45,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Version is what core is told. Optional.
 	Version string
+	// LocalSecrets and HostCommands are what core is told of the host's policy before the
+	// first report. Optional.
+	LocalSecrets []fleet.LocalSecret
+	HostCommands bool
 	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
 	Drain time.Duration
 	// Dial opens a connection to core. Optional, default a WebSocket.

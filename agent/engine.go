@@ -40,10 +40,22 @@ type Engine interface {
 	// Logs writes wire.LogLine values as JSON lines until the logs end, or ctx ends
 	// when following.
 	Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) error
+
+	// Files writes wire.HostFile values as JSON lines, if the host's policy lets core read
+	// there. A refusal is a *wire.Error with the code denied.
+	Files(ctx context.Context, req wire.FilesRequest, w io.Writer) error
+
+	// Projects lists the Compose projects on the host, sorted by name.
+	Projects(ctx context.Context) ([]wire.Project, error)
 }
 
-// Blobs fetches content by digest. Implementations verify nothing: the engine does.
+// Blobs fetches what an order needs from core. Implementations verify nothing: the
+// engine does.
 type Blobs interface {
+	// Logins asks for the account that the order's release names. What it returns must
+	// stay in memory.
+	Logins(ctx context.Context) ([]wire.Login, error)
+
 	// Fetch calls each with the content of every digest, in the order asked.
 	Fetch(ctx context.Context, digests []fleet.Digest, each func(fleet.Digest, []byte) error) error
 }

@@ -174,7 +174,9 @@ func (s *coreSession) Serve(_ context.Context, verb wire.Verb, body []byte, stre
 		return nil, nil
 	case wire.VerbBlobs:
 		return nil, s.blobs(body, stream)
-	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
+	case wire.VerbRegistry:
+		return wire.Logins{Logins: []wire.Login{{Registry: "registry.example", Username: "ci", Password: "secret"}}}, nil
+	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

@@ -163,7 +163,19 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 			return nil, err
 		}
 		return s.host(ctx, req)
-	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult:
+	case wire.VerbFiles:
+		var req wire.FilesRequest
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		if stream == nil {
+			return nil, wire.Errorf(wire.CodeBadRequest, "files come as a stream")
+		}
+		return nil, answer(ctx, s.agent.cfg.Engine.Files(ctx, req, stream))
+	case wire.VerbProjects:
+		list, err := s.agent.cfg.Engine.Projects(ctx)
+		return wire.Projects{Projects: list}, answer(ctx, err)
+	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry:
 	}
 	return nil, wire.UnknownVerb(verb)
 }
@@ -226,7 +238,11 @@ func (s *session) logs(ctx context.Context, req wire.LogsRequest, stream io.Writ
 	if stream == nil || req.Stack == "" {
 		return wire.Errorf(wire.CodeBadRequest, "logs are a stream of one stack")
 	}
-	err := s.agent.cfg.Engine.Logs(ctx, req, stream)
+	return answer(ctx, s.agent.cfg.Engine.Logs(ctx, req, stream))
+}
+
+// answer is how an error of the engine crosses the wire.
+func answer(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // nobody reads any more
 	}

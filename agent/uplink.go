@@ -334,6 +334,7 @@ func (u *uplink) ask(ctx context.Context) (wire.Report, error) {
 // describe completes what the engine says of itself with what the agent knows.
 func describe(base, engine fleet.AgentInfo) fleet.AgentInfo {
 	engine.Version, engine.Hostname = base.Version, base.Hostname
+	engine.LocalSecrets, engine.HostCommands = base.LocalSecrets, base.HostCommands
 	if engine.OS == "" {
 		engine.OS = base.OS
 	}

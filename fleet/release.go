@@ -177,3 +177,39 @@ func (r Release) Service(name string) (Service, bool) {
 	}
 	return Service{}, false
 }
+
+// Blobs lists the digests of all content that the release needs, each once, in the order
+// in which it names them.
+func (r Release) Blobs() []Digest {
+	out := make([]Digest, 0, len(r.Files)+1)
+	seen := make(map[Digest]bool, len(r.Files)+1)
+	add := func(d Digest) {
+		if d != "" && !seen[d] {
+			seen[d] = true
+			out = append(out, d)
+		}
+	}
+	add(r.Model)
+	for i := range r.Files {
+		add(r.Files[i].Digest)
+	}
+	add(r.Options.PreDeploy.Script)
+	add(r.Options.PostDeploy.Script)
+	return out
+}
+
+// Salted lists those of Blobs that must never be on a disk.
+func (r Release) Salted() map[Digest]bool {
+	out := map[Digest]bool{}
+	for i := range r.Files {
+		if r.Files[i].Salted {
+			out[r.Files[i].Digest] = true
+		}
+	}
+	for _, d := range []Digest{r.Options.PreDeploy.Script, r.Options.PostDeploy.Script} {
+		if d != "" {
+			out[d] = true
+		}
+	}
+	return out
+}

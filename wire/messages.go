@@ -8,7 +8,8 @@ import (
 
 // Version is the protocol both ends must speak. History:
 //
-//	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel, host
+//	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel, host,
+//	            registry, files, projects: a side without one answers unknown_verb
 const Version = 1
 
 // MinVersion is the oldest protocol a core still accepts.
@@ -29,6 +30,9 @@ const (
 	VerbObserve  Verb = "observe"  // core: nothing -> Report, read afresh from the engine
 	VerbLogs     Verb = "logs"     // core: LogsRequest -> a byte stream of log lines
 	VerbHost     Verb = "host"     // core: HostRequest -> HostResult, when it is done
+	VerbRegistry Verb = "registry" // agent: RegistryRequest -> Logins
+	VerbFiles    Verb = "files"    // core: FilesRequest -> a byte stream of HostFile values
+	VerbProjects Verb = "projects" // core: nothing -> Projects
 )
 
 // Join is the JSON payload of a handshake whose purpose is to onboard. Only the core
@@ -128,4 +132,86 @@ type LogLine struct {
 	Stderr    bool      `json:"stderr,omitempty"`
 	Time      time.Time `json:"time,omitzero"`
 	Text      string    `json:"text"`
+}
+
+// RegistryRequest asks for what an order may pull with.
+type RegistryRequest struct {
+	// Order must be running on this session; the account is the one its release names.
+	Order string `json:"order"`
+}
+
+// Logins answers RegistryRequest. The agent keeps them in memory, for that order only.
+type Logins struct {
+	Logins []Login `json:"logins,omitempty"`
+}
+
+// Login is one account at an image registry, with its password in the clear: Noise
+// encrypts every byte of the link.
+type Login struct {
+	// Registry is a host such as "ghcr.io"; "docker.io" is Docker Hub.
+	Registry string `json:"registry"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// String leaves the password out.
+func (l Login) String() string { return l.Username + "@" + l.Registry }
+
+// GoString leaves the password out.
+func (l Login) GoString() string { return l.String() }
+
+// Limits on the files of a host that one FilesRequest may read.
+const (
+	MaxHostFiles     = 2_000
+	MaxHostFile      = 4 << 20
+	MaxHostFilesSize = 32 << 20
+)
+
+// FilesRequest asks for files of the host. The agent's policy says which directories
+// core may read at all.
+type FilesRequest struct {
+	// Dir is an absolute directory of the host.
+	Dir string `json:"dir"`
+	// Files are paths below it, slash separated. A directory stands for all regular files
+	// below it.
+	Files []string `json:"files"`
+}
+
+// HostFile is one file of a host; the stream is JSON lines. What was asked for and is not
+// there comes as Missing, so that its absence is an answer.
+type HostFile struct {
+	Path    string `json:"path"`
+	Mode    uint32 `json:"mode,omitempty"`
+	Content []byte `json:"content,omitempty"`
+	Missing bool   `json:"missing,omitempty"`
+}
+
+// Projects lists the Compose projects that run on a host, whoever started them.
+type Projects struct {
+	Projects []Project `json:"projects"`
+}
+
+// Project is one Compose project, as its containers' labels tell it; sorted by name.
+type Project struct {
+	Name string `json:"name"`
+	// Server and Stack are whose it is; empty when Varan did not make or adopt it.
+	Server string `json:"server,omitempty"`
+	Stack  string `json:"stack,omitempty"`
+	// WorkingDir and ConfigFiles are where Compose was run, and with what.
+	WorkingDir  string             `json:"working_dir,omitempty"`
+	ConfigFiles []string           `json:"config_files,omitempty"`
+	EnvFiles    []string           `json:"env_files,omitempty"`
+	Containers  []ProjectContainer `json:"containers"`
+}
+
+// ProjectContainer is one container of a Project; sorted by name.
+type ProjectContainer struct {
+	ID      string               `json:"id"`
+	Name    string               `json:"name"`
+	Service string               `json:"service"`
+	Image   string               `json:"image"`
+	ImageID string               `json:"image_id"`
+	State   fleet.ContainerState `json:"state"`
+	// ConfigHash is what Compose recorded of the service the container was made from.
+	ConfigHash string `json:"config_hash,omitempty"`
 }

@@ -201,7 +201,7 @@ func TestGoldenFrames(t *testing.T) {
 				_, err := stream.Write([]byte("\x00\x00\x00\x00\x00\x00\x00\x03abc"))
 				return nil, err
 			case wire.VerbReport, wire.VerbProgress, wire.VerbResult, wire.VerbApply, wire.VerbCancel,
-				wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
+				wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbRegistry, wire.VerbFiles, wire.VerbProjects:
 			}
 			return nil, wire.UnknownVerb(verb)
 		})})
@@ -263,7 +263,18 @@ func TestGoldenMessages(t *testing.T) {
 		"cancel":   &wire.CancelRequest{Order: "o1"},
 		"logs":     &wire.LogsRequest{Stack: "web", Service: "app", Follow: true, Tail: -1},
 		"logline":  &wire.LogLine{Service: "app", Container: "web-app-1", Stderr: true, Time: at, Text: "hi"},
-		"error":    &wire.Error{Code: wire.CodeStale, Message: "epoch 3 is over", Retryable: true},
+		"registry": &wire.RegistryRequest{Order: "o1"},
+		"logins":   &wire.Logins{Logins: []wire.Login{{Registry: "ghcr.io", Username: "ci", Password: "p"}}},
+		"files":    &wire.FilesRequest{Dir: "/srv/web", Files: []string{"compose.yaml"}},
+		"hostfile": &wire.HostFile{Path: "compose.yaml", Mode: 0o644, Content: []byte("services: {}")},
+		"projects": &wire.Projects{Projects: []wire.Project{{
+			Name: "web", Server: "alpha", Stack: "web", WorkingDir: "/srv/web",
+			ConfigFiles: []string{"/srv/web/compose.yaml"}, EnvFiles: []string{"/srv/web/.env"},
+			Containers: []wire.ProjectContainer{{
+				ID: "c1", Name: "web-app-1", Service: "app", Image: "app:1", ImageID: "sha256:00", State: fleet.StateRunning, ConfigHash: "h",
+			}},
+		}}},
+		"error": &wire.Error{Code: wire.CodeStale, Message: "epoch 3 is over", Retryable: true},
 	} {
 		path := filepath.Join("testdata", "v1", name+".json")
 		if *update {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/agent"
+	"github.com/varanhq/varan/agent/policy"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 )
@@ -41,6 +42,8 @@ type Config struct {
 	// StableFor is how long a new container must run without a restart before it counts
 	// as running. Optional, default 1 s.
 	StableFor time.Duration
+	// Policy is what the host lets core do. Optional: the zero value allows what needs none.
+	Policy policy.Policy
 	// Logger is optional, default none.
 	Logger *slog.Logger
 }
@@ -76,6 +79,7 @@ type Engine struct {
 	states  *states
 	blobs   blobs
 	memory  *memory
+	secrets localSecrets
 	slots   chan struct{}
 	// pruning lets one task at a time take all slots.
 	pruning chan struct{}
@@ -109,6 +113,7 @@ func New(cfg Config) (*Engine, error) {
 		memory:  &memory{},
 		slots:   make(chan struct{}, cfg.Parallel),
 		pruning: make(chan struct{}, 1),
+		secrets: newLocalSecrets(cfg.Policy.Secrets),
 		stacks:  map[string]chan struct{}{},
 		busy:    map[string]string{},
 		wanted:  map[string]fleet.Release{},

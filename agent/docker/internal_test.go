@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
 )
 
 // content is a fleet.File and what is in it.
@@ -557,3 +558,5 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Errorf("tail %q", got)
 	}
 }
+
+func (liar) Logins(context.Context) ([]wire.Login, error) { return nil, nil }

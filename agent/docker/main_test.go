@@ -10,6 +10,7 @@ import (
 	"github.com/varanhq/varan/agent/docker"
 	"github.com/varanhq/varan/agent/docker/worker"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
 )
 
 // TestMain is also the worker: the tests give their own program to the engine.
@@ -70,3 +71,5 @@ func (m memoryBlobs) add(content string) fleet.Digest {
 	m[d] = []byte(content)
 	return d
 }
+
+func (memoryBlobs) Logins(context.Context) ([]wire.Login, error) { return nil, nil }

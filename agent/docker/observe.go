@@ -13,7 +13,10 @@ import (
 // Observe implements agent.Engine. It lists once, and inspects what events have not
 // vouched for since it was last inspected.
 func (e *Engine) Observe(ctx context.Context) (fleet.AgentInfo, []fleet.StackReport, error) {
-	info := fleet.AgentInfo{Version: e.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH}
+	info := fleet.AgentInfo{
+		Version: e.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
+		LocalSecrets: e.LocalSecrets(), HostCommands: e.cfg.Policy.HostCommands,
+	}
 	info.Hostname, _ = os.Hostname()
 	engine, err := e.conn.info(ctx)
 	if err != nil {

@@ -9,6 +9,9 @@ import (
 	"syscall"
 )
 
+// nonblocking keeps the opening of a pipe from waiting for a writer.
+const nonblocking = syscall.O_NONBLOCK
+
 // ownSession lets a worker outlive the agent and whatever ends the agent's session, and
 // makes ending it end what it started too.
 func ownSession(cmd *exec.Cmd) {

@@ -41,6 +41,8 @@ type Config struct {
 	// that a core gave before it was restarted. It may get the same outcome again.
 	// Optional.
 	OnOutcome func(server string, outcome fleet.Outcome)
+	// Logins gives the passwords of registry accounts. Optional: without it there are none.
+	Logins LoginSource
 	// Clock is optional, default time.Now.
 	Clock func() time.Time
 	// ClientAddr tells where a request comes from; a core behind a proxy that it trusts
@@ -265,6 +267,12 @@ func (h *Hub) Drop(ctx context.Context, name string) {
 	if srv != nil && srv.session != nil {
 		srv.session.end(ctx, wire.Errorf(wire.CodeDenied, "the server was removed"))
 	}
+}
+
+// LoginSource knows the accounts at image registries.
+type LoginSource interface {
+	// Logins returns what to log in with for the account that a release names.
+	Logins(ctx context.Context, account fleet.RegistryAccount) ([]wire.Login, error)
 }
 
 // OfflineError says that the agent of a server is not connected.

@@ -51,11 +51,8 @@ func (h *Hub) begin(order fleet.Order, content reconciler.Content, progress func
 		order: order, content: content, progress: progress,
 		blobs: make(map[fleet.Digest]bool), outcome: make(chan fleet.Outcome, 1),
 	}
-	if order.Kind == fleet.OrderApply || order.Kind == fleet.OrderPull {
-		w.blobs[order.Release.Model] = true
-		for i := range order.Release.Files {
-			w.blobs[order.Release.Files[i].Digest] = true
-		}
+	for _, digest := range order.Release.Blobs() {
+		w.blobs[digest] = true
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,6 +215,34 @@ func (s *session) blobs(ctx context.Context, body []byte, stream io.Writer) erro
 		}
 	}
 	return out.Flush()
+}
+
+// logins gives an agent the account to pull with: only the one that is named by the
+// release of an order that runs on its server.
+func (s *session) logins(ctx context.Context, body []byte) (any, error) {
+	var req wire.RegistryRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return nil, err
+	}
+	w := s.hub.workOf(s.server, req.Order)
+	if w == nil {
+		return nil, wire.Errorf(wire.CodeNotFound, "no such order is under way on this server")
+	}
+	account := w.order.Release.Options.Registry
+	switch {
+	case account.Account == "":
+		return nil, wire.Errorf(wire.CodeDenied, "the order's release names no registry account")
+	case s.hub.cfg.Logins == nil:
+		return nil, wire.Errorf(wire.CodeNotFound, "this core has no registry accounts")
+	}
+	logins, err := s.hub.cfg.Logins.Logins(ctx, account)
+	if err != nil {
+		s.hub.log.LogAttrs(ctx, slog.LevelWarn, "no login for an order", slog.String("host", s.server),
+			slog.String("stack", w.order.Stack), slog.String("registry", account.Registry),
+			slog.String("account", account.Account), slog.Any("err", err))
+		return nil, wire.Errorf(wire.CodeNotFound, "core has no account %s at %s", account.Account, account.Registry)
+	}
+	return wire.Logins{Logins: logins}, nil
 }
 
 func isCode(err error, code wire.Code) bool {

@@ -154,7 +154,9 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		return nil, s.progress(body)
 	case wire.VerbBlobs:
 		return nil, s.blobs(ctx, body, stream)
-	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost:
+	case wire.VerbRegistry:
+		return s.logins(ctx, body)
+	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

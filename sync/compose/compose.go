@@ -185,6 +185,7 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 		bases:   map[string][]serviceRef{},
 		content: map[fleet.Digest]Blob{},
 		files:   map[string]fleet.File{},
+		texts:   map[string]content{},
 	}
 	l.seal = newSealer(req.Key)
 	l.env = scope{pool: newPool(&req, l.seal)}
@@ -226,8 +227,14 @@ type load struct {
 	envFile    generatedFile
 	seal       *sealer
 	content    map[fleet.Digest]Blob
-	// files are those of the release, by path relative to the run directory.
-	files map[string]fleet.File
+	// texts are the text files read, files those of the release; both by path relative to
+	// the run directory. mounted is the size of all files.
+	texts   map[string]content
+	files   map[string]fleet.File
+	mounted int64
+	args    arguments
+	// configPaths are the files and directories in which [[NAME]] may be replaced.
+	configPaths []string
 }
 
 // generatedFile is the environment file written for the stack.
@@ -243,6 +250,7 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	}
 	mains := l.mainPaths()
 	l.prepareEnvironment()
+	l.parseArguments()
 	l.readMains(mains)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
@@ -257,17 +265,18 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	if project == nil || l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
+	l.rescale(project)
 	l.resolveEnvironments(project)
 	l.resolveLabels(project)
 	l.resolveObjects(project)
 	l.checkPolicy(project)
 	l.checkHardening(project)
 	l.claims = l.claim(project)
-	mounts := l.resolvePaths(ctx, project)
+	used := l.resolvePaths(ctx, project)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
-	release, err := l.release(project, mounts)
+	release, err := l.release(project, used)
 	if err != nil {
 		l.fail("compose-invalid", l.req.Origin, err.Error(), "")
 		return fleet.Release{}, false
@@ -297,6 +306,9 @@ func (l *load) checkRequest() bool {
 			"use lower-case letters, digits, - and _, and begin with a letter or digit")
 		return false
 	}
+	if l.req.HostDir != "" && !l.checkHostDir() {
+		return false
+	}
 	if l.dir == "." {
 		return true
 	}
@@ -315,6 +327,19 @@ func (l *load) checkRequest() bool {
 		return true
 	}
 	return false
+}
+
+// checkHostDir judges the directory of a stack whose files are on the host.
+func (l *load) checkHostDir() bool {
+	dir, pos := l.req.HostDir, l.setting(l.req.Settings.RunDirectory)
+	if !path.IsAbs(dir) || path.Clean(dir) != dir {
+		l.fail("path-outside", pos, fmt.Sprintf("%q is not an absolute path", dir), "")
+		return false
+	}
+	if danger := dangerousPath(dir, false); danger != "" {
+		l.risky("dangerous-host-path", pos, fmt.Sprintf("the files of the stack are in %s, %s", dir, danger))
+	}
+	return !l.findings.HasErrors()
 }
 
 // maxFindings bounds what one stack reports; nobody reads more.
@@ -355,7 +380,7 @@ func (l *load) warn(rule string, pos fleet.Position, message, hint string) {
 
 // show is a path relative to the run directory as people know it.
 func (l *load) show(rel string) string {
-	name := path.Join(l.dir, rel)
+	name := path.Join(cmp.Or(l.req.HostDir, l.dir), rel)
 	if l.req.Repository != "" {
 		return l.req.Repository + ": " + name
 	}
@@ -375,6 +400,6 @@ func cleanDir(dir string) string {
 }
 
 // serviceNames are the names of the services, sorted: map order decides nothing.
-func serviceNames(project *types.Project) []string {
-	return slices.Sorted(maps.Keys(project.Services))
-}
+func serviceNames(project *types.Project) []string { return sortedKeys(project.Services) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -17,7 +17,7 @@ type describer struct {
 	*load
 	service string
 	tree    map[string]any
-	mounts  []mount
+	used    usage
 	// sealed are the top-level keys into which a secret went.
 	sealed map[string]bool
 	// objects are the configs and secrets it uses, by "configs NAME", already sealed.
@@ -85,16 +85,32 @@ func (d *describer) digest() (fleet.Digest, error) {
 	for key, value := range d.tree {
 		tree[key] = d.seal.sealTree(value, d.context(key), d.sealed[key])
 	}
-	type file struct {
-		Path   string
-		Mode   uint32
-		Digest fleet.Digest
+	return digestOf(map[string]any{
+		"service": tree, "files": contentOf(d.used.recreate), "objects": d.objects,
+	})
+}
+
+// restartDigest covers the files whose change asks for a restart; empty without any.
+func (d *describer) restartDigest() (fleet.Digest, error) {
+	if len(d.used.restart) == 0 {
+		return "", nil
 	}
-	files := make([]file, len(d.mounts))
-	for i, m := range d.mounts {
-		files[i] = file{m.file.Path, m.file.Mode, m.file.Digest}
+	return digestOf(contentOf(d.used.restart))
+}
+
+// fileContent is what counts of a file.
+type fileContent struct {
+	Path   string
+	Mode   uint32
+	Digest fleet.Digest
+}
+
+func contentOf(mounts []mount) []fileContent {
+	out := make([]fileContent, len(mounts))
+	for i, m := range mounts {
+		out[i] = fileContent{m.file.Path, m.file.Mode, m.file.Digest}
 	}
-	return digestOf(map[string]any{"service": tree, "files": files, "objects": d.objects})
+	return out
 }
 
 // fields are the leaves, sorted by path.
@@ -118,7 +134,7 @@ func (d *describer) fields() []fleet.Field {
 		kind, object, _ := strings.Cut(name, " ")
 		d.object2fields(kind, object, d.objects[name])
 	}
-	for _, m := range d.mounts {
+	for _, m := range slices.Concat(d.used.recreate, d.used.restart) {
 		field := fleet.Field{Path: "file ./" + m.file.Path, Origin: m.origin}
 		text := m.file.Digest.Short()
 		if m.file.Mode&0o111 != 0 {

@@ -57,7 +57,7 @@ func (l *load) prepareEnvironment() {
 
 // profiles are those of the stack and those its environment names.
 func (l *load) profiles() []string {
-	out := slices.Clone(l.req.Profiles)
+	out := slices.Concat(l.req.Profiles, l.args.profiles)
 	for name := range strings.SplitSeq(l.env.own[profilesVariable], ",") {
 		if name = strings.TrimSpace(name); name != "" && !slices.Contains(out, name) {
 			out = append(out, name)
@@ -97,7 +97,7 @@ func steersCompose(name string) bool {
 }
 
 func (l *load) generateEnvFile() {
-	rel, refused := inside(".", cmp.Or(l.req.EnvFilePath, dotenvPath))
+	rel, refused := l.inside(".", cmp.Or(l.req.EnvFilePath, dotenvPath))
 	if refused != nil {
 		l.fail(refused.rule, l.setting(l.req.Settings.EnvFilePath), "env_file_path: "+refused.message, refused.hint)
 		return
@@ -129,7 +129,7 @@ func (l *load) readDotenv(own map[string]string) {
 func (l *load) readAdditional(file EnvFile, own map[string]string) {
 	const field = "additional_env_files: "
 	pos := cmp.Or(file.Origin, l.req.Origin)
-	rel, refused := inside(".", file.Path)
+	rel, refused := l.inside(".", file.Path)
 	if refused != nil {
 		l.fail(refused.rule, pos, field+refused.message, refused.hint)
 		return
@@ -306,7 +306,7 @@ func (l *load) mergeEnvFile(
 	service string, file types.EnvFile, into map[string]string, lookup func(string) (string, bool),
 ) {
 	pos := l.atItem(path.Base(file.Path), "services", service, "env_file")
-	rel, refused := inside(l.base, file.Path)
+	rel, refused := l.inside(l.base, file.Path)
 	var data []byte
 	if refused == nil {
 		data, refused = l.read(rel)
@@ -329,7 +329,7 @@ func (l *load) resolveLabels(project *types.Project) {
 		}
 		labels := map[string]string{}
 		for _, file := range service.LabelFiles {
-			rel, refused := inside(l.base, file)
+			rel, refused := l.inside(l.base, file)
 			var data []byte
 			if refused == nil {
 				data, refused = l.read(rel)

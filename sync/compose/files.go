@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -24,7 +23,8 @@ type mount struct {
 
 // resolvePaths makes every path inside the run directory a relative one, gathers the
 // repository's files behind them, and returns those by service, sorted by path.
-func (l *load) resolvePaths(ctx context.Context, project *types.Project) map[string][]mount {
+func (l *load) resolvePaths(ctx context.Context, project *types.Project) map[string]usage {
+	l.listConfigPaths(project)
 	if l.envFile.path != "" {
 		l.addGenerated()
 	}
@@ -32,7 +32,8 @@ func (l *load) resolvePaths(ctx context.Context, project *types.Project) map[str
 	for _, name := range slices.Sorted(maps.Keys(project.Volumes)) {
 		l.resolveVolume(name, project.Volumes[name])
 	}
-	mounts := map[string][]mount{}
+	listed := l.listConfigFiles(ctx, project)
+	used := map[string]usage{}
 	for _, name := range serviceNames(project) {
 		g := &gatherer{load: l, ctx: ctx, seen: map[string]mount{}}
 		service := project.Services[name]
@@ -46,9 +47,9 @@ func (l *load) resolvePaths(ctx context.Context, project *types.Project) map[str
 			g.take(objects["secrets "+s.Source])
 		}
 		project.Services[name] = service
-		mounts[name] = g.sorted()
+		used[name] = react(name, byPath(g.seen), listed)
 	}
-	return mounts
+	return used
 }
 
 // gatherer collects the files of one service.
@@ -68,14 +69,6 @@ func (g *gatherer) take(list []mount) {
 	}
 }
 
-func (g *gatherer) sorted() []mount {
-	out := make([]mount, 0, len(g.seen))
-	for _, p := range slices.Sorted(maps.Keys(g.seen)) {
-		out = append(out, g.seen[p])
-	}
-	return out
-}
-
 func (g *gatherer) volumes(s *types.ServiceConfig) {
 	for i, v := range s.Volumes {
 		if !path.IsAbs(v.Target) {
@@ -89,12 +82,13 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 			continue
 		}
 		pos := g.atItem(v.Target, "services", s.Name, "volumes")
-		if path.IsAbs(v.Source) {
-			g.checkHostPath(v.Source, v.ReadOnly, pos, "service "+s.Name)
-			s.Volumes[i].Source = path.Clean(v.Source)
+		source := g.hostPath(v.Source)
+		rel, refused := g.inside(g.base, source)
+		if refused != nil && path.IsAbs(source) {
+			g.checkHostPath(source, v.ReadOnly, pos, "service "+s.Name)
+			s.Volumes[i].Source = path.Clean(source)
 			continue
 		}
-		rel, refused := inside(g.base, v.Source)
 		if refused != nil {
 			g.fail(refused.rule, pos, fmt.Sprintf("service %s: %s", s.Name, refused.message), refused.hint)
 			continue
@@ -104,10 +98,19 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 				"paths are shown to people and in labels")
 			continue
 		}
-		s.Volumes[i].Source = relative(rel)
+		s.Volumes[i].Source = g.place(rel)
 		// What is not in the repository is data: the engine makes a directory of it.
 		g.take(g.gather(g.ctx, rel, pos, false))
 	}
+}
+
+// hostPath makes a path that leaves the run directory one of the host, when the run
+// directory is on the host. In a repository there is nothing where it leads.
+func (l *load) hostPath(written string) string {
+	if _, refused := inside(l.base, written); l.req.HostDir != "" && refused != nil && strings.HasPrefix(written, ".") {
+		return path.Join(l.req.HostDir, l.base, written)
+	}
+	return written
 }
 
 func (g *gatherer) build(s *types.ServiceConfig) {
@@ -116,12 +119,12 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 	}
 	at := func(key string) fleet.Position { return g.at("services", s.Name, "build", key) }
 	if !isRemote(s.Build.Context) {
-		rel, refused := inside(g.base, cmp.Or(s.Build.Context, "."))
+		rel, refused := g.inside(g.base, cmp.Or(s.Build.Context, "."))
 		if refused != nil {
 			g.fail(refused.rule, at("context"), "build: "+refused.message, refused.hint)
 			return
 		}
-		s.Build.Context = relative(rel)
+		s.Build.Context = g.place(rel)
 		g.take(g.gather(g.ctx, rel, at("context"), true))
 		if s.Build.Dockerfile != "" {
 			g.dockerfile(rel, s.Build.Dockerfile, at("dockerfile"))
@@ -135,12 +138,12 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 		case isRemote(written):
 			g.risky("remote-build", pos, fmt.Sprintf("service %s is built from elsewhere", s.Name))
 		default:
-			rel, refused := inside(g.base, written)
+			rel, refused := g.inside(g.base, written)
 			if refused != nil {
 				g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
 				continue
 			}
-			s.Build.AdditionalContexts[name] = relative(rel)
+			s.Build.AdditionalContexts[name] = g.place(rel)
 			g.take(g.gather(g.ctx, rel, pos, true))
 		}
 	}
@@ -148,7 +151,7 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 
 // dockerfile may lie outside its context, but not outside the run directory.
 func (g *gatherer) dockerfile(contextDir, written string, pos fleet.Position) {
-	rel, refused := inside(contextDir, written)
+	rel, refused := g.inside(contextDir, written)
 	if refused != nil {
 		g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
 		return
@@ -164,13 +167,13 @@ func (g *gatherer) seccomp(s types.ServiceConfig) {
 			continue
 		}
 		pos := g.atItem(opt, "services", s.Name, "security_opt")
-		rel, refused := inside(g.base, value)
+		rel, refused := g.inside(g.base, value)
 		if refused != nil {
 			g.fail(refused.rule, pos, "security_opt: "+refused.message, refused.hint)
 			continue
 		}
-		if g.base != "." {
-			s.SecurityOpt[i] = key + ":" + relative(rel)
+		if g.base != "." || g.req.HostDir != "" {
+			s.SecurityOpt[i] = key + ":" + g.place(rel)
 		}
 		g.take(g.gather(g.ctx, rel, pos, true))
 	}
@@ -184,13 +187,13 @@ func (l *load) resolveObjectFiles(ctx context.Context, project *types.Project) m
 			return ""
 		}
 		pos := l.at(kind, name, "file")
-		rel, refused := inside(l.base, file)
+		rel, refused := l.inside(l.base, file)
 		if refused != nil {
 			l.fail(refused.rule, pos, fmt.Sprintf("%s %s: %s", strings.TrimSuffix(kind, "s"), name, refused.message), refused.hint)
 			return file
 		}
 		out[kind+" "+name] = l.gather(ctx, rel, pos, true)
-		return relative(rel)
+		return l.place(rel)
 	}
 	for _, name := range slices.Sorted(maps.Keys(project.Configs)) {
 		config := project.Configs[name]
@@ -211,30 +214,31 @@ func (l *load) resolveVolume(name string, v types.VolumeConfig) {
 	if device == "" || path.IsAbs(device) || !isBind(v.DriverOpts) {
 		return
 	}
-	rel, refused := inside(l.base, device)
+	rel, refused := l.inside(l.base, device)
 	if refused != nil {
 		l.fail(refused.rule, l.at("volumes", name, "driver_opts", "device"),
 			fmt.Sprintf("volume %s: %s", name, refused.message), refused.hint)
 		return
 	}
-	v.DriverOpts["device"] = relative(rel)
+	v.DriverOpts["device"] = l.place(rel)
 }
 
-// relative is how a path inside the run directory is written in the model.
-func relative(rel string) string {
-	if rel == "." {
+// place is how a path inside the run directory is written in the model.
+func (l *load) place(rel string) string {
+	switch {
+	case l.req.HostDir != "":
+		return path.Join(l.req.HostDir, rel)
+	case rel == ".":
 		return "."
 	}
 	return "./" + rel
 }
 
 func (l *load) addGenerated() {
-	digest := fleet.SumDigest(l.envFile.data)
 	size := int64(len(l.envFile.data))
-	l.content[digest] = Blob{Size: size, data: l.envFile.data}
-	l.files[l.envFile.path] = fleet.File{
-		Path: l.envFile.path, Mode: 0o600, Size: size, Digest: digest, Secret: true,
-	}
+	l.ship(fleet.File{
+		Path: l.envFile.path, Mode: 0o600, Size: size, Digest: fleet.SumDigest(l.envFile.data), Secret: true,
+	}, Blob{Size: size, data: l.envFile.data})
 }
 
 // gather adds a file, or all files of a directory, to the release.
@@ -243,7 +247,7 @@ func (l *load) gather(ctx context.Context, rel string, pos fleet.Position, requi
 		return []mount{{l.files[rel], pos}}
 	}
 	info, refused := l.stat(rel)
-	if refused == nil && info == nil && required {
+	if refused == nil && info == nil && required && l.req.HostDir == "" {
 		refused = &refusal{"file-not-found", fmt.Sprintf("%s does not exist", l.show(rel)), l.suggestFile(rel)}
 	}
 	if refused != nil {
@@ -305,39 +309,4 @@ func (l *load) gatherDir(ctx context.Context, rel string, pos fleet.Position, de
 		}
 	}
 	return out
-}
-
-// addFile reads a file once to name its content.
-func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.File, bool) {
-	if known, ok := l.files[rel]; ok {
-		return known, true
-	}
-	total := info.Size()
-	for _, f := range l.files {
-		total += f.Size
-	}
-	switch {
-	case info.Size() > maxBlob:
-		l.fail("too-large", pos, fmt.Sprintf("%s has %d bytes; at most %d are sent to a host", l.show(rel), info.Size(), maxBlob),
-			"put large data in an image or a volume")
-		return fleet.File{}, false
-	case len(l.files) >= maxMountedFiles || total > maxMounted:
-		l.fail("too-many-files", pos,
-			fmt.Sprintf("the stack uses more than %d files or %d bytes of the repository", maxMountedFiles, maxMounted),
-			"mount only the directories the service needs")
-		return fleet.File{}, false
-	}
-	full := path.Join(l.dir, rel)
-	data, err := l.req.Tree.ReadFile(full)
-	if err != nil {
-		l.fail("file-unreadable", pos, fmt.Sprintf("%s cannot be read: %v", full, err), "")
-		return fleet.File{}, false
-	}
-	file := fleet.File{Path: rel, Mode: 0o644, Size: int64(len(data)), Digest: fleet.SumDigest(data)}
-	if info.Mode()&0o111 != 0 {
-		file.Mode = 0o755
-	}
-	l.content[file.Digest] = Blob{Path: full, Size: file.Size}
-	l.files[rel] = file
-	return file, true
 }

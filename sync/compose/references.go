@@ -41,7 +41,7 @@ func (l *load) mainPaths() []string {
 	written = slices.Concat(written, l.req.MoreFilePaths)
 	var out []string
 	for _, file := range written {
-		rel, refused := inside(".", file)
+		rel, refused := l.inside(".", file)
 		if refused != nil {
 			l.fail(refused.rule, l.setting(l.req.Settings.FilePaths), "file_paths: "+refused.message, refused.hint)
 			continue
@@ -138,7 +138,7 @@ func (l *load) readSource(rel string, pos fleet.Position) *source {
 		l.sources[rel] = nil
 		return nil
 	}
-	return l.parseSource(rel, data, origin{file: l.show(rel)})
+	return l.parseSource(rel, l.interpolate(rel, content{data: data}).data, origin{file: l.show(rel)})
 }
 
 func (l *load) suggestFile(rel string) string {
@@ -231,7 +231,7 @@ func (l *load) followInclude(in *layer, trail []string) {
 			ref.paths = items(field(item, "path"))
 			ref.envFiles = items(field(item, "env_file"))
 			if n := field(item, "project_directory"); n != nil {
-				rel, refused := inside(in.base, expand(n.Value, in.env.lookup))
+				rel, refused := l.inside(in.base, expand(n.Value, in.env.lookup))
 				if refused != nil {
 					l.fail(refused.rule, in.position(n), "project_directory: "+refused.message, refused.hint)
 					continue
@@ -246,7 +246,7 @@ func (l *load) followInclude(in *layer, trail []string) {
 func (l *load) include(in *layer, ref includeRef, trail []string) {
 	var env scope
 	for i, n := range ref.paths {
-		rel, refused := inside(in.base, expand(n.Value, in.env.lookup))
+		rel, refused := l.inside(in.base, expand(n.Value, in.env.lookup))
 		if refused != nil {
 			l.fail(refused.rule, in.position(n), "include: "+refused.message, refused.hint)
 			return
@@ -285,7 +285,7 @@ func (l *load) includedEnv(in *layer, base string, files []*yaml.Node) scope {
 		if written == "/dev/null" {
 			continue
 		}
-		rel, refused := inside(in.base, written)
+		rel, refused := l.inside(in.base, written)
 		if refused != nil {
 			l.fail(refused.rule, in.position(n), "env_file: "+refused.message, refused.hint)
 			continue
@@ -399,7 +399,7 @@ func (l *load) definesService(name string) bool {
 
 // extendedLayer is the document an "extends: file:" names.
 func (l *load) extendedLayer(from *layer, file *yaml.Node) *layer {
-	rel, refused := inside(from.base, expand(file.Value, from.env.lookup))
+	rel, refused := l.inside(from.base, expand(file.Value, from.env.lookup))
 	if refused != nil {
 		l.fail(refused.rule, from.position(file), "extends: "+refused.message, refused.hint)
 		return nil

@@ -20,16 +20,16 @@ const LabelOneShot = "dev.varan.one-shot"
 const ownLabels = "dev.varan."
 
 // release makes the value that travels to the agent.
-func (l *load) release(project *types.Project, mounts map[string][]mount) (fleet.Release, error) {
+func (l *load) release(project *types.Project, used map[string]usage) (fleet.Release, error) {
 	release := fleet.Release{
 		Stack: l.req.Stack, Server: l.req.Server, Project: l.req.Project,
-		Commit: l.req.Commit, Options: l.req.Options,
+		Commit: l.req.Commit, Options: l.options(),
 	}
 	waitedFor := completionTargets(project)
 	for _, name := range serviceNames(project) {
 		service := project.Services[name]
 		service.Profiles, service.Develop, service.Extensions = nil, nil, nil
-		built, err := l.service(project, service, mounts[name])
+		built, err := l.service(project, service, used[name])
 		if err != nil {
 			return fleet.Release{}, err
 		}
@@ -43,6 +43,9 @@ func (l *load) release(project *types.Project, mounts map[string][]mount) (fleet
 		return fleet.Release{}, err
 	}
 	for _, rel := range slices.Sorted(maps.Keys(l.files)) {
+		if l.req.HostDir != "" {
+			break // they are there already
+		}
 		release.Files = append(release.Files, l.files[rel])
 	}
 	if release.Model, err = l.model(project); err != nil {
@@ -54,7 +57,7 @@ func (l *load) release(project *types.Project, mounts map[string][]mount) (fleet
 
 // service describes one service. Its digest leaves out what Compose changes without a
 // new container: how many there are, their order, and where images are pulled from.
-func (l *load) service(project *types.Project, s types.ServiceConfig, mounts []mount) (fleet.Service, error) {
+func (l *load) service(project *types.Project, s types.ServiceConfig, used usage) (fleet.Service, error) {
 	bare := s
 	bare.Scale, bare.DependsOn, bare.PullPolicy = nil, nil, ""
 	if s.Deploy != nil {
@@ -67,7 +70,7 @@ func (l *load) service(project *types.Project, s types.ServiceConfig, mounts []m
 		return fleet.Service{}, fmt.Errorf("describe service %s: %w", s.Name, err)
 	}
 	d := &describer{
-		load: l, service: s.Name, tree: tree, mounts: mounts,
+		load: l, service: s.Name, tree: tree, used: used,
 		sealed:  l.sealedKeys("services", s.Name),
 		objects: map[string]any{},
 	}
@@ -85,12 +88,16 @@ func (l *load) service(project *types.Project, s types.ServiceConfig, mounts []m
 	if err != nil {
 		return fleet.Service{}, err
 	}
+	restart, err := d.restartDigest()
+	if err != nil {
+		return fleet.Service{}, err
+	}
 	image := s.Image
 	if image == "" {
 		image = project.Name + "-" + s.Name
 	}
 	return fleet.Service{
-		Name: s.Name, Digest: digest, Image: l.seal.redact(image), Replicas: s.GetScale(),
+		Name: s.Name, Digest: digest, Restart: restart, Image: l.seal.redact(image), Replicas: s.GetScale(),
 		DependsOn: slices.Sorted(maps.Keys(s.DependsOn)), Fields: d.fields(),
 	}, nil
 }

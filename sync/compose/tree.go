@@ -13,6 +13,15 @@ type refusal struct{ rule, message, hint string }
 
 const insideHint = "only files of the stack's run directory can be used"
 
+// inside is what a path written in a file of base stands for, relative to the run
+// directory. For a stack whose files are on the host, absolute paths may lead there too.
+func (l *load) inside(base, written string) (string, *refusal) {
+	if l.req.HostDir != "" && path.IsAbs(written) && within(path.Clean(written), l.req.HostDir) {
+		return path.Clean("." + strings.TrimPrefix(path.Clean(written), l.req.HostDir)), nil
+	}
+	return inside(base, written)
+}
+
 // inside makes a written path one relative to the run directory. base is the directory,
 // relative to the run directory, that the path starts from.
 func inside(base, written string) (string, *refusal) {
@@ -92,31 +101,4 @@ func refuseMode(name string, mode fs.FileMode) *refusal {
 	default:
 		return &refusal{"not-regular", fmt.Sprintf("%s is not a regular file", name), ""}
 	}
-}
-
-// read returns a text file of the run directory that configures the stack. The stack's
-// own environment file shadows one of the repository.
-func (l *load) read(rel string) ([]byte, *refusal) {
-	if l.envFile.path == rel {
-		return l.envFile.data, nil
-	}
-	info, refused := l.stat(rel)
-	switch {
-	case refused != nil:
-		return nil, refused
-	case info == nil:
-		return nil, &refusal{"file-not-found", fmt.Sprintf("%s does not exist", l.show(rel)), ""}
-	case info.IsDir():
-		return nil, &refusal{"not-regular", fmt.Sprintf("%s is a directory", l.show(rel)), ""}
-	case info.Size() > maxFileSize:
-		return nil, &refusal{
-			"too-large",
-			fmt.Sprintf("%s has %d bytes; at most %d are read", l.show(rel), info.Size(), maxFileSize), "",
-		}
-	}
-	data, err := l.req.Tree.ReadFile(path.Join(l.dir, rel))
-	if err != nil {
-		return nil, &refusal{"file-unreadable", fmt.Sprintf("%s cannot be read: %v", l.show(rel), err), ""}
-	}
-	return data, nil
 }

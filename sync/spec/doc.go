@@ -10,5 +10,5 @@
 // plain character, as Komodo has it. And keys are compared case-sensitively, always.
 //
 // The package reads through fs.FS and does nothing else: no Git, no network, no
-// interpolation of variables. It is the only importer of go-toml.
+// interpolation of variables. It and agent/policy are the only importers of go-toml.
 package spec

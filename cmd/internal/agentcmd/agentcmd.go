@@ -3,6 +3,7 @@
 package agentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/agent/docker"
 	"github.com/varanhq/varan/agent/docker/worker"
+	"github.com/varanhq/varan/agent/policy"
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/cmd/internal/logging"
 	"github.com/varanhq/varan/fleet"
@@ -47,6 +49,8 @@ type flags struct {
 	insecureSkipVerify bool
 	proxy              string
 	dockerHost         string
+	policy             string
+	secretsFile        string
 	stableFor          time.Duration
 	parallel           int
 	drain              time.Duration
@@ -86,6 +90,9 @@ VARAN_ONBOARDING_KEY.`,
 		"accept any TLS certificate; core is still authenticated, by its key ($VARAN_INSECURE_SKIP_VERIFY)")
 	fs.StringVar(&f.proxy, "proxy", "", "HTTP proxy to reach core through (default from the environment)")
 	fs.StringVar(&f.dockerHost, "docker-host", "", "address of the Docker Engine (default $DOCKER_HOST or the local socket)")
+	fs.StringVar(&f.policy, "policy", "", "what this host lets core do ($VARAN_AGENT_POLICY; default "+policy.DefaultPath+", if it is there)")
+	fs.StringVar(&f.secretsFile, "secrets-file", "",
+		"further secrets that never leave this host, as lines NAME = \"value\" ($VARAN_AGENT_SECRETS_FILE)")
 	fs.DurationVar(&f.stableFor, "stable-for", time.Second, "how long a new container must run before it counts as running")
 	fs.IntVar(&f.parallel, "parallel", 4, "how many stacks are changed at a time")
 	fs.DurationVar(&f.drain, "drain", 30*time.Second, "how long to wait at shutdown for work that is under way")
@@ -153,7 +160,12 @@ func run(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cfg.Engine, err = docker.New(docker.Config{
+	allowed, err := f.loadPolicy()
+	if err != nil {
+		return explainPolicy(err)
+	}
+	engine, err := docker.New(docker.Config{
+		Policy:    allowed,
 		Server:    cfg.Server,
 		Dir:       cfg.Dir,
 		Worker:    []string{self, workerName},
@@ -166,6 +178,7 @@ func run(ctx context.Context, f flags, stderr io.Writer) error {
 	if err != nil {
 		return &exit.Error{Code: exit.Config, Err: err, Hint: "check --dir and --docker-host"}
 	}
+	cfg.Engine, cfg.LocalSecrets, cfg.HostCommands = engine, engine.LocalSecrets(), allowed.HostCommands
 	a, err := agent.New(cfg)
 	if err != nil {
 		return explain(err)
@@ -232,6 +245,32 @@ func (f *flags) token(logger *slog.Logger) (fleet.Secret, error) {
 		return fleet.Secret{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read the onboarding key: %w", err)}
 	}
 	return fleet.NewSecret(strings.TrimSpace(string(text))), nil
+}
+
+// loadPolicy reads what this host lets core do. Without a file that is nothing special.
+func (f *flags) loadPolicy() (policy.Policy, error) {
+	path := or(f.policy, "VARAN_AGENT_POLICY")
+	p, err := policy.Load(cmp.Or(path, policy.DefaultPath))
+	if path == "" && errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return p, fmt.Errorf("policy: %w", err)
+	}
+	if path := or(f.secretsFile, "VARAN_AGENT_SECRETS_FILE"); path != "" {
+		if err := p.LoadSecrets(path); err != nil {
+			return p, fmt.Errorf("secrets file: %w", err)
+		}
+	}
+	return p, nil
+}
+
+func explainPolicy(err error) error {
+	out := &exit.Error{Code: exit.Config, Err: err, Hint: "the agent does not start with a policy that it cannot read"}
+	if fault, ok := errors.AsType[*policy.Error](err); ok && fault.Hint != "" {
+		out.Hint = fault.Hint
+	}
+	return out
 }
 
 // explain gives the agent's errors their exit codes.

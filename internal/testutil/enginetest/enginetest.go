@@ -449,3 +449,5 @@ func (s suite) nothingIsLeftToRecover() {
 		t.Errorf("Recover = %v, %v; want nothing", orders, err)
 	}
 }
+
+func (noBlobs) Logins(context.Context) ([]wire.Login, error) { return nil, nil }

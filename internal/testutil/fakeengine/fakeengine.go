@@ -454,6 +454,33 @@ func (e *Engine) Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) er
 	return nil
 }
 
+// Files implements agent.Engine: this host lets core read nothing.
+func (e *Engine) Files(context.Context, wire.FilesRequest, io.Writer) error {
+	return wire.Errorf(wire.CodeDenied, "the policy of this host does not let core read there")
+}
+
+// Projects implements agent.Engine: what was applied, as a project each.
+func (e *Engine) Projects(context.Context) ([]wire.Project, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.away != nil {
+		return nil, e.away
+	}
+	var list []wire.Project
+	for _, st := range e.stacks {
+		if st.report == nil {
+			continue
+		}
+		p := wire.Project{Name: st.report.Project, Stack: st.report.Stack}
+		for _, c := range st.report.Containers {
+			p.Containers = append(p.Containers, wire.ProjectContainer{ID: c.ID, Name: c.Name, Service: c.Service, Image: c.Image, State: c.State})
+		}
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b wire.Project) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
 // stack returns the entry of a stack, made if needed; e.mu is held.
 func (e *Engine) stack(name string) *stack {
 	if e.stacks[name] == nil {

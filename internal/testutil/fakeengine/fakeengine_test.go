@@ -9,6 +9,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/testutil/enginetest"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
+	"github.com/varanhq/varan/wire"
 )
 
 // content is a store of blobs in memory.
@@ -55,3 +56,5 @@ func TestFakeConforms(t *testing.T) {
 		}
 	})
 }
+
+func (content) Logins(context.Context) ([]wire.Login, error) { return nil, nil }
