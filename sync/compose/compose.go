@@ -173,8 +173,9 @@ func (b Blob) Bytes(tree fs.ReadFileFS) ([]byte, error) {
 	return data, nil
 }
 
-// Load resolves one stack. The result is complete when no diagnostic is an error, and
-// zero but for its dependencies and advice otherwise.
+// Load resolves one stack. The result has a release when no diagnostic is an error, but
+// for a stack that cannot be resolved offline; otherwise it says only what it depends on,
+// and advice.
 func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	l := &load{
 		req:     req,
@@ -186,10 +187,12 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 		content: map[fleet.Digest]Blob{},
 		files:   map[string]fleet.File{},
 		texts:   map[string]content{},
+		unknown: map[string]bool{},
 	}
 	l.seal = newSealer(req.Key)
 	l.env = scope{pool: newPool(&req, l.seal)}
 	release, ok := l.run(ctx)
+	l.forgive()
 	result := Result{
 		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
 	}
@@ -233,6 +236,8 @@ type load struct {
 	files   map[string]fleet.File
 	mounted int64
 	args    arguments
+	// unknown are variables that have no value here and may have one in core.
+	unknown map[string]bool
 	// configPaths are the files and directories in which [[NAME]] may be replaced.
 	configPaths []string
 }

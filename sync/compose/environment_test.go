@@ -338,3 +338,57 @@ func growing() string {
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
+
+func TestOfflineUnknownVariablesAreNotes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text, place string
+		resolved    bool
+	}{
+		"text":          {app("hostname: a-${X}"), "compose.yaml:4:17", true},
+		"required":      {app("hostname: ${X:?need it}"), "compose.yaml:4:15", true},
+		"image":         {"services:\n  app:\n    image: ${X}\n", "compose.yaml:3:12", true},
+		"registry":      {"services:\n  app:\n    image: ${X}/app:1\n", "compose.yaml:3:12", true},
+		"port":          {app("ports: [\"${X}:80\"]"), "compose.yaml:4:14", true},
+		"number":        {app("mem_limit: ${X}"), "compose.yaml:4:16", true},
+		"truth":         {app("read_only: ${X}"), "compose.yaml:4:16", false},
+		"mount":         {app("volumes: [\"${X}:/data\"]"), "compose.yaml:4:16", true},
+		"below a mount": {app("volumes: [\"${X}/data:/data:ro\"]"), "compose.yaml:4:16", true},
+		"passed on":     {app("environment: [X]"), "compose.yaml:4:19", true},
+		"secret":        {app("secrets: [s]") + "secrets: {s: {environment: X}}\n", "compose.yaml:5:15", true},
+		"duration":      {app("healthcheck: {interval: \"${X}\", test: a}"), "compose.yaml:4:30", false},
+		"env_file":      {app("env_file: [\"${X}.env\"]"), "compose.yaml:4:17", false},
+		"include":       {"include: [\"${X}/compose.yaml\"]\n" + app(""), "compose.yaml:1:12", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := one(tc.text)
+			req.Offline = true
+			result, findings := compose.Load(t.Context(), req)
+			wantFinding(t, findings, fleet.SeverityNote, "undefined-variable", tc.place)
+			if findings.HasErrors() {
+				t.Errorf("findings: %v", findings)
+			}
+			if got := result.Release.Digest != ""; got != tc.resolved {
+				t.Errorf("resolved = %t, want %t: %v", got, tc.resolved, findings)
+			}
+			if !tc.resolved {
+				wantFinding(t, findings, fleet.SeverityNote, "not-resolved", "stacks.toml:7:1")
+			}
+			req.Offline = false
+			if _, findings = compose.Load(t.Context(), req); !findings.HasErrors() && name != "passed on" {
+				t.Errorf("no error in core: %v", findings)
+			}
+		})
+	}
+}
+
+func TestOfflineOtherFaultsStayErrors(t *testing.T) {
+	req := one(app("hostname: ${X}\nports: 1\nimagee: x"))
+	req.Offline = true
+	_, findings := compose.Load(t.Context(), req)
+	wantFinding(t, findings, fleet.SeverityError, "unknown-key", "compose.yaml:6:5")
+
+	req = one(app("mem_limit: ${X}\nscale: lots"))
+	req.Offline = true
+	_, findings = compose.Load(t.Context(), req)
+	wantFinding(t, findings, fleet.SeverityError, "wrong-type", "compose.yaml:5:5")
+}

@@ -49,7 +49,9 @@ func (l *load) loadProject(ctx context.Context) *types.Project {
 		o.SkipResolveEnvironment = true
 		o.SkipResolveLabels = true
 		o.ResourceLoaders = []loader.ResourceLoader{l.gate(work)}
-		o.Interpolate.Substitute = budget.substitute
+		o.Interpolate.Substitute = func(text string, lookup template.Mapping) (string, error) {
+			return budget.substitute(text, l.standIn(text, lookup))
+		}
 		o.MaxNodeVisits = maxExpanded
 	})
 	if err != nil {
@@ -247,6 +249,8 @@ func (l *load) reportLoad(err error, work string) {
 
 func ruleOf(message string) string {
 	switch {
+	case strings.Contains(message, "cast to expected type"):
+		return "wrong-type"
 	case strings.Contains(message, "interpolat"), strings.Contains(message, "required variable"),
 		strings.Contains(message, "variables expand to"):
 		return "interpolation"
@@ -256,8 +260,7 @@ func ruleOf(message string) string {
 		return "missing-image"
 	case strings.Contains(message, "undefined"), strings.Contains(message, "not found"):
 		return "undefined-reference"
-	case strings.Contains(message, " must be "), strings.Contains(message, "cast to expected type"),
-		strings.Contains(message, "got "), strings.Contains(message, "unexpected type"):
+	case strings.Contains(message, " must be "), strings.Contains(message, "got "), strings.Contains(message, "unexpected type"):
 		return "wrong-type"
 	}
 	return "compose-invalid"

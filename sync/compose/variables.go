@@ -16,8 +16,9 @@ type use struct {
 	name string
 	// text is how it begins in the source: "$NAME" or "${NAME".
 	text string
-	// blank is set when the variable would expand to nothing for want of a value.
-	blank bool
+	// blank is set when the variable would expand to nothing for want of a value, and
+	// missing when the text itself calls that an error.
+	blank, missing bool
 	// required is set when there is no default to fall back to.
 	required bool
 }
@@ -79,7 +80,9 @@ func (f *useFinder) braced(body string, depth int) {
 	value, set := f.lookup(name)
 	filled := set && (value != "" || !strings.HasPrefix(operator, ":"))
 	f.found = append(f.found, use{
-		name: name, text: "${" + name, blank: operator == "" && !set, required: operator == "" || strings.HasSuffix(operator, "?"),
+		name: name, text: "${" + name, blank: operator == "" && !set,
+		missing:  strings.HasSuffix(operator, "?") && !filled,
+		required: operator == "" || strings.HasSuffix(operator, "?"),
 	})
 	switch {
 	case strings.HasSuffix(operator, "+"):
@@ -169,7 +172,7 @@ func (l *load) checkScalar(in *layer, n *yaml.Node) {
 		return
 	}
 	for _, u := range found {
-		if u.blank || in.env.refused(u.name) != "" {
+		if u.blank || u.missing && l.req.Offline || in.env.refused(u.name) != "" {
 			l.undefined(in.env, u.name, in.positionOf(n, u.text))
 		}
 	}
@@ -185,6 +188,7 @@ func (l *load) undefined(env scope, name string, pos fleet.Position) {
 	message := fmt.Sprintf("variable %s is not defined", name)
 	switch {
 	case l.req.Offline:
+		l.unknown[name] = true
 		l.note(rule, pos, message+" here; it may be in core", "")
 	case l.req.Lenient:
 		l.warn(rule, pos, message, suggestVariable(name, env.known()))

@@ -45,7 +45,7 @@ type dependency struct{ path, id string }
 
 func newEntry(fingerprint string, req compose.Request, result compose.Result, findings fleet.Diagnostics) *entry {
 	return &entry{
-		fingerprint: fingerprint, result: result, findings: findings, ok: !findings.HasErrors(),
+		fingerprint: fingerprint, result: result, findings: findings, ok: !findings.HasErrors() && result.Release.Digest != "",
 		dir: path.Clean(req.RunDirectory), variables: req.VariablesKey(result.Variables), places: placesOf(req),
 	}
 }
