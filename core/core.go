@@ -48,6 +48,8 @@ type Config struct {
 	Logger *slog.Logger
 	// LocalRoots are the folders below which local repositories are accepted; optional.
 	LocalRoots []string
+	// KeyFiles open encrypted files of the repositories; optional.
+	KeyFiles KeyFiles
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -90,6 +92,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, c.store.Close()) }()
 	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: cfg.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
 	defer c.source.Close()
+	if c.source.keyring, err = d.loadKeyring(cfg.KeyFiles); err != nil {
+		return err
+	}
 	if err := c.wire(ctx); err != nil {
 		return err
 	}

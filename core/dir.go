@@ -32,6 +32,8 @@ const secretSize = store.SealKeySize
 //	keys/core.key     identity towards agents
 //	keys/seal.key     opens the secrets in the store
 //	keys/digest.key   keeps digests over secrets from being guessed at
+//	keys/age-TIER.key, keys/pgp-TIER.asc
+//	                  open encrypted files for the servers of a tier; optional
 type dataDir string
 
 func (d dataDir) path(elem ...string) string {

@@ -20,6 +20,7 @@ import (
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
 	"github.com/varanhq/varan/sync/rules"
+	"github.com/varanhq/varan/sync/sops"
 )
 
 var (
@@ -35,6 +36,8 @@ type source struct {
 	mirrors  *mirrors
 	git      git.Config
 	logger   *slog.Logger
+	// keyring opens encrypted files; set before the first load.
+	keyring *sops.Keyring
 	// hostFiles reads files on a server's host through its agent; nil when nothing can.
 	hostFiles func(ctx context.Context, server, dir string, files []string) (map[string][]byte, error)
 
@@ -125,6 +128,9 @@ func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconc
 // input is what a render needs besides the tree.
 func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, error) {
 	input := render.Input{Sync: settings.Name, ResourcePaths: settings.Paths, MatchTags: settings.MatchTags}
+	if s.keyring != nil {
+		input.Decrypter, input.Identities = s.keyring.For, s.keyring.Identities()
+	}
 	variables, err := s.store.RevealVariables(ctx)
 	if err != nil {
 		return input, err

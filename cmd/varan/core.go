@@ -25,6 +25,7 @@ type coreFlags struct {
 	addrFile   string
 	logFormat  string
 	logLevel   string
+	keyFiles   tierFiles
 }
 
 func (a *app) coreCommand() *cobra.Command {
@@ -45,6 +46,7 @@ port. The first signal drains; a second one exits at once.`,
 	cmd.Flags().StringVar(&f.addrFile, "addr-file", "", "write the address that is served to this file once it is")
 	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
 	cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.keyFiles.register(cmd.Flags())
 	cmd.AddCommand(a.coreInitCommand(&f))
 	return cmd
 }
@@ -54,12 +56,17 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 	if err != nil {
 		return err
 	}
+	keyFiles, err := f.keyFiles.keyFiles()
+	if err != nil {
+		return err
+	}
 	tuneMemory()
 	go lowmem.Keep(cmd.Context(), trimEvery)
 	return core.Run(cmd.Context(), core.Config{
 		DataDir:    f.dir,
 		Listen:     f.listen,
 		LocalRoots: f.localRoots,
+		KeyFiles:   keyFiles,
 		Logger:     logger,
 		Ready: func(addr net.Addr) {
 			logger.Info("serving", slog.String("addr", addr.String()), slog.String("dir", f.dir))

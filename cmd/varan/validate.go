@@ -146,6 +146,15 @@ func renderTree(ctx context.Context, dir string, input render.Input) (render.Out
 		defer func() { _ = closer.Close() }()
 	}
 	input.Sync, input.Tree, input.Offline = "local", tree, true
+	files, err := (&tierFiles{}).keyFiles()
+	if err != nil {
+		return render.Output{}, err
+	}
+	ring, err := localKeyring(files)
+	if err != nil {
+		return render.Output{}, err
+	}
+	input.Decrypter, input.Identities = ring.For, ring.Identities()
 	output, err := render.New(render.Config{Key: key}).Render(ctx, input)
 	if err != nil {
 		return render.Output{}, fmt.Errorf("read %s: %w", dir, err)

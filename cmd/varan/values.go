@@ -16,7 +16,10 @@ import (
 func (a *app) secretCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "Secret values that live in core, sealed: set, list and remove them",
+		Short: "Secret values that live in core, and encrypted files in Git",
+		Long: `Secret values. set, list and remove are for values of [[NAME]], which live in core, sealed.
+edit, encrypt, decrypt and rekey are for files in Git, encrypted in the format of SOPS for
+age and PGP keys; they need no core.`,
 	}
 	set := a.valueCommand(true)
 	set.Example = `  varan secret set DB_PASSWORD
@@ -25,6 +28,7 @@ func (a *app) secretCommand() *cobra.Command {
 	set.Flags().BoolVar(&plain, "plain", false, "store it as a variable that may be shown")
 	_ = set.Flags().MarkHidden("plain") // varan variable set does that
 	cmd.AddCommand(set, a.valuesCommand(), a.removal("remove NAME", "Remove a value", (*api.Client).DeleteVariable))
+	cmd.AddCommand(a.secretFileCommands()...)
 	return cmd
 }
 

@@ -28,7 +28,8 @@ func (a *app) versionCommand() *cobra.Command {
 }
 
 func (a *app) keyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "key", Short: "Core's own key, by which agents know it"}
+	cmd := &cobra.Command{Use: "key", Short: "Core's own key, by which agents know it, and its age identities"}
+	cmd.AddCommand(a.ageKeyCommand())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "show",
 		Short: "Show core's public key and its fingerprint",

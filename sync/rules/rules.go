@@ -112,7 +112,7 @@ func (g Group) Origin() string {
 }
 
 // registry is every entry by id.
-var registry = index(fileRules, resourceRules, referenceRules, variableRules, sourceRules, composeRules, hostRules, hardeningRules, fleetRules)
+var registry = index(fileRules, resourceRules, referenceRules, variableRules, sourceRules, composeRules, hostRules, hardeningRules, sopsRules, fleetRules)
 
 func index(lists ...[]Entry) map[string]Entry {
 	out := map[string]Entry{}

@@ -72,12 +72,40 @@ func (d *decrypter) Decrypt(name string, data []byte) (compose.Plaintext, bool, 
 	}
 	opened, fault := file.open(d.ids, d.ring.Options)
 	if fault == nil {
-		return compose.Plaintext{Data: opened.Data, Values: opened.Values, Names: opened.Names}, true, nil
+		return compose.Plaintext{Data: opened.Data, Values: opened.Values, Names: opened.Names}, true, d.outdated(file)
 	}
 	if fault.rule == ruleKey {
 		return d.locked(file, fault)
 	}
 	return compose.Plaintext{}, true, fault.diagnostic(name)
+}
+
+// outdated warns of a file that an old identity opens, but not the newest one: it is to be
+// encrypted again before the old one is taken away.
+func (d *decrypter) outdated(file *File) *fleet.Diagnostic {
+	sets := []*Identities{d.ring.Untrusted}
+	if d.tier != fleet.TierUntrusted {
+		sets = append(sets, d.ring.Trusted)
+	}
+	rotated := false
+	for _, ids := range sets {
+		for _, kind := range []Kind{KindAge, KindPGP} {
+			newest, older := ids.newest(kind)
+			if newest.ID != "" && matchesAny(newest, file.Recipients()) {
+				return nil
+			}
+			rotated = rotated || older
+		}
+	}
+	if !rotated || d.ring.Offline {
+		return nil
+	}
+	out := (&fault{
+		rule: ruleOldKey, message: "the file is encrypted for an old identity of core only",
+		hint: "add the new one to .sops.yaml (varan key age show), then: varan secret rekey", at: file.meta.keys[0].at,
+	}).diagnostic(file.path)
+	out.Severity = fleet.SeverityWarning
+	return out
 }
 
 // locked is for a file that no identity of the tier opens.

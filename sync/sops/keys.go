@@ -101,6 +101,17 @@ func (ids *Identities) Recipients() []Recipient {
 	return slices.Clone(ids.recipients)
 }
 
+// newest is the identity of a kind that was added last, and whether there are older ones:
+// a key file grows at its end.
+func (ids *Identities) newest(kind Kind) (last Recipient, older bool) {
+	for _, r := range ids.Recipients() {
+		if r.Kind == kind {
+			last, older = r, last.ID != ""
+		}
+	}
+	return last, older
+}
+
 // fingerprint names the set without telling the keys.
 func (ids *Identities) fingerprint() string {
 	hash := sha256.New()

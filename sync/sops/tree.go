@@ -67,6 +67,7 @@ const (
 	ruleFormat       = "sops-format"
 	ruleNotEncrypted = "sops-not-encrypted"
 	ruleTooLarge     = "sops-too-large"
+	ruleOldKey       = "sops-old-key"
 )
 
 func badFormat(at place, format string, args ...any) *fault {

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/varanhq/varan/cmd/internal/exit"
+	"github.com/varanhq/varan/core"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/sops"
+)
+
+// tierFiles are the flags that name key files as TIER=FILE.
+type tierFiles struct{ age, pgp []string }
+
+func (t *tierFiles) register(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&t.age, "sops-age-key-file", nil,
+		"file of age identities, or an SSH key, for a tier, as TIER=FILE (repeatable; $VARAN_SOPS_AGE_KEY_FILE_TRUSTED, _UNTRUSTED)")
+	flags.StringArrayVar(&t.pgp, "sops-pgp-key-file", nil,
+		"armoured PGP private key for a tier, as TIER=FILE (repeatable; $VARAN_SOPS_PGP_KEY_FILE_TRUSTED, _UNTRUSTED)")
+}
+
+// keyFiles joins the flags with the environment.
+func (t *tierFiles) keyFiles() (core.KeyFiles, error) {
+	age, err := byTier("sops-age-key-file", "VARAN_SOPS_AGE_KEY_FILE_", t.age)
+	if err != nil {
+		return core.KeyFiles{}, err
+	}
+	pgp, err := byTier("sops-pgp-key-file", "VARAN_SOPS_PGP_KEY_FILE_", t.pgp)
+	return core.KeyFiles{Age: age, PGP: pgp}, err
+}
+
+func byTier(flag, variable string, written []string) (map[fleet.Tier][]string, error) {
+	out := map[fleet.Tier][]string{}
+	for _, tier := range []fleet.Tier{fleet.TierTrusted, fleet.TierUntrusted} {
+		for _, name := range filepath.SplitList(os.Getenv(variable + strings.ToUpper(string(tier)))) {
+			if name != "" {
+				out[tier] = append(out[tier], name)
+			}
+		}
+	}
+	for _, text := range written {
+		word, name, ok := strings.Cut(text, "=")
+		tier := fleet.Tier(word)
+		if !ok || name == "" || tier != fleet.TierTrusted && tier != fleet.TierUntrusted {
+			return nil, exit.Usagef("--%s is TIER=FILE, with the tier trusted or untrusted; not %q", flag, text)
+		}
+		out[tier] = append(out[tier], name)
+	}
+	return out, nil
+}
+
+// ageKeysPath is where SOPS looks for the age identities of a user.
+func ageKeysPath() string {
+	if name := os.Getenv("SOPS_AGE_KEY_FILE"); name != "" {
+		return name
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "sops", "age", "keys.txt")
+}
+
+// userIdentities are the private keys of whoever runs the command, from the places where
+// SOPS looks for them. The variables that name a command to run have no effect.
+func userIdentities(ageFiles, pgpFiles []string) (*sops.Identities, error) {
+	ids := &sops.Identities{}
+	add := func(name string, optional bool, into func([]byte) error) error {
+		data, err := os.ReadFile(name) //nolint:gosec // the file that this very user names
+		if optional && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = into(data)
+		}
+		if err != nil {
+			return &exit.Error{Code: exit.Config, Err: fmt.Errorf("key file %s: %w", name, err)}
+		}
+		return nil
+	}
+	for _, name := range ageFiles {
+		if err := add(name, false, ids.AddAge); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range pgpFiles {
+		if err := add(name, false, func(data []byte) error { return addPrivate(ids, data) }); err != nil {
+			return nil, err
+		}
+	}
+	if text := os.Getenv("SOPS_AGE_KEY"); text != "" {
+		if err := ids.AddAge([]byte(strings.Join(strings.Fields(text), "\n"))); err != nil {
+			return nil, &exit.Error{Code: exit.Config, Err: fmt.Errorf("SOPS_AGE_KEY: %w", err)}
+		}
+	}
+	if name := ageKeysPath(); name != "" {
+		if err := add(name, os.Getenv("SOPS_AGE_KEY_FILE") == "", ids.AddAge); err != nil {
+			return nil, err
+		}
+	}
+	if name := os.Getenv("SOPS_AGE_SSH_PRIVATE_KEY_FILE"); name != "" {
+		if err := add(name, false, ids.AddAge); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// addPrivate adds a PGP key that may be a public one, which opens nothing.
+func addPrivate(ids *sops.Identities, data []byte) error {
+	if strings.Contains(string(data), "BEGIN PGP PUBLIC KEY") {
+		return nil
+	}
+	return ids.AddPGP(data)
+}
+
+// localKeyring opens what can be opened here, for validate and plan without core. Without
+// key files for tiers, the user's own identities stand for both.
+func localKeyring(files core.KeyFiles) (*sops.Keyring, error) {
+	if len(files.Age)+len(files.PGP) > 0 {
+		ring, err := core.Keyring(files)
+		if err != nil {
+			return nil, &exit.Error{Code: exit.Config, Err: err}
+		}
+		ring.Offline = true
+		return ring, nil
+	}
+	ids, err := userIdentities(nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &sops.Keyring{Trusted: ids, Untrusted: ids, Offline: true}, nil
+}
