@@ -151,10 +151,7 @@ func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, er
 }
 
 func variableOf(name string, value fleet.Secret, secret bool, scope fleet.Scope) render.Variable {
-	return render.Variable{
-		Name: name, Value: value.Reveal(), Secret: secret,
-		Tags: scope.Tags, Servers: scope.Servers, ServerTags: scope.ServerTags, Stacks: scope.Stacks,
-	}
+	return render.Variable{Name: name, Value: value.Reveal(), Secret: secret, Scope: scope}
 }
 
 func (s *source) render(ctx context.Context, settings api.Sync, input render.Input) (reconciler.Loaded, error) {

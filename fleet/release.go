@@ -57,14 +57,18 @@ type ReleaseOptions struct {
 	DestroyFirst bool `json:"destroy_first,omitempty"`
 	// IgnoreServices are left out of the verdict.
 	IgnoreServices []string `json:"ignore_services,omitempty"`
-	// Dir is an absolute directory of the host that is used in place of the agent's own run
-	// directory: of a repo, or of a stack whose files are on the host already (files_on_host).
+	// Dir is a directory of the host that is used in place of the agent's own run directory:
+	// of a repo, or of a stack whose files are on the host already (files_on_host). That of a
+	// repo may be relative: then it is below the agent's directory for repositories.
 	// The agent's policy says which directories it lets core use.
 	Dir string `json:"dir,omitempty"`
 	// PreDeploy runs on the host before anything is touched and fails the deploy when it
 	// fails; PostDeploy runs after a successful one. The agent's policy must allow it.
 	PreDeploy  Command `json:"pre_deploy,omitzero"`
 	PostDeploy Command `json:"post_deploy,omitzero"`
+	// FirstDeploy runs in place of PostDeploy when the host had no release of this name yet:
+	// on_clone of a repo, whose on_pull is PostDeploy.
+	FirstDeploy Command `json:"first_deploy,omitzero"`
 	// Up and BuildArgs are what extra_args and build_extra_args ask for.
 	Up        UpOptions    `json:"up,omitzero"`
 	BuildWith BuildOptions `json:"build_with,omitzero"`

@@ -113,6 +113,8 @@ type Request struct {
 	ExtraArgs, BuildExtraArgs []string
 	// PreDeploy and PostDeploy run on the host around a deploy.
 	PreDeploy, PostDeploy Hook
+	// FirstDeploy runs in place of PostDeploy after the first deploy of a checkout.
+	FirstDeploy Hook
 	// InterpolateFiles replaces [[NAME]] in Compose files and config files of the tree; nil
 	// leaves it as it is.
 	InterpolateFiles func(file, text string) Interpolated `json:"-"`
@@ -177,6 +179,19 @@ func (b Blob) Bytes(tree fs.ReadFileFS) ([]byte, error) {
 // for a stack that cannot be resolved offline; otherwise it says only what it depends on,
 // and advice.
 func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
+	l := newLoad(req)
+	release, ok := l.run(ctx)
+	l.forgive()
+	result := Result{
+		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
+	}
+	if ok {
+		result.Release, result.Content, result.Claims = release, l.content, l.claims
+	}
+	return result, l.findings.Sort()
+}
+
+func newLoad(req Request) *load {
 	l := &load{
 		req:     req,
 		dir:     cleanDir(req.RunDirectory),
@@ -191,15 +206,7 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	}
 	l.seal = newSealer(req.Key)
 	l.env = scope{pool: newPool(&req, l.seal)}
-	release, ok := l.run(ctx)
-	l.forgive()
-	result := Result{
-		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
-	}
-	if ok {
-		result.Release, result.Content, result.Claims = release, l.content, l.claims
-	}
-	return result, l.findings.Sort()
+	return l
 }
 
 // load is the state of one Load.
@@ -293,6 +300,7 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 type Settings struct {
 	RunDirectory, FilePaths, EnvFilePath, ProjectName fleet.Position
 	ExtraArgs, BuildExtraArgs, PreDeploy, PostDeploy  fleet.Position
+	FirstDeploy                                       fleet.Position
 }
 
 // setting is the place of a setting, or of the stack when the setting is left at its default.

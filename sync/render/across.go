@@ -16,7 +16,7 @@ import (
 func (p *pass) across(jobs []*job) fleet.Diagnostics {
 	jobs = slices.Clone(jobs)
 	slices.SortStableFunc(jobs, func(a, b *job) int {
-		return cmp.Or(strings.Compare(a.stack.Name, b.stack.Name), strings.Compare(a.request.Server, b.request.Server))
+		return cmp.Or(strings.Compare(a.about.Name, b.about.Name), strings.Compare(a.request.Server, b.request.Server))
 	})
 	a := neighbours{owners: map[string]taken{}, ports: map[string][]portTaken{}}
 	for _, j := range jobs {
@@ -61,14 +61,14 @@ type neighbours struct {
 func (a *neighbours) report(severity fleet.Severity, rule string, j *job, service, message, hint string, at, related fleet.Position) {
 	a.findings = append(a.findings, found{tier: j.request.Tier, Diagnostic: fleet.Diagnostic{
 		Rule: rule, Severity: severity, Position: at, Message: message, Hint: hint,
-		Stack: j.stack.Name, Service: service, Related: related,
+		Stack: j.about.Name, Service: service, Related: related,
 	}})
 }
 
 // add takes what a stack claims, and reports what is taken already.
 func (a *neighbours) add(j *job) {
 	claims := j.entry.result.Claims
-	a.name(fleet.SeverityError, "project-taken", j, "project", compose.Claim{Name: j.request.Project, Origin: j.stack.At("")},
+	a.name(fleet.SeverityError, "project-taken", j, "project", compose.Claim{Name: j.request.Project, Origin: j.about.Origin},
 		"give one of them another project_name")
 	for _, c := range claims.Containers {
 		a.name(fleet.SeverityError, "container-name-taken", j, "container name", c, "leave container_name out, or change one of them")
@@ -96,15 +96,15 @@ func (a *neighbours) name(severity fleet.Severity, rule string, j *job, kind str
 	key := nameKey(j, kind, c.Name)
 	first, there := a.owners[key]
 	if !there {
-		a.owners[key] = taken{job: j, at: c.Origin}
+		a.owners[key] = taken{job: j, at: j.place(c.Origin)}
 		return
 	}
 	if first.job == j {
 		return
 	}
 	a.report(severity, rule, j, c.Service,
-		fmt.Sprintf("%s %s of server %s is that of stack %s already, at %s", kind, c.Name, j.request.Server, first.job.stack.Name, first.at),
-		hint, c.Origin, first.at)
+		fmt.Sprintf("%s %s of server %s is that of stack %s already, at %s", kind, c.Name, j.request.Server, first.job.about.Name, first.at),
+		hint, j.place(c.Origin), first.at)
 }
 
 // shared takes the name of a network or volume. One that is made of the project's name is
@@ -118,15 +118,15 @@ func (a *neighbours) shared(rule string, j *job, kind string, c compose.Claim, h
 
 func (a *neighbours) port(j *job, c compose.PortClaim) {
 	key := fmt.Sprintf("%s\x00%s\x00%d", j.request.Server, c.Protocol, c.First)
-	mine := portTaken{taken: taken{job: j, at: c.Origin}, claim: c}
+	mine := portTaken{taken: taken{job: j, at: j.place(c.Origin)}, claim: c}
 	for _, other := range a.ports[key] {
 		if !c.Overlaps(other.claim) || other.job == j && other.claim.Service == c.Service {
 			continue
 		}
 		a.report(fleet.SeverityWarning, "port-taken", j, c.Service,
 			fmt.Sprintf("port %s of server %s is that of service %s of stack %s already, at %s",
-				c, j.request.Server, other.claim.Service, other.job.stack.Name, other.at),
-			"publish another port, or let the two share a proxy", c.Origin, other.at)
+				c, j.request.Server, other.claim.Service, other.job.about.Name, other.at),
+			"publish another port, or let the two share a proxy", j.place(c.Origin), other.at)
 		break
 	}
 	a.ports[key] = append(a.ports[key], mine)
@@ -148,7 +148,7 @@ func (a *neighbours) external(j *job) {
 			}
 			a.report(severity, "external-resource", j, "",
 				fmt.Sprintf("no stack on server %s makes the %s %s: it must be there already", j.request.Server, kind, c.Name),
-				"declare it in one of the stacks, or make it by hand", c.Origin, fleet.Position{})
+				"declare it in one of the stacks, or make it by hand", j.place(c.Origin), fleet.Position{})
 		}
 	}
 	look("network", j.entry.result.Claims.Networks)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/varanhq/varan/fleet"
@@ -15,9 +17,11 @@ import (
 
 // state is what is kept of one sync between renders.
 type state struct {
-	mu     sync.Mutex
-	files  spec.Cache
-	stacks map[string]*entry
+	mu    sync.Mutex
+	files spec.Cache
+	// stacks are what was loaded, by job.key: one entry for all servers on which a stack is
+	// made of the same things.
+	stacks map[string][]*entry
 	// last is the output of the last render, whose input had the key memo.
 	memo string
 	last Output
@@ -38,26 +42,30 @@ type entry struct {
 	variables string
 	// places are where the request came from.
 	places []fleet.Position
+	// digests are those of the release on other servers than the one it was loaded for.
+	digests map[string]fleet.Digest
 }
 
 // dependency is a path that decided a result. id is empty when nothing is there.
 type dependency struct{ path, id string }
 
-func newEntry(fingerprint string, req compose.Request, result compose.Result, findings fleet.Diagnostics) *entry {
-	return &entry{
-		fingerprint: fingerprint, result: result, findings: findings, ok: !findings.HasErrors() && result.Release.Digest != "",
-		dir: path.Clean(req.RunDirectory), variables: req.VariablesKey(result.Variables), places: placesOf(req),
-	}
+// fill is the end of a load.
+func (e *entry) fill(fingerprint string, req compose.Request, result compose.Result, findings fleet.Diagnostics) {
+	e.fingerprint, e.result, e.findings = fingerprint, result, findings
+	e.ok = !findings.HasErrors() && result.Release.Digest != ""
+	e.dir, e.variables, e.places = path.Clean(req.RunDirectory), req.VariablesKey(result.Variables), placesOf(req)
 }
 
 // remember records what the result depends on.
 func (e *entry) remember(tree compose.Tree) {
-	if e.dir != "." {
-		e.dirID = identify(tree, e.dir)
-	}
+	inside := e.dir != "."
 	e.deps = make([]dependency, len(e.result.Dependencies))
 	for i, name := range e.result.Dependencies {
 		e.deps[i] = dependency{name, identify(tree, name)}
+		inside = inside && (name == e.dir || strings.HasPrefix(name, e.dir+"/"))
+	}
+	if inside {
+		e.dirID = identify(tree, e.dir)
 	}
 	e.result.Dependencies = nil
 }
@@ -65,7 +73,7 @@ func (e *entry) remember(tree compose.Tree) {
 // fits reports whether a load now would give the same result.
 func (e *entry) fits(fingerprint string, req *compose.Request) bool {
 	tree := req.Tree
-	if e.fingerprint != fingerprint || len(e.deps) == 0 || e.variables != req.VariablesKey(e.result.Variables) {
+	if e.fingerprint != fingerprint || e.deps == nil || e.variables != req.VariablesKey(e.result.Variables) {
 		return false
 	}
 	if e.dirID != "" && identify(tree, e.dir) == e.dirID {
@@ -77,6 +85,23 @@ func (e *entry) fits(fingerprint string, req *compose.Request) bool {
 		}
 	}
 	return true
+}
+
+// release is the result for one server. Nothing in it depends on the server but its name.
+func (e *entry) release(server string) fleet.Release {
+	out := e.result.Release
+	if out.Server == server {
+		return out
+	}
+	out.Server = server
+	if e.digests == nil {
+		e.digests = map[string]fleet.Digest{}
+	}
+	if e.digests[server] == "" {
+		e.digests[server] = compose.ReleaseDigest(out)
+	}
+	out.Digest = e.digests[server]
+	return out
 }
 
 // identify names what is at a path: its content and, for a file has no id for that, its
@@ -109,26 +134,42 @@ func (e *entry) moves(req compose.Request) map[fleet.Position]fleet.Position {
 }
 
 func placesOf(req compose.Request) []fleet.Position {
-	places := make([]fleet.Position, 0, 5+len(req.Environment))
-	places = append(places, req.Origin)
-	places = append(places, req.Settings.RunDirectory, req.Settings.FilePaths, req.Settings.EnvFilePath, req.Settings.ProjectName)
+	places := make([]fleet.Position, 0, 12+len(req.Environment))
+	s := req.Settings
+	places = append(places, req.Origin, s.RunDirectory, s.FilePaths, s.EnvFilePath, s.ProjectName,
+		s.ExtraArgs, s.BuildExtraArgs, s.PreDeploy, s.PostDeploy, s.FirstDeploy)
 	for _, v := range req.Environment {
 		places = append(places, v.Origin)
+	}
+	for _, f := range req.AdditionalEnvFiles {
+		places = append(places, f.Origin)
+	}
+	for _, f := range req.ConfigFiles {
+		places = append(places, f.Origin)
 	}
 	return places
 }
 
-// fingerprintOf covers everything in a request but the tree, the commit and the places.
-func fingerprintOf(req compose.Request) string {
-	req.Tree, req.Commit, req.Origin, req.Settings = nil, fleet.Commit{}, fleet.Position{}, compose.Settings{}
-	req.Variables, req.LocalSecrets, req.Decrypter = nil, nil, nil
-	env := make([]compose.Variable, len(req.Environment))
-	for i, v := range req.Environment {
-		v.Origin = fleet.Position{}
-		env[i] = v
+// fingerprintOf covers everything in a request but the tree, the server, the commit, the
+// places, and what of the variables counts only when it is used.
+func fingerprintOf(req compose.Request, identities string) string {
+	filled := req.InterpolateFiles != nil
+	req.Tree, req.Server, req.Commit, req.Origin = nil, "", fleet.Commit{}, fleet.Position{}
+	req.Settings = compose.Settings{}
+	req.Variables, req.LocalSecrets, req.Decrypter, req.InterpolateFiles = nil, nil, nil, nil
+	req.Environment = slices.Clone(req.Environment)
+	for i := range req.Environment {
+		req.Environment[i].Origin = fleet.Position{}
 	}
-	req.Environment = env
-	return hashJSON(req)
+	req.AdditionalEnvFiles = slices.Clone(req.AdditionalEnvFiles)
+	for i := range req.AdditionalEnvFiles {
+		req.AdditionalEnvFiles[i].Origin = fleet.Position{}
+	}
+	req.ConfigFiles = slices.Clone(req.ConfigFiles)
+	for i := range req.ConfigFiles {
+		req.ConfigFiles[i].Origin = fleet.Position{}
+	}
+	return hashJSON([]any{req, filled, identities})
 }
 
 // inputKey covers everything in an input but what it reads through: the commit names the

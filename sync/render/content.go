@@ -3,24 +3,28 @@ package render
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/compose"
 )
 
 // Content serves the blobs of one render. It is safe for concurrent use and stays valid
-// as long as its tree can be read.
-type Content struct {
-	tree  compose.Tree
-	blobs map[fleet.Digest]compose.Blob
+// as long as its trees can be read.
+type Content struct{ blobs map[fleet.Digest]stored }
+
+// stored is a blob and the tree its file is in.
+type stored struct {
+	compose.Blob
+	tree compose.Tree
 }
 
-func newContent(tree compose.Tree) *Content {
-	return &Content{tree: tree, blobs: map[fleet.Digest]compose.Blob{}}
-}
+func newContent() *Content { return &Content{blobs: map[fleet.Digest]stored{}} }
 
-func (c *Content) add(blobs map[fleet.Digest]compose.Blob) { maps.Copy(c.blobs, blobs) }
+func (c *Content) add(tree compose.Tree, blobs map[fleet.Digest]compose.Blob) {
+	for digest, blob := range blobs {
+		c.blobs[digest] = stored{blob, tree}
+	}
+}
 
 // Blob returns the content of a digest that a release of the render names.
 func (c *Content) Blob(ctx context.Context, digest fleet.Digest) ([]byte, error) {
@@ -31,7 +35,7 @@ func (c *Content) Blob(ctx context.Context, digest fleet.Digest) ([]byte, error)
 	if !ok {
 		return nil, fmt.Errorf("blob %s belongs to no release of this commit", digest.Short())
 	}
-	data, err := blob.Bytes(c.tree)
+	data, err := blob.Bytes(blob.tree)
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", digest.Short(), err)
 	}

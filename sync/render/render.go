@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/compose"
@@ -71,10 +68,7 @@ type Input struct {
 type Variable struct {
 	Name, Value string
 	Secret      bool
-	// Tags may hold scope:trusted, scope:untrusted or scope:all.
-	Tags []string
-	// Servers, ServerTags and Stacks narrow where it may be used; empty ones do not.
-	Servers, ServerTags, Stacks []string
+	Scope       fleet.Scope
 }
 
 // RepositoryRef names a repository as a resource does: by parts, without credentials.
@@ -147,7 +141,7 @@ func (r *Renderer) state(name string) *state {
 	defer r.mu.Unlock()
 	s := r.syncs[name]
 	if s == nil {
-		s = &state{stacks: map[string]*entry{}}
+		s = &state{stacks: map[string][]*entry{}}
 		r.syncs[name] = s
 	}
 	return s
@@ -184,10 +178,14 @@ type pass struct {
 	renderer *Renderer
 	in       Input
 	kept     *state
+	decls    spec.Declarations
 	servers  map[string]fleet.Server
 	vars     *variables
 	judge    *rules.Judge
-	findings fleet.Diagnostics
+	// names are what deployments and repos are called in the fleet.
+	names     names
+	checkouts checkouts
+	findings  fleet.Diagnostics
 }
 
 func (p *pass) run(ctx context.Context) (Output, error) {
@@ -205,37 +203,55 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	p.findings = append(p.judge.Judge("", findings), faults...)
 	p.collectServers(decls)
 	p.vars = newVariables(decls.Variables, p.in)
-	jobs, loads, err := p.loadStacks(ctx, decls)
+	p.decls = decls
+	p.findings = append(p.findings, p.vars.check()...)
+	jobs, err := p.jobs(ctx)
 	if err != nil {
 		return Output{}, err
 	}
-	out := Output{Loads: loads, Content: newContent(p.in.Tree), Declarations: decls}
-	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
-	used := map[string]*entry{}
-	servers := map[string]bool{}
-	var standing []*job
-	for _, job := range jobs {
-		used[job.stack.Name] = job.entry
-		found := p.judge.Judge(job.request.Tier, job.findings())
-		p.findings = append(p.findings, found...)
-		if job.stack.Template || !job.entry.ok || found.HasErrors() {
-			continue
-		}
-		standing = append(standing, job)
-		servers[job.stack.Config.Server] = true
-		out.Desired.Stacks = append(out.Desired.Stacks, job.desired(p.in.Commit))
-		out.Content.add(job.entry.result.Content)
+	loads, err := p.loadAll(ctx, jobs)
+	if err != nil {
+		return Output{}, err
 	}
-	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int { return strings.Compare(a.Name, b.Name) })
-	p.findings = append(p.findings, p.across(standing)...)
-	p.findings = append(p.findings, p.leftOver(decls, jobs)...)
-	out.Desired.Servers = p.desiredServers(decls, servers)
-	p.records(decls, &out.Desired)
-	out.Diagnostics = p.findings.Sort()
+	out := p.output(jobs)
+	out.Loads = loads
 	if p.in.Commit.ID != "" {
-		p.kept.stacks = used
+		p.kept.stacks = map[string][]*entry{}
+		for _, j := range jobs {
+			if kept := p.kept.stacks[j.key()]; !slices.Contains(kept, j.entry) {
+				p.kept.stacks[j.key()] = append(kept, j.entry)
+			}
+		}
 	}
 	return out, nil
+}
+
+// output joins what the jobs came to.
+func (p *pass) output(jobs []*job) Output {
+	out := Output{Content: newContent(), Declarations: p.decls}
+	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
+	servers := map[string]bool{}
+	var standing []*job
+	for _, j := range jobs {
+		found := p.judge.Judge(j.request.Tier, j.findings())
+		p.findings = append(p.findings, found...)
+		if j.idle || !j.entry.ok || found.HasErrors() {
+			continue
+		}
+		standing = append(standing, j)
+		servers[j.about.Server] = true
+		out.Desired.Stacks = append(out.Desired.Stacks, j.desired(p.in.Commit))
+		out.Content.add(j.request.Tree, j.entry.result.Content)
+	}
+	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Server, b.Server))
+	})
+	p.findings = append(p.findings, p.across(standing)...)
+	p.findings = append(p.findings, p.leftOver(p.decls, jobs)...)
+	out.Desired.Servers = p.desiredServers(p.decls, servers)
+	p.records(p.decls, &out.Desired)
+	out.Diagnostics = p.findings.Sort()
+	return out
 }
 
 // collectServers joins what the tree declares with what core knows. Of two tiers the
@@ -276,131 +292,4 @@ func (p *pass) desiredServers(decls spec.Declarations, used map[string]bool) []f
 	}
 	slices.SortFunc(out, func(a, b fleet.Server) int { return strings.Compare(a.Name, b.Name) })
 	return out
-}
-
-// job is one stack of a pass.
-type job struct {
-	stack   *spec.Stack
-	request compose.Request
-	// own are findings made before the stack was loaded.
-	own   fleet.Diagnostics
-	entry *entry
-	// moved maps places at the time the entry was made to where they are now.
-	moved map[fleet.Position]fleet.Position
-	fresh bool
-}
-
-// loadStacks loads what the caches do not have, several at once.
-func (p *pass) loadStacks(ctx context.Context, decls spec.Declarations) ([]*job, int, error) {
-	jobs := make([]*job, 0, len(decls.Stacks))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(p.renderer.parallel)
-	for i := range decls.Stacks {
-		if s := &decls.Stacks[i]; !s.Template && !s.Config.Placed() {
-			continue // said by spec
-		}
-		j := p.prepare(&decls.Stacks[i])
-		jobs = append(jobs, j)
-		if j.entry != nil {
-			continue
-		}
-		fingerprint := fingerprintOf(j.request)
-		if old := p.kept.stacks[j.stack.Name]; old != nil && old.fits(fingerprint, &j.request) {
-			j.entry, j.moved = old, old.moves(j.request)
-			continue
-		}
-		j.fresh = true
-		group.Go(func() error {
-			result, findings := compose.Load(groupCtx, j.request)
-			if err := groupCtx.Err(); err != nil {
-				return fmt.Errorf("load stack %s: %w", j.stack.Name, err)
-			}
-			j.entry = newEntry(fingerprint, j.request, result, findings)
-			if p.in.Commit.ID != "" {
-				j.entry.remember(p.in.Tree)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, 0, err
-	}
-	loads := 0
-	for _, j := range jobs {
-		if j.fresh {
-			loads++
-		}
-	}
-	return jobs, loads, nil
-}
-
-// prepare makes the request for a stack. A stack that cannot be loaded gets an entry
-// without a result.
-func (p *pass) prepare(s *spec.Stack) *job {
-	j := &job{stack: s}
-	c := &s.Config
-	tier := fleet.TierTrusted
-	if server, ok := p.servers[c.Server]; ok {
-		tier = server.Tier
-	}
-	j.own = append(j.own, p.checkSource(s)...)
-	env, contents := p.vars.interpolate(s, tier)
-	j.own = append(j.own, env.findings...)
-	j.request = compose.Request{
-		Tree: p.in.Tree, Stack: s.Name, Server: c.Server, Project: cmp.Or(c.ProjectName, s.Name),
-		Origin: s.At(""), Tier: tier, RunDirectory: c.RunDirectory, FilePaths: c.FilePaths,
-		FileContents: contents, Environment: env.list, Secrets: env.secrets, EnvFilePath: c.EnvFilePath,
-		Key: p.renderer.key, Commit: p.in.Commit, Lenient: p.in.Lenient,
-		Options: fleet.ReleaseOptions{
-			Pull: c.AutoPull, Build: c.RunBuild, DestroyFirst: c.DestroyBeforeDeploy, IgnoreServices: c.IgnoreServices,
-		},
-	}
-	j.request.Settings = compose.Settings{
-		RunDirectory: s.At("config.run_directory"), FilePaths: s.At("config.file_paths"),
-		EnvFilePath: s.At("config.env_file_path"), ProjectName: s.At("config.project_name"),
-	}
-	if contents != "" {
-		j.request.FileContentsOrigin = s.At("config.file_contents")
-	}
-	if j.own.HasErrors() {
-		j.entry = &entry{}
-	}
-	return j
-}
-
-// findings are those of the stack, at the places they have now.
-func (j *job) findings() fleet.Diagnostics {
-	out := slices.Clone(j.own)
-	for _, d := range slices.Concat(j.entry.findings, j.entry.result.Advice) {
-		if now, ok := j.moved[d.Position]; ok {
-			d.Position = now
-		}
-		out = append(out, d)
-	}
-	for i := range out {
-		out[i].Stack = j.stack.Name
-	}
-	return out
-}
-
-func (j *job) desired(commit fleet.Commit) fleet.Stack {
-	release := j.entry.result.Release
-	release.Commit = commit
-	if len(j.moved) > 0 {
-		release.Services = slices.Clone(release.Services)
-		for i := range release.Services {
-			fields := slices.Clone(release.Services[i].Fields)
-			for k := range fields {
-				if now, ok := j.moved[fields[k].Origin]; ok {
-					fields[k].Origin = now
-				}
-			}
-			release.Services[i].Fields = fields
-		}
-	}
-	s := j.stack
-	return fleet.Stack{
-		Name: s.Name, Description: s.Description, Tags: s.Tags, Links: s.Config.Links, Server: s.Config.Server,
-		Deploy: s.Deploy, After: s.After, IgnoreServices: s.Config.IgnoreServices, Release: release, Origin: s.At(""),
-	}
 }

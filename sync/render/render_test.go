@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,7 +49,7 @@ value = "example.org"
 
 [[stack]]
 name = "web"
-tags = ["front"]
+tags = ["front", "tier:any"]
 deploy = true
 [stack.config]
 server = "alpha"
@@ -63,6 +62,7 @@ PASS = [[PASSWORD]]
 [[stack]]
 name = "db"
 after = ["web"]
+tags = ["tier:any"]
 [stack.config]
 server = "alpha"
 run_directory = "db"
@@ -75,11 +75,14 @@ environment = "LEVEL = info"
 	}
 }
 
+// anywhere is the scope of a secret for all servers.
+var anywhere = fleet.Scope{Tags: []string{"scope:all"}}
+
 func input(tb testing.TB, r repo, commit string) render.Input {
 	tb.Helper()
 	return render.Input{
 		Sync: "main", Commit: fleet.Commit{ID: commit}, Tree: r.tree(tb),
-		Variables:  []render.Variable{{Name: "PASSWORD", Value: "zq9secret", Secret: true}},
+		Variables:  []render.Variable{{Name: "PASSWORD", Value: "zq9secret", Secret: true, Scope: anywhere}},
 		Repository: "https://git.example.com/house/docker.git",
 	}
 }
@@ -166,7 +169,7 @@ func TestOnlyWhatChangedIsLoaded(t *testing.T) {
 		"the tier": {map[string]string{
 			"fleet.toml": strings.Replace(fleetFile, "enabled = true", "enabled = true\ntags = [\"untrusted\"]", 1),
 		}, nil, 2},
-		"a secret in core": {map[string]string{}, []render.Variable{{Name: "PASSWORD", Value: "other", Secret: true}}, 1},
+		"a secret in core": {map[string]string{}, []render.Variable{{Name: "PASSWORD", Value: "other", Secret: true, Scope: anywhere}}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRenderer()
@@ -195,136 +198,6 @@ func TestOnlyWhatChangedIsLoaded(t *testing.T) {
 			}
 			if again := mustRender(t, r, next); again.Loads != 0 {
 				t.Errorf("the same commit loads %d stacks again", again.Loads)
-			}
-		})
-	}
-}
-
-func TestVariables(t *testing.T) {
-	contents := func(environment, extra string) repo {
-		r := basic()
-		return r.with(map[string]string{"fleet.toml": strings.Replace(r["fleet.toml"], "HOST = web.[[DOMAIN]]", environment, 1) + extra})
-	}
-	for name, tc := range map[string]struct {
-		repo        repo
-		severity    fleet.Severity
-		rule, place string
-	}{
-		"undefined": {contents("HOST = [[DOMAINN]]", ""), fleet.SeverityError, "undefined-variable", "fleet.toml:17:1"},
-		"cycle": {
-			contents("HOST = [[A]]", "[[variable]]\nname = \"A\"\nvalue = \"x[[B]]\"\n[[variable]]\nname = \"B\"\nvalue = \"[[A]]\"\n"),
-			fleet.SeverityError, "variable-cycle", "fleet.toml:17:1",
-		},
-		"scope": {
-			contents("HOST = [[A]]", "[[variable]]\nname = \"A\"\nvalue = \"x\"\ntags = [\"scope:untrusted\"]\n"),
-			fleet.SeverityError, "variable-scope", "fleet.toml:17:1",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			out, err := newRenderer().Render(t.Context(), input(t, tc.repo, "c1"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantFinding(t, out.Diagnostics, tc.severity, tc.rule, tc.place)
-		})
-	}
-	t.Run("offline", func(t *testing.T) {
-		in := input(t, contents("HOST = [[IN_CORE]]", ""), "")
-		in.Offline, in.Variables = true, nil
-		wantFinding(t, mustRender(t, newRenderer(), in).Diagnostics, fleet.SeverityNote, "undefined-variable", "fleet.toml:17:1")
-	})
-	for name, tc := range map[string]struct{ written, want, extra string }{
-		"escape":        {"[[[DOMAIN]]]", "[[DOMAIN]]", ""},
-		"shell test":    {"[[ -f x ]]", "[[ -f x ]]", ""},
-		"nested":        {"[[A]]", "https://example.org", "[[variable]]\nname = \"A\"\nvalue = \"https://[[DOMAIN]]\"\n"},
-		"value in core": {"[[CORE]]", "from core", "[[variable]]\nname = \"CORE\"\n"},
-		"tree first":    {"[[BOTH]]", "tree", "[[variable]]\nname = \"BOTH\"\nvalue = \"tree\"\n"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			in := input(t, contents("HOST = "+tc.written, tc.extra), "")
-			in.Variables = append(in.Variables,
-				render.Variable{Name: "CORE", Value: "from core"}, render.Variable{Name: "BOTH", Value: "core"})
-			out := mustRender(t, newRenderer(), in)
-			model, err := out.Content.Blob(t.Context(), stack(t, out, "web").Release.Model)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(string(model), fmt.Sprintf(`"HOST": %q`, tc.want)) {
-				t.Errorf("want HOST = %q in %s", tc.want, model)
-			}
-		})
-	}
-}
-
-func TestInlineComposeFile(t *testing.T) {
-	r := repo{"fleet.toml": `[[server]]
-name = "alpha"
-enabled = true
-[[stack]]
-name = "web"
-[stack.config]
-server = "alpha"
-file_contents = """
-services:
-  app:
-    image: a
-    command: run --password [[PASSWORD]] --then more
-    hostname: [[NOPE]]
-"""
-`}
-	out, err := newRenderer().Render(t.Context(), input(t, r, "c1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantFinding(t, out.Diagnostics, fleet.SeverityError, "undefined-variable", "fleet.toml:13:15")
-
-	r["fleet.toml"] = strings.Replace(r["fleet.toml"], "[[NOPE]]", "host", 1)
-	in := input(t, r, "c2")
-	in.Variables[0].Value = "vx1 vx2"
-	out = mustRender(t, newRenderer(), in)
-	data, err := json.Marshal(out.Desired)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(data), "vx1") || strings.Contains(string(data), "vx2") {
-		t.Errorf("a secret of an inline file is shown: %s", data)
-	}
-	for _, f := range stack(t, out, "web").Release.Services[0].Fields {
-		if f.Path == "hostname" && f.Origin.String() != "fleet.toml:13:5" {
-			t.Errorf("hostname is at %s", f.Origin)
-		}
-	}
-}
-
-func TestSources(t *testing.T) {
-	for name, tc := range map[string]struct {
-		config, repository string
-		refused            bool
-	}{
-		"own":              {`repo = "house/docker"`, "https://git.example.com/house/docker.git", false},
-		"own by ssh":       {`repo = "house/docker"`, "ssh://git@git.example.com/house/docker", false},
-		"own in scp form":  {`repo = "House/Docker"`, "git@git.example.com:house/docker.git", false},
-		"own link":         {`linked_repo = "docker"`, "https://git.example.com/house/docker.git", false},
-		"unknown":          {`repo = "house/docker"`, "", false},
-		"other":            {`repo = "house/other"`, "https://git.example.com/house/docker.git", true},
-		"other with end":   {`repo = "ouse/docker"`, "https://git.example.com/house/docker.git", true},
-		"other link":       {`linked_repo = "other"`, "https://git.example.com/house/docker.git", true},
-		"files on host":    {`files_on_host = true`, "https://git.example.com/house/docker.git", true},
-		"inline elsewhere": {"repo = \"house/other\"\nfile_contents = \"services: {a: {image: a}}\"", "x/y", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := basic()
-			r["fleet.toml"] = strings.Replace(r["fleet.toml"], `run_directory = "db"`, "run_directory = \"db\"\n"+tc.config, 1)
-			in := input(t, r, "c1")
-			in.Repository = tc.repository
-			out, err := newRenderer().Render(t.Context(), in)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tc.refused {
-				wantFinding(t, out.Diagnostics, fleet.SeverityError, "source-not-supported", "fleet.toml:27:1")
-			} else if out.Diagnostics.HasErrors() {
-				t.Errorf("refused: %v", out.Diagnostics)
 			}
 		})
 	}
@@ -390,79 +263,6 @@ func TestFixtureFleetsRender(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestDirectoryAndMemoryAreTheSameTree(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range basic().with(map[string]string{".git/config": "x", "sub/.git": "gitdir: x"}) {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tree, err := render.DirTree(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tree.Close() }()
-	local, uploaded := input(t, basic(), ""), input(t, basic(), "")
-	local.Tree = tree
-	want, got := mustRender(t, newRenderer(), uploaded), mustRender(t, newRenderer(), local)
-	if diff := cmp.Diff(want.Desired, got.Desired); diff != "" {
-		t.Errorf("desired (-memory +directory):\n%s", diff)
-	}
-	for _, name := range []string{"web", "db/compose.yaml"} {
-		a, errA := tree.ObjectID(name)
-		b, errB := uploaded.Tree.ObjectID(name)
-		if errA != nil || errB != nil {
-			t.Fatal(errA, errB)
-		}
-		if info, _ := tree.Stat(name); a != b && info.Mode().Perm()&0o077 == 0o044 {
-			t.Errorf("%s: %s in the directory, %s in memory", name, a, b)
-		}
-	}
-	if _, err := tree.Stat(".git/config"); err == nil {
-		t.Error(".git is visible")
-	}
-}
-
-func TestDirectoryFollowsNoLink(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "real"), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for link, target := range map[string]string{"link": "real", "dir": ".", "out": "/etc/passwd"} {
-		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tree, err := render.DirTree(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tree.Close() }()
-	for _, name := range []string{"link", "dir/real", "out"} {
-		if _, err := tree.ReadFile(name); err == nil {
-			t.Errorf("%s was read", name)
-		}
-	}
-	if info, err := tree.Stat("link"); err != nil || info.Mode()&fs.ModeSymlink == 0 {
-		t.Errorf("Stat(link) = %v, %v", info, err)
-	}
-}
-
-func TestMemTreeRefusesPathsOutside(t *testing.T) {
-	for _, name := range []string{"../x", "/x", "a//b", ".", `a\b`, "a/../../b"} {
-		if _, err := render.MemTree(map[string][]byte{name: nil}, nil); err == nil {
-			t.Errorf("%q was taken", name)
-		}
-	}
-	if _, err := render.MemTree(map[string][]byte{"a": nil, "a/b": nil}, nil); err == nil {
-		t.Error("a file was taken as a directory")
 	}
 }
 

@@ -16,7 +16,7 @@ func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 			continue // its value is in core
 		}
 		desired.Variables = append(desired.Variables, fleet.Variable{
-			Name: v.Name, Value: v.Value, Secret: v.IsSecret, Scope: fleet.Scope{Tags: v.Tags},
+			Name: v.Name, Value: v.Value, Secret: v.IsSecret, Scope: scopeOf(v),
 		})
 	}
 	for i := range decls.Stacks {
@@ -25,10 +25,17 @@ func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 			continue
 		}
 		hook := fleet.Hook{Kind: string(fleet.KindStack), Name: s.Name, Secret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret"))}
-		if s.Config.Repo != "" && !p.isOwn(s.Config.Repo) {
+		if s.Config.Repo != "" && !p.isOwn(namedBy(s.Config.GitSource, s.At)) {
 			hook.Branch = s.Config.Branch
 		}
 		desired.Hooks = append(desired.Hooks, hook)
+	}
+	for i := range decls.Repos {
+		if r := &decls.Repos[i]; !r.Template && r.Config.Repo != "" {
+			repository := namedBy(r.Config.GitSource, r.At).Repository
+			repository.Name = r.Name
+			desired.Repositories = append(desired.Repositories, repository)
+		}
 	}
 	for i := range decls.Syncs {
 		if s := &decls.Syncs[i]; !s.Template {
@@ -42,7 +49,7 @@ func (p *pass) secret(written fleet.Secret, at fleet.Position) fleet.Secret {
 	if written.IsEmpty() {
 		return written
 	}
-	x := expander{vars: p.vars, tier: fleet.TierTrusted, at: at}
+	x := expander{vars: p.vars, at: at}
 	value := x.expand(written.Reveal(), nil)
 	p.findings = append(p.findings, x.findings...)
 	return fleet.NewSecret(value)
@@ -92,14 +99,4 @@ func declared(s *spec.ResourceSync, field string, value bool) *bool {
 		return nil
 	}
 	return &value
-}
-
-// repository finds a [[repo]] of this tree or of another sync.
-func (p *pass) repository(name string) (fleet.Repository, bool) {
-	for _, r := range p.in.KnownRepositories {
-		if r.Name == name {
-			return r, true
-		}
-	}
-	return fleet.Repository{}, false
 }

@@ -1,9 +1,7 @@
 package render
 
 import (
-	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,19 +10,14 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
-// reference is [[NAME]], or [[[text]]], which stands for [[text]] itself. What else is
-// in double brackets, such as a test of a shell, is left alone.
-var reference = regexp.MustCompile(`\[\[\[([^\[\]]*)\]\]\]|\[\[([A-Za-z0-9](?:[A-Za-z0-9_. -]*[A-Za-z0-9_.-])?)\]\]`)
-
-// maxVariableDepth bounds variables that are made of variables.
-const maxVariableDepth = 8
-
-// variable is a value that [[NAME]] stands for.
+// variable is a value that [[NAME]] and ${NAME} stand for.
 type variable struct {
-	value  string
-	secret bool
-	// tier is the only one it may be used on; empty means any.
-	tier fleet.Tier
+	name, value string
+	secret      bool
+	// scopes say where it may be used; each must allow it.
+	scopes []fleet.Scope
+	// at is where it is declared; zero for one that only core has.
+	at fleet.Position
 }
 
 // variables are all that can be referred to.
@@ -32,151 +25,199 @@ type variables struct {
 	byName  map[string]variable
 	names   []string
 	offline bool
+	// narrowed is set when what a variable may be used for depends on the stack.
+	narrowed bool
+	pools    map[string]*pool
 }
 
 // newVariables joins the tree's variables with core's. A variable declared without a
 // value has its value in core.
 func newVariables(declared []spec.Variable, in Input) *variables {
-	v := &variables{byName: map[string]variable{}, offline: in.Offline}
+	v := &variables{byName: map[string]variable{}, offline: in.Offline, pools: map[string]*pool{}}
 	for _, known := range in.Variables {
-		v.byName[known.Name] = variable{value: known.Value, secret: known.Secret}
+		v.byName[known.Name] = variable{
+			name: known.Name, value: known.Value, secret: known.Secret, scopes: scopesOf(known.Scope),
+		}
 	}
 	for i := range declared {
 		d := &declared[i]
-		own := variable{value: d.Value.Reveal(), secret: d.IsSecret, tier: scopeOf(d.Tags)}
+		own := variable{
+			name: d.Name, value: d.Value.Reveal(), secret: d.IsSecret, at: d.At(""), scopes: scopesOf(scopeOf(d)),
+		}
 		stored, inCore := v.byName[d.Name]
 		switch {
 		case own.value == "" && inCore:
 			own.value, own.secret = stored.value, own.secret || stored.secret
+			own.scopes = append(own.scopes, stored.scopes...)
 		case own.value == "" && own.secret && !inCore:
 			continue // its value is nowhere yet
 		}
 		v.byName[d.Name] = own
 	}
-	for name := range v.byName {
+	for name, known := range v.byName {
 		v.names = append(v.names, name)
+		v.narrowed = v.narrowed || slices.ContainsFunc(known.scopes, func(s fleet.Scope) bool { return len(s.Stacks) > 0 })
 	}
 	slices.Sort(v.names)
 	return v
 }
 
-func scopeOf(tags []string) fleet.Tier {
-	for _, tier := range []fleet.Tier{fleet.TierTrusted, fleet.TierUntrusted} {
-		if slices.Contains(tags, "scope:"+string(tier)) {
-			return tier
+// scopeOf is the scope that a table gives its variable.
+func scopeOf(d *spec.Variable) fleet.Scope {
+	return fleet.Scope{Tags: d.Tags, Servers: d.Servers, ServerTags: d.ServerTags, Stacks: d.Stacks}
+}
+
+// scopesOf leaves out a scope that says nothing.
+func scopesOf(s fleet.Scope) []fleet.Scope {
+	if tiersOf(s) == "" && len(s.Servers)+len(s.ServerTags)+len(s.Stacks) == 0 {
+		return nil
+	}
+	return []fleet.Scope{s}
+}
+
+// The tags that say which servers may have a variable.
+const (
+	scopeTrusted   = "scope:trusted"
+	scopeUntrusted = "scope:untrusted"
+	scopeAll       = "scope:all"
+)
+
+// tiersOf is the widest scope tag; empty when there is none.
+func tiersOf(s fleet.Scope) string {
+	for _, tag := range []string{scopeAll, scopeUntrusted, scopeTrusted} {
+		if slices.Contains(s.Tags, tag) {
+			return tag
 		}
 	}
 	return ""
 }
 
-// environment is what a stack's variables came to.
-type environment struct {
-	list []compose.Variable
-	// secrets are those that went into file_contents.
-	secrets  []string
-	findings fleet.Diagnostics
+// place is where variables are used: a stack, and its server if it has one.
+type place struct {
+	stack  string
+	server fleet.Server
+	// locals are the secrets of the server's agent.
+	locals []fleet.LocalSecret
 }
 
-// interpolate fills in the environment and the inline Compose file of a stack.
-func (v *variables) interpolate(s *spec.Stack, tier fleet.Tier) (env environment, contents string) {
-	c := &s.Config
-	for _, e := range c.Environment {
-		x := expander{vars: v, tier: tier, at: e.Pos}
-		value := e.Value
-		if !c.SkipSecretInterp {
-			value = x.expand(value, nil)
+func (at place) tier() fleet.Tier {
+	if at.server.Tier == fleet.TierUntrusted {
+		return fleet.TierUntrusted
+	}
+	return fleet.TierTrusted
+}
+
+// who is the server with the place it is declared at.
+func (at place) who() string { return "server " + located(at.server.Name, at.server.Origin) }
+
+func located(name string, at fleet.Position) string {
+	if at.IsZero() {
+		return name
+	}
+	return fmt.Sprintf("%s (%s)", name, at)
+}
+
+// refuse says why a variable is not for a place, and what to do; empty when it is.
+func (v variable) refuse(at place) (message, hint string) {
+	kind := "variable"
+	if v.secret {
+		kind = "secret"
+	}
+	who := kind + " " + located(v.name, v.at)
+	tags := make([]string, len(v.scopes))
+	for i, s := range v.scopes {
+		tags[i] = tiersOf(s)
+		switch name := at.server.Name; {
+		case len(s.Stacks) > 0 && !slices.Contains(s.Stacks, at.stack):
+			return fmt.Sprintf("%s is only for the stacks %s", who, strings.Join(s.Stacks, ", ")), "add the stack to its stacks"
+		case name == "":
+		case len(s.Servers) > 0 && !slices.Contains(s.Servers, name):
+			return fmt.Sprintf("%s is only for the servers %s, and not for %s", who, strings.Join(s.Servers, ", "), at.who()),
+				"add the server to its servers"
+		case len(s.ServerTags) > 0 && !hasAll(at.server.Tags, s.ServerTags):
+			return fmt.Sprintf("%s is only for servers tagged %s, and not for %s", who, strings.Join(s.ServerTags, ", "), at.who()),
+				"use another variable, or tag the server"
 		}
-		env.list = append(env.list, compose.Variable{Name: e.Name, Value: value, Secret: len(x.secrets) > 0, Origin: e.Pos})
-		env.findings = append(env.findings, x.findings...)
 	}
-	contents = c.FileContents
-	if contents == "" || c.SkipSecretInterp {
-		return env, contents
+	if at.tier() != fleet.TierUntrusted {
+		return "", ""
 	}
-	x := expander{vars: v, tier: tier, at: s.At("config.file_contents"), inline: true}
-	contents = x.expand(contents, nil)
-	env.secrets = x.secrets
-	env.findings = append(env.findings, x.findings...)
-	return env, contents
+	widened := slices.Contains(tags, scopeAll) || slices.Contains(tags, scopeUntrusted)
+	if slices.Contains(tags, scopeTrusted) || v.secret && !widened {
+		return fmt.Sprintf("%s is for trusted servers, and %s is untrusted", who, at.who()),
+			"use another variable, or tag it scope:untrusted or scope:all if that server may know it"
+	}
+	return "", ""
 }
 
-// expander replaces the references of one text.
-type expander struct {
-	vars *variables
-	tier fleet.Tier
-	at   fleet.Position
-	// inline texts are files: findings name their own lines.
-	inline   bool
-	secrets  []string
-	findings fleet.Diagnostics
+func hasAll(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(tag string) bool { return !slices.Contains(have, tag) })
 }
 
-// expand replaces references; trail are the variables being expanded.
-func (x *expander) expand(text string, trail []string) string {
-	if !strings.Contains(text, "[[") {
-		return text
+// pool is what Compose files of one place may use by ${NAME}.
+type pool struct {
+	list   []compose.Variable
+	locals []fleet.LocalSecret
+	// full is the key of all of it, made when it is asked for.
+	full string
+}
+
+// key tells pools with different content apart.
+func (p *pool) key(hmacKey []byte) string {
+	if p.full == "" {
+		names := make([]string, 0, len(p.list)+len(p.locals))
+		for _, v := range p.list {
+			names = append(names, v.Name)
+		}
+		for _, s := range p.locals {
+			names = append(names, s.Name)
+		}
+		req := compose.Request{Key: hmacKey, Variables: p.list, LocalSecrets: p.locals}
+		p.full = req.VariablesKey(names)
 	}
-	var out strings.Builder
-	rest := 0
-	for _, m := range reference.FindAllStringSubmatchIndex(text, -1) {
-		out.WriteString(text[rest:m[0]])
-		rest = m[1]
-		if m[4] < 0 {
-			out.WriteString("[[" + text[m[2]:m[3]] + "]]")
+	return p.full
+}
+
+// pool is made once for all that share it.
+func (v *variables) pool(at place) *pool {
+	id := at.server.Name
+	if v.narrowed {
+		id += "\x00" + at.stack
+	}
+	if known := v.pools[id]; known != nil {
+		return known
+	}
+	out := &pool{list: make([]compose.Variable, 0, len(v.names)), locals: at.locals}
+	for _, name := range v.names {
+		known := v.byName[name]
+		entry := compose.Variable{Name: name, Secret: known.secret, Origin: known.at}
+		if entry.Refused, _ = known.refuse(at); entry.Refused == "" {
+			x := expander{vars: v, place: at}
+			entry.Value = x.expand(known.value, []string{name})
+			entry.Secret = entry.Secret || len(x.secrets) > 0
+			entry.Refused = x.refusal()
+		}
+		out.list = append(out.list, entry)
+	}
+	v.pools[id] = out
+	return out
+}
+
+// check reports the variables of the tree that are made of what does not exist.
+func (v *variables) check() fleet.Diagnostics {
+	var out fleet.Diagnostics
+	for _, name := range v.names {
+		known := v.byName[name]
+		if known.at.IsZero() || !strings.Contains(known.value, "[[") {
 			continue
 		}
-		at := x.at
-		if x.inline && len(trail) == 0 {
-			before := text[:m[0]]
-			at.Line = compose.InlineShift(at, text) + 1 + strings.Count(before, "\n")
-			at.Col = m[0] - strings.LastIndexByte(before, '\n')
-		}
-		out.WriteString(x.value(text[m[0]:m[1]], text[m[4]:m[5]], at, trail))
-	}
-	out.WriteString(text[rest:])
-	return out.String()
-}
-
-// value is what a reference stands for; itself when there is nothing.
-func (x *expander) value(written, name string, at fleet.Position, trail []string) string {
-	found, ok := x.vars.byName[name]
-	switch {
-	case !ok && x.vars.offline:
-		x.report(fleet.SeverityNote, "undefined-variable", at,
-			fmt.Sprintf("variable %s is not declared here; it may be in core", name), "")
-		return written
-	case !ok:
-		x.report(fleet.SeverityError, "undefined-variable", at, fmt.Sprintf("variable %s is not defined", name), x.hint(name))
-		return written
-	case slices.Contains(trail, name) || len(trail) >= maxVariableDepth:
-		x.report(fleet.SeverityError, "variable-cycle", at,
-			fmt.Sprintf("variables are made of each other: %s", strings.Join(append(trail, name), ", ")), "")
-		return written
-	case found.tier != "" && found.tier != x.tier:
-		x.report(fleet.SeverityError, "variable-scope", at,
-			fmt.Sprintf("variable %s is for %s servers, and this server is %s", name, found.tier, x.tier),
-			"use another variable, or change its scope tag")
-		return written
-	}
-	value := x.expand(found.value, append(slices.Clone(trail), name))
-	if found.secret && value != "" {
-		x.secrets = append(x.secrets, value)
-	}
-	return value
-}
-
-func (x *expander) report(severity fleet.Severity, rule string, at fleet.Position, message, hint string) {
-	x.findings = append(x.findings, fleet.Diagnostic{
-		Rule: rule, Severity: severity, Position: at, Message: message, Hint: hint,
-	})
-}
-
-func (x *expander) hint(name string) string {
-	for _, known := range x.vars.names {
-		if strings.EqualFold(known, name) {
-			return fmt.Sprintf("did you mean [[%s]]?", known)
+		x := expander{vars: v, place: place{}, at: known.at}
+		x.expand(known.value, []string{name})
+		for _, d := range x.findings {
+			if d.Rule != ruleScope {
+				out = append(out, d)
+			}
 		}
 	}
-	return cmp.Or(compose.DidYouMean(name, x.vars.names),
-		fmt.Sprintf("declare a [[variable]], store it in core with `varan secret set %[1]s`, or write [[[%[1]s]]] for the plain text", name))
+	return out
 }
