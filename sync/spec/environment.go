@@ -51,6 +51,9 @@ func (d decoder) envItem(item value, name string, labels bool) (EnvVar, bool) {
 			d.envSyntax(item.at, name)
 			return EnvVar{}, false
 		}
+		if item.text[len(key)] == ':' { // as YAML has it
+			text = strings.TrimSpace(text)
+		}
 		return d.envVar(strings.TrimSpace(key), text, item.at, labels)
 	}
 	d.wrongType(item, name, "KEY=value or a table with variable and value", "")

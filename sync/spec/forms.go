@@ -241,9 +241,8 @@ var (
 func (d decoder) pairs(v value, name string) []Pair {
 	var out []Pair
 	add := func(text string, at int) {
-		local, container, ok := cutEntry(text)
-		local, container = strings.TrimSpace(local), envValue(strings.TrimSpace(container))
-		if !ok || local == "" || container == "" {
+		local, container, ok := cutPair(text)
+		if !ok {
 			d.fail(at, "pair-syntax", "write HOST:CONTAINER", "an entry of %s is not of two parts", quoted(name))
 			return
 		}
@@ -271,6 +270,13 @@ func (d decoder) pairs(v value, name string) []Pair {
 		d.wrongType(v, name, "a string or a list", `write HOST:CONTAINER lines between """ and """`)
 	}
 	return out
+}
+
+// cutPair cuts an entry at the first = or :.
+func cutPair(text string) (local, container string, ok bool) {
+	local, container, ok = cutEntry(text)
+	local, container = strings.TrimSpace(local), envValue(strings.TrimSpace(container))
+	return local, container, ok && local != "" && container != ""
 }
 
 func (d decoder) pairTable(t *table, name string) []Pair {
