@@ -3,10 +3,9 @@ package docker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/agent/docker/job"
 	"github.com/varanhq/varan/fleet"
-	"github.com/varanhq/varan/internal/atomicfile"
 )
 
 // apply makes the host run the order's release, or puts the last good one back.
@@ -37,6 +35,9 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 			Hint:   "push a fix, or deploy the stack by hand to try the same release again",
 		}, true)
 	}
+	if f := t.permitted(release); f != nil {
+		return t.outcome(f, !t.rec.Touched)
+	}
 	prepare, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	t.tell(fleet.PhaseFiles, "", "fetching files")
@@ -48,11 +49,24 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 		f.Log = t.said.String()
 		return t.refuse(f)
 	}
+	if f := t.filled(release); f != nil {
+		return t.outcome(f, !t.rec.Touched)
+	}
+	commands := commandsDue(st.Good, release)
 	// The point of no return.
 	t.rec.Touched = true
 	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	now, f := t.bring(ctx, release, images.build, deadline)
+	s, f := t.place(release)
+	if f == nil && commands {
+		if f = t.command(ctx, "pre_deploy", release.Options.PreDeploy, &t.rec.Pre, s); f != nil {
+			return t.putFilesBack(f)
+		}
+	}
+	var now []live
+	if f == nil {
+		now, f = t.bring(ctx, release, s, images.build, deadline)
+	}
 	if f != nil {
 		f.Log = t.evidence(ctx, f)
 		return t.fall(context.WithoutCancel(ctx), f)
@@ -61,7 +75,10 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 	if err != nil {
 		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, false)
 	}
-	out := t.changed(t.outcome(nil, false), now)
+	if commands {
+		f = t.after(context.WithoutCancel(ctx), deadline, s)
+	}
+	out := t.changed(t.outcome(f, false), now)
 	if len(t.questions) > 0 {
 		out.Hint = "a volume keeps its old definition, since changing it would destroy its data"
 	}
@@ -74,6 +91,9 @@ func (t *task) prepare(ctx context.Context, release *fleet.Release, blobs agent.
 	if err := t.e.blobs.fetch(ctx, release, blobs); err != nil {
 		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
 	}
+	if len(release.Services) == 0 {
+		return imagePlan{}, nil
+	}
 	raw, err := t.e.blobs.get(release.Model)
 	if err != nil {
 		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
@@ -82,15 +102,46 @@ func (t *task) prepare(ctx context.Context, release *fleet.Release, blobs agent.
 	if err != nil {
 		return imagePlan{}, t.away(ctx, err)
 	}
+	if len(images.pull)+len(images.build) > 0 {
+		if f := t.logIn(ctx, release, blobs); f != nil {
+			return images, f
+		}
+	}
 	if len(images.pull) == 0 {
 		return images, nil
 	}
 	return images, t.pull(ctx, images.pull)
 }
 
+// logIn gets what the pulls of an order need. It is kept for this order, in memory.
+func (t *task) logIn(ctx context.Context, release *fleet.Release, blobs agent.Blobs) *failure {
+	t.logins = nil
+	for _, r := range t.e.cfg.Policy.Registries {
+		t.logins = append(t.logins, job.Login{Registry: r.Domain, Username: r.Username, Password: r.Password.Reveal()})
+	}
+	if release.Options.Registry.Account == "" {
+		return nil
+	}
+	if blobs == nil {
+		return &failure{Reason: "there is nobody to ask for the registry account", Retryable: true}
+	}
+	logins, err := blobs.Logins(ctx)
+	if err != nil {
+		return &failure{
+			Reason: err.Error(), Retryable: true,
+			Hint: "check that core has the account " + release.Options.Registry.Account + " at " + release.Options.Registry.Registry,
+		}
+	}
+	for _, l := range logins {
+		// Core's come last: of two accounts at one registry the later one counts.
+		t.logins = append(t.logins, job.Login{Registry: l.Registry, Username: l.Username, Password: l.Password})
+	}
+	return nil
+}
+
 // pull pulls. Only an image that is not on the host either way is a failure.
 func (t *task) pull(ctx context.Context, images []wantedImage) *failure {
-	req := job.Request{Op: job.Pull}
+	req := job.Request{Op: job.Pull, Logins: t.logins}
 	req.Deadline, _ = ctx.Deadline()
 	for _, img := range images {
 		req.Images = append(req.Images, job.Image{Ref: img.ref, Platform: img.platform})
@@ -130,45 +181,149 @@ func (t *task) refuse(f *failure) fleet.Outcome {
 	return t.outcome(f, true)
 }
 
-// bring places a release's files, starts it and waits for the verdict.
-func (t *task) bring(ctx context.Context, release *fleet.Release, build []string, deadline time.Time) ([]live, *failure) {
-	t.tell(fleet.PhaseFiles, "", "placing files")
-	if err := t.place(release); err != nil {
-		return nil, &failure{Reason: err.Error()}
+// bring starts a release whose files are in place, and waits for the verdict.
+func (t *task) bring(ctx context.Context, release *fleet.Release, s site, build []string, deadline time.Time) ([]live, *failure) {
+	t.project = release.Project
+	req := t.request(release, s, deadline)
+	if len(release.Services) > 0 {
+		var err error
+		if req.Model, err = t.e.writeModel(t.order.Stack, release); err != nil {
+			return nil, &failure{Reason: err.Error()}
+		}
 	}
-	req := t.request(release, deadline)
 	if len(build) > 0 {
 		t.tell(fleet.PhaseBuild, "", "building "+strings.Join(build, ", "))
 		b := req
-		b.Op, b.Services, b.Refresh = job.Build, build, release.Options.Pull
+		b.Op, b.Services, b.Refresh = job.Build, build, release.Options.Pull || release.Options.BuildWith.Pull
+		b.BuildFlags = job.BuildFlags{NoCache: release.Options.BuildWith.NoCache, Args: release.Options.BuildWith.Args}
+		b.Logins = t.logins
 		if _, err := t.work(ctx, fleet.PhaseBuild, b); err != nil {
 			return nil, t.away(ctx, fmt.Errorf("build: %w", err))
 		}
 	}
-	if release.Options.DestroyFirst && len(t.before) > 0 && t.rec.Failure == nil {
-		t.tell(fleet.PhaseRemove, "", "taking the stack down first")
-		down := req
-		down.Op, down.Model = job.Down, ""
-		if _, err := t.work(ctx, fleet.PhaseRemove, down); err != nil {
-			return nil, t.away(ctx, fmt.Errorf("take the stack down: %w", err))
-		}
+	if f := t.clearAway(ctx, release, req); f != nil || len(release.Services) == 0 {
+		return nil, f
 	}
-	req.Op, req.Recreate = job.Up, t.stale(release)
+	up := release.Options.Up
+	req.Op, req.Recreate, req.StopSeconds = job.Up, t.stale(release), up.TimeoutSeconds
+	// Going back recreates what has to be and no more.
+	req.UpFlags = job.UpFlags{
+		ForceRecreate:      up.ForceRecreate && t.rec.Failure == nil,
+		AlwaysRecreateDeps: up.AlwaysRecreateDeps, RenewAnonymousVolume: up.RenewAnonymousVolume,
+	}
 	t.tell(fleet.PhaseUp, "", "starting")
 	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
 		return nil, t.blame(ctx, err)
 	}
+	if services := t.restarts(release, req.Recreate); len(services) > 0 && !req.UpFlags.ForceRecreate {
+		t.tell(fleet.PhaseUp, "", "restarting "+strings.Join(services, ", ")+" for changed files")
+		req.Op, req.Services, req.Recreate = job.Restart, services, nil
+		if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
+			return nil, t.blame(ctx, err)
+		}
+	}
 	// Others may load the engine while this one waits.
 	t.slot.release()
 	j := newJury(release.Services, release.Options.IgnoreServices, t.before, t.e.cfg.StableFor, time.Now())
-	return t.e.verdict(ctx, t.order.Project, j, func(service, text string) { t.tell(fleet.PhaseVerdict, service, text) })
+	return t.e.verdict(ctx, t.project, j, func(service, text string) { t.tell(fleet.PhaseVerdict, service, text) })
+}
+
+// clearAway takes down what cannot stay while the release comes up: the stack itself when
+// it asks for that or has no service any more, and what runs under another project's name.
+// Named volumes always stay.
+func (t *task) clearAway(ctx context.Context, release *fleet.Release, req job.Request) *failure {
+	req.Op, req.Model, req.Services = job.Down, "", nil
+	var projects []string
+	if len(t.before) > 0 && (release.Options.DestroyFirst && t.rec.Failure == nil || len(release.Services) == 0) {
+		projects = append(projects, release.Project)
+	}
+	for i := range t.elsewhere {
+		if p := t.elsewhere[i].project; p != release.Project && !slices.Contains(projects, p) {
+			projects = append(projects, p)
+		}
+	}
+	for _, project := range projects {
+		t.tell(fleet.PhaseRemove, "", "taking the project "+project+" down first")
+		req.Project = project
+		if _, err := t.work(ctx, fleet.PhaseRemove, req); err != nil {
+			return t.away(ctx, fmt.Errorf("take the project %s down: %w", project, err))
+		}
+	}
+	return nil
+}
+
+// restarts lists the services that run on as they are, except that a file of theirs
+// changed which asks for a restart.
+func (t *task) restarts(release *fleet.Release, recreated []string) []string {
+	// Going back, it is the release that failed whose files the containers may have read.
+	from := t.e.states.get(t.order.Stack).Good
+	if t.rec.Failure != nil {
+		from = &t.order.Release
+	}
+	if from == nil {
+		return nil
+	}
+	var out []string
+	for i := range t.before {
+		l := &t.before[i]
+		want, ok := release.Service(l.Service)
+		was, had := from.Service(l.Service)
+		switch {
+		case !ok, !had, l.oneOff, was.Restart == want.Restart, l.Digest != want.Digest, l.project != release.Project:
+		case slices.Contains(recreated, l.Service), slices.Contains(out, l.Service):
+		case l.State == fleet.StateRunning, l.State == fleet.StateRestarting:
+			out = append(out, l.Service)
+		}
+	}
+	return out
+}
+
+// putFilesBack ends an order whose command refused the deploy: nothing but files was
+// touched, and they are put back.
+func (t *task) putFilesBack(f *failure) fleet.Outcome {
+	f.Log = t.said.String()
+	if f.Retryable {
+		return t.outcome(f, true)
+	}
+	st := t.e.states.get(t.order.Stack)
+	err := t.restoreFiles(st)
+	if err == nil {
+		err = t.remember(f, st.Good != nil)
+	}
+	if err != nil {
+		f.Reason += "; " + err.Error()
+	}
+	return t.outcome(f, true)
+}
+
+// restoreFiles puts the files of the last good release back, or takes those of a first
+// one away.
+func (t *task) restoreFiles(st *state) error {
+	good, key := &fleet.Release{Options: t.order.Release.Options, Services: t.order.Release.Services}, ""
+	if st.Good != nil {
+		good = st.Good
+	}
+	s, f := t.place(good)
+	if f != nil {
+		return errors.New(f.Reason)
+	}
+	if s.host && st.Good != nil {
+		key = s.dir
+	}
+	if err := t.leave(t.e.states.get(t.order.Stack), func(dir string) bool { return dir == key }); err != nil {
+		return err
+	}
+	if s.host {
+		return t.emptyRunDir(st)
+	}
+	return t.e.states.update(t.order.Stack, func(st *state) { st.Placed = paths(good) })
 }
 
 // request is what every call of the worker for a release has in common.
-func (t *task) request(release *fleet.Release, deadline time.Time) job.Request {
+func (t *task) request(release *fleet.Release, s site, deadline time.Time) job.Request {
 	return job.Request{
-		Dir:   t.e.runDir(t.order.Stack),
-		Model: t.e.modelPath(t.order.Stack),
+		Project: release.Project,
+		Dir:     s.dir,
 		OwnerLabels: map[string]string{
 			fleet.LabelServer: t.e.cfg.Server,
 			fleet.LabelStack:  t.order.Stack,
@@ -193,7 +348,7 @@ func (t *task) stale(release *fleet.Release) []string {
 	for i := range t.before {
 		l := &t.before[i]
 		s, ok := release.Service(l.Service)
-		if !ok || l.oneOff || l.Digest != s.Digest {
+		if !ok || l.oneOff || l.Digest != s.Digest || l.project != release.Project {
 			continue
 		}
 		_, recorded := st.Baseline[l.ID]
@@ -210,31 +365,6 @@ func (t *task) stale(release *fleet.Release) []string {
 	return slices.Compact(out)
 }
 
-// place puts a release's files and its model where containers and Compose find them.
-// What will be there is recorded first: a file that is not recorded is never removed.
-func (t *task) place(release *fleet.Release) error {
-	stack := t.order.Stack
-	placed := t.e.states.get(stack).Placed
-	if all := union(placed, paths(release)); !slices.Equal(all, placed) {
-		err := t.e.states.update(stack, func(s *state) { s.Project, s.Placed = t.order.Project, all })
-		if err != nil {
-			return err
-		}
-	}
-	raw, err := t.e.blobs.get(release.Model)
-	if err != nil {
-		return err
-	}
-	if err := place(t.e.runDir(stack), release, placed, t.e.blobs.get); err != nil {
-		return err
-	}
-	path := t.e.modelPath(stack)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make model directory: %w", err)
-	}
-	return atomicfile.Write(path, raw, 0o600)
-}
-
 // blame finds the service that an error of Compose is about: the engine's words seldom
 // name it.
 func (t *task) blame(ctx context.Context, err error) *failure {
@@ -244,7 +374,7 @@ func (t *task) blame(ctx context.Context, err error) *failure {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	found, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project, fleet.LabelServer+"="+t.e.cfg.Server)
+	found, err := t.e.list(ctx, nil, labelProject+"="+t.project, fleet.LabelServer+"="+t.e.cfg.Server)
 	if err != nil {
 		return f
 	}
@@ -288,14 +418,35 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 		return nil, err
 	}
 	old := t.e.states.get(t.order.Stack)
-	images := imagesOf(now)
-	if err := t.e.hold(ctx, t.order.Project, images, old.Images); err != nil {
+	images, held := imagesOf(now), old.Images
+	renamed := old.Project != "" && old.Project != t.project
+	if renamed {
+		held = nil
+	}
+	if err := t.e.hold(ctx, t.project, images, held); err != nil {
 		return nil, err
+	}
+	at, f := t.e.siteOf(t.order.Stack, release)
+	if f != nil {
+		return nil, errors.New(f.Reason)
+	}
+	if err := t.leave(old, func(dir string) bool { return at.host && dir == at.dir }); err != nil {
+		return nil, err
+	}
+	if at.host {
+		if err := t.emptyRunDir(old); err != nil {
+			return nil, err
+		}
 	}
 	good := *release
 	err = t.e.states.update(t.order.Stack, func(s *state) {
-		s.Project, s.Good, s.Images = t.order.Project, &good, images
-		s.Placed = paths(release)
+		s.Project, s.Good, s.Images = t.project, &good, images
+		s.Placed = nil
+		if !at.host {
+			s.Placed = paths(release)
+		} else if files := s.PlacedIn[at.dir]; files != nil {
+			s.PlacedIn = map[string]map[string]fleet.Digest{at.dir: digests(release)}
+		}
 		s.Baseline = t.baselines(release, now, old)
 		s.Bad = s.withoutBad(release.Digest)
 		s.Stopped = false
@@ -308,14 +459,14 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 	}
 	dropped := slices.DeleteFunc(slices.Clone(old.Images), func(img image) bool {
 		_, ok := release.Service(img.Service)
-		return ok
+		return ok && !renamed
 	})
-	if err := t.e.unhold(ctx, t.order.Project, dropped); err != nil {
+	if err := t.e.unhold(ctx, cmp.Or(old.Project, t.project), dropped); err != nil {
 		return nil, err
 	}
-	gone := named(&t.order.Release)
+	gone := t.order.Release.Blobs()
 	if old.Good != nil {
-		gone = append(gone, named(old.Good)...)
+		gone = append(gone, old.Good.Blobs()...)
 	}
 	t.forgetWanted()
 	return now, t.e.blobs.drop(gone, t.e.needed())

@@ -17,28 +17,26 @@ import (
 // maxBlob bounds one blob: core refuses larger files long before.
 const maxBlob = 64 << 20
 
-// blobs keeps content by its digest. Everything in it may be secret.
-type blobs struct{ dir string }
-
-// named lists the digests a release needs, each once.
-func named(r *fleet.Release) []fleet.Digest {
-	seen := map[fleet.Digest]bool{r.Model: true}
-	out := []fleet.Digest{r.Model}
-	for _, f := range r.Files {
-		if !seen[f.Digest] {
-			seen[f.Digest] = true
-			out = append(out, f.Digest)
-		}
-	}
-	return out
+// blobs keeps content by its digest. Everything in it may be secret; what is decrypted
+// is kept in memory only.
+type blobs struct {
+	dir string
+	ram ram
 }
+
+// ramBlobs is where decrypted content is, below ram.dir.
+const ramBlobs = "blobs"
 
 // fetch gets what a release needs and is not here yet, and believes none of it unseen.
 func (b blobs) fetch(ctx context.Context, r *fleet.Release, from agent.Blobs) error {
 	var missing []fleet.Digest
-	for _, d := range named(r) {
+	salted := r.Salted()
+	for _, d := range r.Blobs() {
 		if !d.Valid() {
 			return fmt.Errorf("release %s names the malformed digest %q", r.Digest.Short(), d)
+		}
+		if b.ram.has(ramBlob(d)) {
+			continue
 		}
 		if _, err := os.Stat(b.path(d)); errors.Is(err, fs.ErrNotExist) {
 			missing = append(missing, d)
@@ -58,7 +56,7 @@ func (b blobs) fetch(ctx context.Context, r *fleet.Release, from agent.Blobs) er
 			return fmt.Errorf("got blob %s, which was not asked for", d.Short())
 		}
 		got++
-		return b.put(d, content)
+		return b.put(d, content, salted[d])
 	})
 	if err != nil {
 		return fmt.Errorf("fetch the release's files: %w", err)
@@ -69,14 +67,21 @@ func (b blobs) fetch(ctx context.Context, r *fleet.Release, from agent.Blobs) er
 	return nil
 }
 
-func (b blobs) put(d fleet.Digest, content []byte) error {
+func (b blobs) put(d fleet.Digest, content []byte, salted bool) error {
 	if len(content) > maxBlob {
 		return fmt.Errorf("blob %s has %d bytes; at most %d are allowed", d.Short(), len(content), maxBlob)
 	}
 	if sum := fleet.SumDigest(content); sum != d {
 		return fmt.Errorf("blob %s has the digest %s: it was changed on its way", d.Short(), sum.Short())
 	}
-	return atomicfile.Write(b.path(d), content, 0o600)
+	if !salted {
+		return atomicfile.Write(b.path(d), content, 0o600)
+	}
+	dir, err := b.ram.ensure(ramBlobs)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, blobName(d)), content, 0o600)
 }
 
 // get reads a blob and checks it again: disks lie.
@@ -84,12 +89,16 @@ func (b blobs) get(d fleet.Digest) ([]byte, error) {
 	if !d.Valid() {
 		return nil, fmt.Errorf("malformed digest %q", d)
 	}
-	content, err := os.ReadFile(b.path(d))
+	path := b.path(d)
+	if b.ram.has(ramBlob(d)) {
+		path = filepath.Join(b.ram.dir, ramBlob(d))
+	}
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read blob: %w", err)
 	}
 	if fleet.SumDigest(content) != d {
-		_ = os.Remove(b.path(d))
+		_ = os.Remove(path)
 		return nil, fmt.Errorf("blob %s is damaged on disk; it will be fetched again", d.Short())
 	}
 	return content, nil
@@ -97,16 +106,25 @@ func (b blobs) get(d fleet.Digest) ([]byte, error) {
 
 // sweep removes every blob that keep does not name.
 func (b blobs) sweep(keep map[fleet.Digest]bool) error {
-	entries, err := os.ReadDir(b.dir)
-	if err != nil {
-		return fmt.Errorf("sweep blobs: %w", err)
+	dirs := []string{b.dir}
+	if !b.ram.none() {
+		dirs = append(dirs, filepath.Join(b.ram.dir, ramBlobs))
 	}
-	for _, e := range entries {
-		if keep[fleet.Digest("sha256:"+e.Name())] {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != b.dir {
 			continue
 		}
-		if err := os.Remove(filepath.Join(b.dir, e.Name())); err != nil {
+		if err != nil {
 			return fmt.Errorf("sweep blobs: %w", err)
+		}
+		for _, e := range entries {
+			if keep[fleet.Digest("sha256:"+e.Name())] {
+				continue
+			}
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("sweep blobs: %w", err)
+			}
 		}
 	}
 	return nil
@@ -121,10 +139,15 @@ func (b blobs) drop(digests []fleet.Digest, keep map[fleet.Digest]bool) error {
 		if err := os.Remove(b.path(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("drop blob: %w", err)
 		}
+		if err := b.ram.remove(ramBlob(d)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (b blobs) path(d fleet.Digest) string {
-	return filepath.Join(b.dir, strings.TrimPrefix(string(d), "sha256:"))
-}
+func (b blobs) path(d fleet.Digest) string { return filepath.Join(b.dir, blobName(d)) }
+
+func ramBlob(d fleet.Digest) string { return filepath.Join(ramBlobs, blobName(d)) }
+
+func blobName(d fleet.Digest) string { return strings.TrimPrefix(string(d), "sha256:") }

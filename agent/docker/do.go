@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,13 @@ type task struct {
 	// first is how the stack's containers were when the order began, before how they were
 	// when they were last going to be changed.
 	first, before []live
-	began         time.Time
+	// elsewhere are those of the stack's containers that are in another project: it was
+	// renamed.
+	elsewhere []live
+	// project is the one that is worked on; going back may mean another than the order's.
+	project string
+	logins  []job.Login
+	began   time.Time
 
 	mu       sync.Mutex
 	progress func(fleet.Progress)
@@ -40,7 +47,7 @@ type task struct {
 // Do implements agent.Engine. The first progress, PhaseQueued, is told when the order is
 // in the journal.
 func (e *Engine) Do(ctx context.Context, order fleet.Order, blobs agent.Blobs, progress func(fleet.Progress)) fleet.Outcome {
-	t := &task{e: e, order: order, began: time.Now(), progress: progress, said: tail{max: maxSaid}}
+	t := &task{e: e, order: order, project: order.Project, began: time.Now(), progress: progress, said: tail{max: maxSaid}}
 	log := e.log.With(slog.String("stack", order.Stack), slog.String("order", order.ID), slog.String("kind", string(order.Kind)))
 	if err := e.accepts(&order); err != nil {
 		return t.outcome(&failure{Reason: err.Error()}, true)
@@ -54,6 +61,7 @@ func (e *Engine) Do(ctx context.Context, order fleet.Order, blobs agent.Blobs, p
 	}
 	// What is in the journal was accepted; what a resent order says has to be the same.
 	t.order = t.rec.Order
+	t.project = t.order.Project
 	if t.rec.Touched {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -141,10 +149,15 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 
 // look reads the stack's containers and refuses a project that is someone else's.
 func (t *task) look(ctx context.Context) *failure {
-	found, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project)
+	found, err := t.e.list(ctx, nil, labelProject+"="+t.project)
 	if err != nil {
 		return t.away(ctx, err)
 	}
+	all, err := t.e.list(ctx, nil, fleet.LabelServer+"="+t.e.cfg.Server, fleet.LabelStack+"="+t.order.Stack)
+	if err != nil {
+		return t.away(ctx, err)
+	}
+	t.elsewhere = slices.DeleteFunc(all, func(l live) bool { return l.project == t.project })
 	for i := range found {
 		l := &found[i]
 		var owner string
@@ -162,13 +175,13 @@ func (t *task) look(ctx context.Context) *failure {
 			continue
 		}
 		return &failure{
-			Reason: fmt.Sprintf("project name clash: %s belongs to %s (container %s)", t.order.Project, owner, l.Name),
+			Reason: fmt.Sprintf("project name clash: %s belongs to %s (container %s)", t.project, owner, l.Name),
 			Hint:   "give the stack another project name, or take the other project down first",
 		}
 	}
 	t.before = slices.DeleteFunc(found, func(l live) bool { return l.server != t.e.cfg.Server })
 	if t.first == nil {
-		t.first = t.before
+		t.first = slices.Concat(t.before, t.elsewhere)
 	}
 	return nil
 }
@@ -198,7 +211,7 @@ func (e *Engine) awaitWorkers(ctx context.Context, stack string, deadline time.T
 
 // work runs the worker for one request and turns its news into progress.
 func (t *task) work(ctx context.Context, phase fleet.Phase, req job.Request) (job.Result, error) {
-	req.Project = t.order.Project
+	req.Project = cmp.Or(req.Project, t.project)
 	if t.rec.Touched {
 		// The worker stops at the deadline by itself, and can then say what it was doing.
 		ctx = context.WithoutCancel(ctx)
@@ -235,7 +248,7 @@ func (t *task) event(phase fleet.Phase, ev *job.Event) {
 		t.note(text)
 	}
 	service := ""
-	if name, ok := strings.CutPrefix(ev.ID, "Container "+t.order.Project+"-"); ok {
+	if name, ok := strings.CutPrefix(ev.ID, "Container "+t.project+"-"); ok {
 		service, _, _ = cutLast(name, "-")
 	}
 	t.tellPercent(phase, service, text, ev.Percent)
@@ -249,7 +262,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-func (t *task) note(line string) { fmt.Fprintln(&t.said, line) }
+func (t *task) note(line string) { fmt.Fprintln(&t.said, t.e.secrets.clean(line)) }
 
 func (t *task) tell(phase fleet.Phase, service, text string) { t.tellPercent(phase, service, text, -1) }
 
@@ -261,7 +274,7 @@ func (t *task) tellPercent(phase fleet.Phase, service, text string, percent int)
 	defer t.mu.Unlock()
 	t.progress(fleet.Progress{
 		Order: t.order.ID, Stack: t.order.Stack, Phase: phase, Service: service,
-		Text: text, Percent: percent, At: time.Now(),
+		Text: t.e.secrets.clean(text), Percent: percent, At: time.Now(),
 	})
 }
 
@@ -272,8 +285,9 @@ func (t *task) outcome(f *failure, untouched bool) fleet.Outcome {
 		StartedAt: t.began, EndedAt: time.Now(),
 	}
 	if f != nil {
-		out.Status, out.Reason, out.Hint = fleet.OutcomeFailed, f.Reason, f.Hint
-		out.Retryable, out.Log, out.Untouched = f.Retryable, f.Log, untouched
+		clean := t.e.secrets.clean
+		out.Status, out.Reason, out.Hint = fleet.OutcomeFailed, clean(f.Reason), f.Hint
+		out.Retryable, out.Log, out.Untouched = f.Retryable, clean(f.Log), untouched
 	}
 	return out
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/varanhq/varan/agent/docker"
+	"github.com/varanhq/varan/agent/policy"
 	"github.com/varanhq/varan/fleet"
 )
 
@@ -87,6 +88,9 @@ type host struct {
 	cl     *client.Client
 	blobs  memoryBlobs
 	orders int
+	policy policy.Policy
+	// ram is where secret files are.
+	ram string
 }
 
 func newHost(tb testing.TB) *host {
@@ -99,8 +103,11 @@ func newHost(tb testing.TB) *host {
 		tb.Fatal(err)
 	}
 	h := &host{t: tb, dir: tb.TempDir(), server: "test-" + strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(tb.Name())), cl: cl, blobs: memoryBlobs{}}
+	if h.ram, err = os.MkdirTemp("/dev/shm", "varan-test"); err != nil {
+		tb.Fatal(err)
+	}
 	h.Engine = h.open()
-	tb.Cleanup(func() { h.clean(); _ = cl.Close() })
+	tb.Cleanup(func() { h.clean(); _ = cl.Close(); _ = os.RemoveAll(h.ram) })
 	return h
 }
 
@@ -110,13 +117,20 @@ func (h *host) open() *docker.Engine {
 	level := slog.LevelWarn
 	e, err := docker.New(docker.Config{
 		Server: h.server, Dir: h.dir, Worker: []string{os.Args[0], "compose-worker"},
-		StableFor: 300 * time.Millisecond,
-		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		StableFor: 300 * time.Millisecond, Policy: h.policy, SecretsDir: filepath.Join(h.ram, "agent"),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return e
+}
+
+// allow gives the host a policy.
+func (h *host) allow(p policy.Policy) {
+	h.t.Helper()
+	h.policy = p
+	h.Engine = h.open()
 }
 
 // clean removes whatever carries the server's label.

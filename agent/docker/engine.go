@@ -44,6 +44,9 @@ type Config struct {
 	StableFor time.Duration
 	// Policy is what the host lets core do. Optional: the zero value allows what needs none.
 	Policy policy.Policy
+	// SecretsDir is where secret files are kept, a directory in memory. Optional, default
+	// one of the agent's own below /run or /dev/shm.
+	SecretsDir string
 	// Logger is optional, default none.
 	Logger *slog.Logger
 }
@@ -109,7 +112,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		conn:    &conn{host: engineHost(cfg.Host)},
-		blobs:   blobs{dir: filepath.Join(cfg.Dir, "blobs")},
+		blobs:   blobs{dir: filepath.Join(cfg.Dir, "blobs"), ram: chooseRAM(&cfg)},
 		memory:  &memory{},
 		slots:   make(chan struct{}, cfg.Parallel),
 		pruning: make(chan struct{}, 1),
@@ -155,7 +158,7 @@ func (e *Engine) sweep() error {
 	}
 	keep := e.needed()
 	for _, r := range pending {
-		for _, d := range named(&r.Order.Release) {
+		for _, d := range r.Order.Release.Blobs() {
 			keep[d] = true
 		}
 	}
@@ -166,7 +169,7 @@ func (e *Engine) sweep() error {
 func (e *Engine) needed() map[fleet.Digest]bool {
 	keep := map[fleet.Digest]bool{}
 	mark := func(r *fleet.Release) {
-		for _, d := range named(r) {
+		for _, d := range r.Blobs() {
 			keep[d] = true
 		}
 	}

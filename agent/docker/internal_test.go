@@ -36,10 +36,25 @@ func placing(files map[string]string) (*fleet.Release, func(fleet.Digest) ([]byt
 	return r, func(d fleet.Digest) ([]byte, error) { return []byte(known[d]), nil }
 }
 
+// placeAll is placer.place with plain content.
+func placeAll(t *testing.T, dir string, r *fleet.Release, before []string, get func(fleet.Digest) ([]byte, error)) error {
+	t.Helper()
+	root, err := openDir(dir, ".", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	p := &placer{root: root, content: func(f fleet.File) ([]byte, bool, error) {
+		b, err := get(f.Digest)
+		return b, false, err
+	}}
+	return p.place(r, before)
+}
+
 func TestPlaceFollowsTheReleaseAndLeavesOtherFilesAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	first, get := placing(map[string]string{"a": "1", "conf/b": "2", "turns/into/dir": "3", "x.env": "S=1"})
-	if err := place(dir, first, nil, get); err != nil {
+	if err := placeAll(t, dir, first, nil, get); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "conf", "theirs"), []byte("data"), 0o600); err != nil {
@@ -50,7 +65,7 @@ func TestPlaceFollowsTheReleaseAndLeavesOtherFilesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	second, get := placing(map[string]string{"a": "1", "turns": "file now", "x.env": "S=2"})
-	if err := place(dir, second, paths(first), get); err != nil {
+	if err := placeAll(t, dir, second, paths(first), get); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.Stat(filepath.Join(dir, "a"))
@@ -92,7 +107,7 @@ func TestPlaceNeverLeavesTheRunDirectory(t *testing.T) {
 	}
 	for _, path := range []string{"../up", "/abs", "link/file", "a/../../b", "", ".", "a//b", "link/../../x"} {
 		r, get := placing(map[string]string{path: "evil"})
-		if err := place(dir, r, nil, get); err == nil {
+		if err := placeAll(t, dir, r, nil, get); err == nil {
 			t.Errorf("%q was placed", path)
 		}
 	}
@@ -104,7 +119,7 @@ func TestPlaceNeverLeavesTheRunDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, get := placing(nil)
-	if err := place(dir, r, []string{"link/keep"}, get); err == nil {
+	if err := placeAll(t, dir, r, []string{"link/keep"}, get); err == nil {
 		t.Error("removing through a link gave no error")
 	}
 	if _, err := os.Stat(filepath.Join(outside, "keep")); err != nil {

@@ -30,6 +30,9 @@ type record struct {
 	// Failure is set once the release was found to be bad: whoever resumes the order goes
 	// on with putting the last good one back.
 	Failure *failure `json:"failure,omitempty"`
+	// Pre and Post say how far the release's commands are.
+	Pre  runs `json:"pre,omitempty"`
+	Post runs `json:"post,omitempty"`
 	// Worker is the process that was last started for the order.
 	Worker  *process       `json:"worker,omitempty"`
 	Outcome *fleet.Outcome `json:"outcome,omitempty"`

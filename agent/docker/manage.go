@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,16 +24,28 @@ func (t *task) remove(ctx context.Context, deadline time.Time) fleet.Outcome {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	st := t.e.states.get(t.order.Stack)
-	if len(t.before) > 0 || st.Project != "" {
+	projects := []string{t.order.Project}
+	if st.Project != "" && st.Project != t.order.Project {
+		projects = append(projects, st.Project)
+	}
+	for i := range t.elsewhere {
+		if p := t.elsewhere[i].project; !slices.Contains(projects, p) {
+			projects = append(projects, p)
+		}
+	}
+	for _, project := range projects {
+		if len(t.before) == 0 && project == t.order.Project && (st.Project == "" || st.Good != nil && len(st.Good.Services) == 0) {
+			continue // nothing of Compose's is there
+		}
 		t.tell(fleet.PhaseRemove, "", "taking the stack down")
-		req := job.Request{Op: job.Down, Volumes: t.order.Volumes, Deadline: deadline}
+		req := job.Request{Op: job.Down, Project: project, Volumes: t.order.Volumes, Deadline: deadline}
 		if _, err := t.work(ctx, fleet.PhaseRemove, req); err != nil {
 			f := t.away(ctx, fmt.Errorf("take the stack down: %w", err))
 			f.Log, f.Retryable = t.evidence(ctx, f), true
 			return t.outcome(f, false)
 		}
 	}
-	left, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project, fleet.LabelServer+"="+t.e.cfg.Server)
+	left, err := t.e.list(ctx, nil, fleet.LabelServer+"="+t.e.cfg.Server, fleet.LabelStack+"="+t.order.Stack)
 	if err == nil && len(left) > 0 {
 		err = fmt.Errorf("%s is still there", left[0].Name)
 	}
@@ -47,22 +60,19 @@ func (t *task) remove(ctx context.Context, deadline time.Time) fleet.Outcome {
 
 // clean removes what we put on the host beside containers.
 func (t *task) clean(ctx context.Context, st *state) error {
-	if err := t.e.unhold(ctx, t.order.Project, st.Images); err != nil {
+	if err := t.e.unhold(ctx, cmp.Or(st.Project, t.order.Project), st.Images); err != nil {
 		return err
 	}
-	dir := t.e.runDir(t.order.Stack)
-	root, err := os.OpenRoot(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("open run directory: %w", err)
-	default:
-		err := errors.Join(unplace(root, st.Placed), root.Close())
-		if err != nil {
+	if err := t.emptyRunDir(st); err != nil {
+		return err
+	}
+	if err := t.leave(st, func(string) bool { return false }); err != nil {
+		return err
+	}
+	for _, dir := range []string{ramStack(t.order.Stack), ramModel(t.order.Stack)} {
+		if err := t.e.blobs.ram.remove(dir); err != nil {
 			return err
 		}
-		// Data that containers wrote there stays, and the directory with it.
-		_ = os.Remove(dir)
 	}
 	if err := os.RemoveAll(filepath.Dir(t.e.modelPath(t.order.Stack))); err != nil {
 		return fmt.Errorf("remove model: %w", err)
@@ -73,7 +83,25 @@ func (t *task) clean(ctx context.Context, st *state) error {
 	if st.Good == nil {
 		return nil
 	}
-	return t.e.blobs.drop(named(st.Good), t.e.needed())
+	return t.e.blobs.drop(st.Good.Blobs(), t.e.needed())
+}
+
+// emptyRunDir removes our files from the agent's own run directory. Data that containers
+// wrote there stays, and the directory with it.
+func (t *task) emptyRunDir(st *state) error {
+	dir := t.e.runDir(t.order.Stack)
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(unplace(root, st.Placed), root.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("empty run directory: %w", err)
+	}
+	_ = os.Remove(dir)
+	return nil
 }
 
 // manage restarts, stops, starts, pauses, unpauses or takes down what is there.
@@ -94,15 +122,17 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	if kind := t.order.Kind; kind != fleet.OrderRestart && len(t.order.Services) == 0 {
 		// Before it is done: a stop that is interrupted must not be taken for a failure.
 		err := t.e.states.update(t.order.Stack, func(s *state) {
-			s.Project, s.Stopped = t.order.Project, suspends
+			s.named(t.order.Project).Stopped = suspends
 		})
 		if err != nil {
 			return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
 		}
 	}
-	req := job.Request{Op: job.Op(t.order.Kind), Services: t.order.Services, Dir: t.e.runDir(t.order.Stack), Deadline: deadline, StopSeconds: t.order.StopSeconds}
-	if model := t.e.modelPath(t.order.Stack); t.e.states.get(t.order.Stack).Good != nil && t.order.Kind != fleet.OrderDown {
-		req.Model = model
+	req := job.Request{Op: job.Op(t.order.Kind), Services: t.order.Services, Deadline: deadline, StopSeconds: t.order.StopSeconds}
+	if good := t.e.states.get(t.order.Stack).Good; good != nil && len(good.Services) > 0 && t.order.Kind != fleet.OrderDown {
+		if f := t.modelled(&req, good); f != nil {
+			return t.outcome(f, false)
+		}
 	}
 	t.tell(fleet.PhaseUp, "", string(t.order.Kind))
 	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
@@ -121,6 +151,20 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 		return t.outcome(f, false)
 	}
 	return t.changed(t.outcome(nil, false), now)
+}
+
+// modelled gives a request the model and the directory of what runs.
+func (t *task) modelled(req *job.Request, good *fleet.Release) *failure {
+	s, f := t.e.siteOf(t.order.Stack, good)
+	if f != nil {
+		return f
+	}
+	var err error
+	if req.Model, err = t.e.writeModel(t.order.Stack, good); err != nil {
+		return &failure{Reason: err.Error()}
+	}
+	req.Dir = s.dir
+	return nil
 }
 
 // targets are the services an order is for, as they are here, whatever their release.
@@ -165,6 +209,7 @@ func (t *task) refresh(ctx context.Context, deadline time.Time, blobs agent.Blob
 	defer cancel()
 	release := t.order.Release
 	release.Files, release.Options.Pull = nil, true
+	release.Options.PreDeploy, release.Options.PostDeploy = fleet.Command{}, fleet.Command{}
 	wanted := map[string]bool{}
 	for _, s := range release.Services {
 		wanted[s.Image] = len(t.order.Services) == 0 || slices.Contains(t.order.Services, s.Name) || wanted[s.Image]
@@ -180,7 +225,10 @@ func (t *task) refresh(ctx context.Context, deadline time.Time, blobs agent.Blob
 	if err != nil {
 		return t.outcome(t.away(ctx, err), true)
 	}
-	req := job.Request{Op: job.Pull, Deadline: deadline}
+	if f := t.logIn(ctx, &release, blobs); f != nil {
+		return t.outcome(f, true)
+	}
+	req := job.Request{Op: job.Pull, Deadline: deadline, Logins: t.logins}
 	for _, img := range plan.pull {
 		if wanted[img.ref] {
 			req.Images = append(req.Images, job.Image{Ref: img.ref, Platform: img.platform})

@@ -71,6 +71,9 @@ func (e *Engine) report(stack string, containers []live) fleet.StackReport {
 	e.mu.Lock()
 	r.Busy = e.busy[stack]
 	e.mu.Unlock()
+	if r.Busy == "" {
+		r.Drift, r.SecretsGone = e.fileDrift(st), e.secretsGone(st)
+	}
 	for i := range containers {
 		l := &containers[i]
 		if r.Project == "" {

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -13,73 +14,131 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-// place makes the run directory hold a release's files and none of the files that an
-// earlier release left there. What we did not put there is left alone.
+// placer makes a directory hold the files of a release. What is not ours is left alone.
 //
-// Everything goes through an os.Root: a symbolic link in the run directory leads
-// nowhere outside it.
-func place(dir string, release *fleet.Release, placed []string, content func(fleet.Digest) ([]byte, error)) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // containers run as other users and may mount it
-		return fmt.Errorf("make run directory: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("open run directory: %w", err)
-	}
-	defer func() { _ = root.Close() }()
+// Everything goes through an os.Root: a symbolic link in the directory leads nowhere
+// outside it.
+type placer struct {
+	root *os.Root
+	// content is what a file holds, and whether it may be in memory only.
+	content func(fleet.File) (b []byte, secret bool, err error)
+	// ram opens the stack's directory in memory, and tells where it is.
+	ram func() (*os.Root, string, error)
+	// inRAM collects the files that were placed there.
+	inRAM []string
+}
+
+// place writes the files of a release and removes those of before that it does not have.
+func (p *placer) place(release *fleet.Release, before []string) error {
 	want := map[string]bool{}
 	for _, f := range release.Files {
 		want[f.Path] = true
 	}
 	// Removal first: a file may have to make way for a directory of the same name.
-	if err := unplace(root, slices.DeleteFunc(slices.Clone(placed), func(p string) bool { return want[p] })); err != nil {
+	gone := slices.DeleteFunc(slices.Clone(before), func(p string) bool { return want[p] })
+	if err := unplace(p.root, gone); err != nil {
 		return err
 	}
 	for _, f := range release.Files {
-		if err := placeFile(root, f, content); err != nil {
+		if err := p.file(f); err != nil {
 			return fmt.Errorf("place %s: %w", f.Path, err)
 		}
 	}
 	return nil
 }
 
-// placeFile writes one file by renaming, unless it is there already.
-func placeFile(root *os.Root, f fleet.File, content func(fleet.Digest) ([]byte, error)) error {
+// file places one file by renaming, unless it is there already.
+func (p *placer) file(f fleet.File) error {
 	if !fs.ValidPath(f.Path) || f.Path == "." || !filepath.IsLocal(filepath.FromSlash(f.Path)) {
 		return errors.New("the path does not stay inside the run directory")
+	}
+	b, secret, err := p.content(f)
+	if err != nil {
+		return err
+	}
+	if secret {
+		return p.secret(f, b)
 	}
 	mode := fs.FileMode(f.Mode).Perm()
 	if f.Secret {
 		mode = 0o600
 	}
-	info, err := root.Lstat(f.Path)
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm() == mode && info.Size() == f.Size {
-		have, err := root.ReadFile(f.Path)
-		if err == nil && fleet.SumDigest(have) == f.Digest {
-			return nil
-		}
+	if holds(p.root, f.Path, b, mode) {
+		return nil
 	}
-	if err == nil && info.IsDir() {
-		// Docker makes an empty directory where the source of a bind mount was missing.
-		if err := root.Remove(f.Path); err != nil {
-			return fmt.Errorf("a directory is in the way: %w", err)
-		}
+	if err := clearWay(p.root, f.Path); err != nil {
+		return err
 	}
-	b, err := content(f.Digest)
+	return replace(p.root, f.Path, b, mode)
+}
+
+// secret places a file in memory and a link to it where the file should be.
+func (p *placer) secret(f fleet.File, b []byte) error {
+	ram, dir, err := p.ram()
 	if err != nil {
 		return err
 	}
-	if parent := path.Dir(f.Path); parent != "." {
-		if err := root.MkdirAll(parent, 0o755); err != nil {
+	defer func() { _ = ram.Close() }()
+	p.inRAM = append(p.inRAM, f.Path)
+	if !holds(ram, f.Path, b, 0o600) {
+		if err := makeParent(ram, f.Path, 0o700); err != nil {
+			return err
+		}
+		if err := replace(ram, f.Path, b, 0o600); err != nil {
 			return err
 		}
 	}
-	return replace(root, f.Path, b, mode)
+	target := filepath.Join(dir, filepath.FromSlash(f.Path))
+	if have, err := p.root.Readlink(f.Path); err == nil && have == target {
+		return nil
+	}
+	if err := clearWay(p.root, f.Path); err != nil {
+		return err
+	}
+	temp := tempName(f.Path)
+	if err := p.root.Symlink(target, temp); err != nil {
+		return err
+	}
+	if err := p.root.Rename(temp, f.Path); err != nil {
+		return errors.Join(err, p.root.Remove(temp))
+	}
+	return nil
 }
+
+// holds reports whether a regular file is there with that content and mode.
+func holds(root *os.Root, name string, b []byte, mode fs.FileMode) bool {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != mode || info.Size() != int64(len(b)) {
+		return false
+	}
+	have, err := root.ReadFile(name)
+	return err == nil && bytes.Equal(have, b)
+}
+
+// clearWay makes the parent of a file, and removes the empty directory that Docker makes
+// where the source of a bind mount was missing.
+func clearWay(root *os.Root, name string) error {
+	if info, err := root.Lstat(name); err == nil && info.IsDir() {
+		if err := root.Remove(name); err != nil {
+			return fmt.Errorf("a directory is in the way: %w", err)
+		}
+	}
+	return makeParent(root, name, 0o755)
+}
+
+func makeParent(root *os.Root, name string, mode fs.FileMode) error {
+	parent := path.Dir(name)
+	if parent == "." {
+		return nil
+	}
+	return root.MkdirAll(parent, mode)
+}
+
+func tempName(name string) string { return path.Join(path.Dir(name), ".varan-"+rand.Text()) }
 
 // replace is atomicfile.Write inside a root.
 func replace(root *os.Root, name string, b []byte, mode fs.FileMode) error {
-	temp := path.Join(path.Dir(name), ".varan-"+rand.Text())
+	temp := tempName(name)
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -97,10 +97,16 @@ func (t *task) restore(ctx context.Context, st *state) ([]live, error) {
 }
 
 func (t *task) bringBack(ctx context.Context, good *fleet.Release, deadline time.Time) ([]live, *failure) {
+	t.project = good.Project
 	if f := t.look(ctx); f != nil {
 		return nil, f
 	}
-	return t.bring(ctx, good, nil, deadline)
+	t.tell(fleet.PhaseFiles, "", "placing files")
+	s, f := t.place(good)
+	if f != nil {
+		return nil, f
+	}
+	return t.bring(ctx, good, s, nil, deadline)
 }
 
 // imagesMoved tells whether the references of the last good release stand for other
@@ -120,10 +126,10 @@ func (t *task) remember(f *failure, rolledBack bool) error {
 		return nil
 	}
 	return t.e.states.update(t.order.Stack, func(s *state) {
-		s.Project = t.order.Project
+		s.named(t.order.Project)
 		s.Bad = s.withBad(fleet.BadRelease{
 			Release: t.order.Release.Digest, Commit: t.order.Release.Commit.ID,
-			Reason: f.Reason, At: time.Now(), RolledBack: rolledBack,
+			Reason: t.e.secrets.clean(f.Reason), At: time.Now(), RolledBack: rolledBack,
 		})
 	})
 }
@@ -135,7 +141,7 @@ func (t *task) evidence(ctx context.Context, f *failure) string {
 	out := tail{max: maxLog - 1<<10}
 	fmt.Fprint(&out, t.said.String())
 	suspects := f.containers
-	found, err := t.e.list(ctx, nil, labelProject+"="+t.order.Project, fleet.LabelServer+"="+t.e.cfg.Server)
+	found, err := t.e.list(ctx, nil, labelProject+"="+t.project, fleet.LabelServer+"="+t.e.cfg.Server)
 	if err != nil {
 		return out.String()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,11 @@ type state struct {
 	// Images are what Good's services ran, so that they can be put back under their names.
 	Images []image `json:"images,omitempty"`
 	// Placed are the files of ours in the run directory. Nothing else is ever removed there.
-	Placed  []string           `json:"placed,omitempty"`
+	Placed []string `json:"placed,omitempty"`
+	// PlacedIn are those in directories of the host, with what was placed.
+	PlacedIn map[string]map[string]fleet.Digest `json:"placed_in,omitempty"`
+	// InRAM are the files that are links to files in memory.
+	InRAM   []string           `json:"in_ram,omitempty"`
 	Bad     []fleet.BadRelease `json:"bad,omitempty"`
 	Stopped bool               `json:"stopped,omitempty"`
 	// Baseline is the live configuration of each container right after the deploy.
@@ -49,6 +54,23 @@ type baseline struct {
 	Service string   `json:"service"`
 	Number  string   `json:"number"`
 	Config  settings `json:"config"`
+}
+
+// named gives a state that has none the name of its project. One that has keeps it until
+// another project runs.
+func (s *state) named(project string) *state {
+	if s.Project == "" {
+		s.Project = project
+	}
+	return s
+}
+
+// placedAt lists the files of ours in a run directory.
+func (s *state) placedAt(at site) []string {
+	if at.host {
+		return slices.Sorted(maps.Keys(s.PlacedIn[at.dir]))
+	}
+	return s.Placed
 }
 
 // bad returns the remembered failure of a release.

@@ -48,6 +48,11 @@ type Request struct {
 	Recreate []string `json:"recreate,omitempty"`
 	// RecreateVolumes lists volumes, by their key in the model, whose data Up may destroy.
 	RecreateVolumes []string `json:"recreate_volumes,omitempty"`
+	// Up and Build are flags that a stack asks for.
+	UpFlags    UpFlags    `json:"up_flags,omitzero"`
+	BuildFlags BuildFlags `json:"build_flags,omitzero"`
+	// Logins are accounts at image registries. They come over standard input and go nowhere.
+	Logins []Login `json:"logins,omitempty"`
 	// Refresh makes Build pull newer base images.
 	Refresh bool `json:"refresh,omitempty"`
 	// Volumes makes Down remove named volumes.
@@ -61,6 +66,32 @@ type Image struct {
 	Ref      string `json:"ref"`
 	Platform string `json:"platform,omitempty"`
 }
+
+// UpFlags are flags of `docker compose up`.
+type UpFlags struct {
+	ForceRecreate        bool `json:"force_recreate,omitempty"`
+	AlwaysRecreateDeps   bool `json:"always_recreate_deps,omitempty"`
+	RenewAnonymousVolume bool `json:"renew_anon_volumes,omitempty"`
+}
+
+// BuildFlags are flags of `docker compose build`.
+type BuildFlags struct {
+	NoCache bool              `json:"no_cache,omitempty"`
+	Args    map[string]string `json:"args,omitempty"`
+}
+
+// Login is one account at an image registry.
+type Login struct {
+	Registry string `json:"registry"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// String leaves the password out.
+func (l Login) String() string { return l.Username + "@" + l.Registry }
+
+// GoString leaves the password out.
+func (l Login) GoString() string { return l.String() }
 
 // Line is one line of a worker's output. Exactly one field is set.
 type Line struct {

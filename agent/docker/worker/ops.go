@@ -65,7 +65,13 @@ func (w *work) change(ctx context.Context) error {
 		return w.up(ctx, project)
 	case job.Build:
 		build := buildOptions()
-		build.Services, build.Pull = services, w.req.Refresh
+		build.Services, build.Pull, build.NoCache = services, w.req.Refresh, w.req.BuildFlags.NoCache
+		for name, value := range w.req.BuildFlags.Args {
+			if build.Args == nil {
+				build.Args = types.MappingWithEquals{}
+			}
+			build.Args[name] = &value
+		}
 		return w.compose.Build(ctx, project, *build)
 	case job.Down:
 		// Without a project the SDK takes everything that carries the project's label,
@@ -124,7 +130,14 @@ func (w *work) up(ctx context.Context, project *types.Project) error {
 		Timeout:              w.patience(),
 		QuietPull:            true,
 	}
-	if len(w.req.Recreate) > 0 {
+	if w.req.UpFlags.AlwaysRecreateDeps {
+		create.RecreateDependencies = api.RecreateForce
+	}
+	create.Inherit, create.Timeout = !w.req.UpFlags.RenewAnonymousVolume, w.patience()
+	switch {
+	case w.req.UpFlags.ForceRecreate:
+		create.Recreate, create.RecreateDependencies = api.RecreateForce, api.RecreateForce
+	case len(w.req.Recreate) > 0:
 		create.Services, create.Recreate = w.req.Recreate, api.RecreateForce
 	}
 	return w.compose.Up(ctx, project, api.UpOptions{Create: create, Start: api.StartOptions{Project: project}})

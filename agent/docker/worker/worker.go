@@ -20,6 +20,8 @@ import (
 	"syscall"
 
 	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/config/configfile"
+	clitypes "github.com/docker/cli/cli/config/types"
 	"github.com/docker/cli/cli/flags"
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/docker/compose/v5/pkg/compose"
@@ -107,6 +109,7 @@ func (w *work) open(ctx context.Context) error {
 	if err := cli.Initialize(&flags.ClientOptions{Hosts: []string{w.req.Host}, LogLevel: "warn"}); err != nil {
 		return fmt.Errorf("set up docker: %w", err)
 	}
+	w.logIn(cli.ConfigFile())
 	if api.ComposeVersion == "" {
 		api.ComposeVersion = composeVersion
 	}
@@ -115,6 +118,33 @@ func (w *work) open(ctx context.Context) error {
 		return fmt.Errorf("set up compose: %w", err)
 	}
 	return nil
+}
+
+// dockerHub is how Docker's own registry is written, by people and in its configuration.
+var dockerHub = map[string]string{
+	"docker.io": "https://index.docker.io/v1/", "index.docker.io": "https://index.docker.io/v1/",
+	"registry-1.docker.io": "https://index.docker.io/v1/",
+}
+
+// logIn adds accounts to the configuration in memory. It is never saved, and no helper
+// program of the host is asked about these registries.
+func (w *work) logIn(config *configfile.ConfigFile) {
+	for _, l := range w.req.Logins {
+		key := l.Registry
+		if hub, ok := dockerHub[key]; ok {
+			key = hub
+		}
+		if config.AuthConfigs == nil {
+			config.AuthConfigs = map[string]clitypes.AuthConfig{}
+		}
+		config.AuthConfigs[key] = clitypes.AuthConfig{Username: l.Username, Password: l.Password, ServerAddress: key}
+		if config.CredentialsStore != "" || config.CredentialHelpers != nil {
+			if config.CredentialHelpers == nil {
+				config.CredentialHelpers = map[string]string{}
+			}
+			config.CredentialHelpers[key] = ""
+		}
+	}
 }
 
 // answer says no to everything but the recreation of a volume that a person gave up.
