@@ -53,6 +53,10 @@ type Server struct {
 	// ExternalAddress and Links are for people only.
 	ExternalAddress string   `json:"external_address,omitempty"`
 	Links           []string `json:"links,omitempty"`
+	// Quiet servers cause no alert when they cannot be reached; in Maintenance they cause
+	// none at all.
+	Quiet       bool                `json:"quiet,omitempty"`
+	Maintenance []MaintenanceWindow `json:"maintenance,omitempty"`
 	// Origin is where the server is declared; zero for one that only onboarded.
 	Origin Position `json:"origin,omitzero"`
 }
@@ -87,7 +91,9 @@ type Stack struct {
 	After []string `json:"after,omitempty"`
 	// IgnoreServices are left out of the stack's health.
 	IgnoreServices []string `json:"ignore_services,omitempty"`
-	Release        Release  `json:"release"`
+	// Quiet stacks cause no alerts (send_alerts = false).
+	Quiet   bool    `json:"quiet,omitempty"`
+	Release Release `json:"release"`
 	// Origin is where the stack is declared.
 	Origin Position `json:"origin,omitzero"`
 }
@@ -107,6 +113,9 @@ type Desired struct {
 	Variables    []Variable   `json:"variables,omitempty"`
 	Repositories []Repository `json:"repositories,omitempty"`
 	Hooks        []Hook       `json:"hooks,omitempty"`
+	// Procedures and Alerters are what core runs and whom it tells.
+	Procedures []Procedure `json:"procedures,omitempty"`
+	Alerters   []Alerter   `json:"alerters,omitempty"`
 }
 
 // Stack returns the stack of that name.

@@ -101,6 +101,8 @@ type SyncSpec struct {
 	Interval    time.Duration `json:"interval,omitempty"`
 	MaxRemovals int           `json:"max_removals,omitempty"`
 
+	// QuietPending causes no alert when changes wait (pending_alert = false).
+	QuietPending bool `json:"quiet_pending,omitempty"`
 	// NoWebhook refuses webhooks. An empty WebhookSecret is core's default.
 	NoWebhook     bool   `json:"no_webhook,omitempty"`
 	WebhookSecret Secret `json:"-"`

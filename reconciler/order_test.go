@@ -61,7 +61,9 @@ func TestOrdersThatCannotBeGiven(t *testing.T) {
 			}
 		}
 		b.fleet.set(func(f *fakeFleet) {
-			f.fail = func(fleet.Order) (fleet.Outcome, error, bool) { return fleet.Outcome{}, errors.New("alpha is away"), true }
+			f.fail = func(fleet.Order) (fleet.Outcome, error, bool) {
+				return fleet.Outcome{}, errors.New("alpha is away"), true
+			}
 		})
 		if _, err := b.r.Order(b.Context(), reconciler.OrderRequest{Kind: fleet.OrderStop, Sync: "home", Stack: "web", Server: "alpha"}); err == nil {
 			b.Error("an order that did not arrive is no error")

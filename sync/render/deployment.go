@@ -31,7 +31,7 @@ func (p *pass) deploymentJob(d *spec.Deployment) *job {
 	f := &filler{vars: p.vars, place: at, skip: c.SkipSecretInterp}
 	j := &job{
 		about: fleet.Stack{
-			Name: name, Kind: fleet.KindDeployment, Description: d.Description, Tags: d.Tags, Links: c.Links,
+			Name: name, Kind: fleet.KindDeployment, Description: d.Description, Tags: d.Tags, Links: c.Links, Quiet: !c.SendAlerts,
 			Server: server.Name, Deploy: d.Deploy, After: p.names.after(d.After), Origin: d.At(""),
 		},
 		idle: d.Template || server.Name == "", pool: &pool{}, load: compose.Load, fileName: generatedFile,

@@ -270,7 +270,8 @@ func (p *pass) collectServers(decls spec.Declarations) {
 		server := fleet.Server{
 			Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
 			Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
-			Links: s.Config.Links, Origin: s.At(""),
+			Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts,
+			Maintenance: p.windows(s.Config.MaintenanceWindows, s.At("config.maintenance_windows")),
 		}
 		if p.servers[s.Name].Tier == fleet.TierUntrusted {
 			server.Tier = fleet.TierUntrusted

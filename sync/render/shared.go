@@ -10,6 +10,7 @@ import (
 // records fills in what core keeps, acts on and shows to other syncs.
 func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 	desired.Resources = records(decls, p.renderer.key)
+	p.operations(decls, desired)
 	for i := range decls.Variables {
 		v := &decls.Variables[i]
 		if v.Value.IsEmpty() {
@@ -62,7 +63,7 @@ func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
 		Name: s.Name, Description: s.Description, Tags: s.Tags, Origin: s.At(""),
 		HostDir: c.FilesOnHost, ResourcePaths: c.ResourcePath, MatchTags: c.MatchTags,
 		SkipResources: !c.IncludeResources, SkipVariables: !c.IncludeVariables, SkipUserGroups: !c.IncludeUserGroups,
-		NoWebhook: !c.WebhookEnabled, Delete: declared(s, "delete", c.Delete),
+		NoWebhook: !c.WebhookEnabled, QuietPending: !c.PendingAlert, Delete: declared(s, "delete", c.Delete),
 		WebhookSecret: p.secret(c.WebhookSecret, s.At("config.webhook_secret")),
 	}
 	if c.Managed {

@@ -23,7 +23,7 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 		about: fleet.Stack{
 			Name: s.Name, Kind: fleet.KindStack, Description: s.Description, Tags: s.Tags, Links: config.Links,
 			Server: server.Name, Deploy: s.Deploy, After: p.names.after(s.After),
-			IgnoreServices: config.IgnoreServices, Origin: s.At(""),
+			IgnoreServices: config.IgnoreServices, Quiet: !config.SendAlerts, Origin: s.At(""),
 		},
 		idle: s.Template || server.Name == "", source: src, sourceAt: s.At(w.field),
 		pool: p.vars.pool(at), load: compose.Load,

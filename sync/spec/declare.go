@@ -78,8 +78,8 @@ type GitSource struct {
 
 // Webhook is how a Git host wakes a resource.
 type Webhook struct {
-	WebhookEnabled bool         `key:"webhook_enabled" default:"true" later:"true" doc:"Let a webhook wake the resource."`
-	WebhookSecret  fleet.Secret `key:"webhook_secret" later:"true" doc:"Secret of the resource's own webhook."`
+	WebhookEnabled bool         `key:"webhook_enabled" default:"true" doc:"Let a webhook wake the resource."`
+	WebhookSecret  fleet.Secret `key:"webhook_secret" doc:"Secret of the resource's own webhook."`
 }
 
 // Timetable is when something runs by itself.

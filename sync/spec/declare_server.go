@@ -32,7 +32,7 @@ type ServerConfig struct {
 	Links           []string     `key:"links" doc:"Quick links."`
 	StatsMonitoring bool         `key:"stats_monitoring" default:"true" later:"true" doc:"Record system statistics."`
 
-	SendUnreachableAlerts     bool    `key:"send_unreachable_alerts" default:"true" later:"true" doc:"Alert when the server cannot be reached."`
+	SendUnreachableAlerts     bool    `key:"send_unreachable_alerts" default:"true" doc:"Alert when the server cannot be reached."`
 	SendCPUAlerts             bool    `key:"send_cpu_alerts" default:"true" later:"true" doc:"Alert on processor load."`
 	SendMemAlerts             bool    `key:"send_mem_alerts" default:"true" later:"true" doc:"Alert on memory use."`
 	SendDiskAlerts            bool    `key:"send_disk_alerts" default:"true" later:"true" doc:"Alert on disk use."`
@@ -44,7 +44,7 @@ type ServerConfig struct {
 	DiskWarning               float64 `key:"disk_warning" default:"75" later:"true" doc:"Percent of a disk that warns."`
 	DiskCritical              float64 `key:"disk_critical" default:"95" later:"true" doc:"Percent of a disk that is critical."`
 
-	MaintenanceWindows []MaintenanceWindow `key:"maintenance_windows" later:"true" doc:"Times without alerts."`
+	MaintenanceWindows []MaintenanceWindow `key:"maintenance_windows" doc:"Times without alerts."`
 
 	_ struct{} `retired:"timeout_seconds" doc:"agents dial core"`
 }

@@ -138,7 +138,7 @@ var executionTypes = []ExecutionType{
 	runs("DestroyStack", aStack, texts(services), flag("remove_orphans"), number(stopTime)),
 	batch("BatchDestroyStack", aStack),
 	runs("RunStackService", aStack, text("service").must(), texts("command"), flag("no_tty"), flag("no_deps"), flag("detach"),
-		flag("service_ports"), free("env"), text("workdir"), text("user"), text("entrypoint"), flag("pull")),
+		flag("service_ports"), free("env"), text("workdir"), text("user"), text("entrypoint"), flag("pull")).idle(),
 
 	runs("Deploy", aDeployment, text("stop_signal"), number(stopTime)),
 	batch("BatchDeploy", aDeployment),
@@ -211,10 +211,10 @@ var executionTypes = []ExecutionType{
 	runs("RotateSwarmSecret", aSwarm, text("secret"), text("data")).idle(),
 	runs("RemoveSwarmSecrets", aSwarm, texts("secrets")).idle(),
 
-	plain("ClearRepoCache"),
-	plain("BackupCoreDatabase"),
+	plain("ClearRepoCache").idle(),
+	plain("BackupCoreDatabase").idle(),
 	plain("GlobalAutoUpdate", flag("skip_auto_update")).idle(),
-	plain("RotateAllServerKeys"),
+	plain("RotateAllServerKeys").idle(),
 	plain("RotateCoreKeys", flag("force")).idle(),
 }
 

@@ -1,0 +1,178 @@
+package render
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/didyoumean"
+	"github.com/varanhq/varan/sync/spec"
+)
+
+// operations fills in what core runs and whom it tells.
+func (p *pass) operations(decls spec.Declarations, desired *fleet.Desired) {
+	for i := range decls.Procedures {
+		if s := &decls.Procedures[i]; !s.Template {
+			desired.Procedures = append(desired.Procedures, p.procedure(s))
+		}
+	}
+	for i := range decls.Alerters {
+		if s := &decls.Alerters[i]; !s.Template {
+			desired.Alerters = append(desired.Alerters, p.alerter(s))
+		}
+	}
+}
+
+// procedure is a declared procedure as core runs it.
+func (p *pass) procedure(s *spec.Procedure) fleet.Procedure {
+	out := fleet.Procedure{
+		Name: s.Name, Description: s.Description, Tags: s.Tags, Origin: s.At(""), Stages: []fleet.Stage{},
+		FailureAlert: s.Config.FailureAlert, Webhook: s.Config.WebhookEnabled,
+		WebhookSecret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret")),
+	}
+	for _, stage := range s.Config.Stages {
+		to := fleet.Stage{Name: stage.Name, Enabled: stage.Enabled, Executions: []fleet.Execution{}}
+		for _, x := range stage.Executions {
+			execution := fleet.Execution{Type: x.Type, Enabled: x.Enabled, Origin: x.Pos}
+			for _, given := range x.Params {
+				execution.Params = append(execution.Params, fleet.Param{
+					Name: given.Name, Text: given.Text, List: given.List, Int: given.Int, Bool: given.Bool,
+				})
+			}
+			to.Executions = append(to.Executions, execution)
+		}
+		out.Stages = append(out.Stages, to)
+	}
+	return out
+}
+
+// alerter is a declared alerter as core uses it.
+func (p *pass) alerter(s *spec.Alerter) fleet.Alerter {
+	c := &s.Config
+	out := fleet.Alerter{
+		Name: s.Name, Tags: s.Tags, Enabled: c.Enabled, Origin: s.At(""), Types: c.AlertTypes,
+		Endpoint: fleet.Endpoint{
+			Type: fleet.EndpointType(c.Endpoint.Type), URL: p.secret(c.Endpoint.URL, c.Endpoint.Pos), Email: c.Endpoint.Email,
+		},
+		Resources: resourceNames(c.Resources), Except: resourceNames(c.ExceptResources),
+		Maintenance: p.windows(c.MaintenanceWindows, s.At("config.maintenance_windows")),
+	}
+	for _, typ := range c.AlertTypes {
+		p.alertType(typ, s.At("config.alert_types"))
+	}
+	p.checkEndpoint(s, out.Endpoint)
+	return out
+}
+
+func (p *pass) alertType(typ string, at fleet.Position) {
+	known := fleet.AlertTypes()
+	if slices.Contains(known, fleet.AlertType(typ)) {
+		return
+	}
+	words := make([]string, len(known))
+	for i, k := range known {
+		words[i] = string(k)
+	}
+	hint := "there are " + strings.Join(words, ", ")
+	if near := didyoumean.Word(typ, words); near != "" {
+		hint = "did you mean " + near + "?"
+	}
+	p.findings = append(p.findings, fleet.Diagnostic{
+		Rule: "alert-type", Severity: fleet.SeverityError, Position: at, Hint: hint,
+		Message: fmt.Sprintf("there is no alert type %q", typ),
+	})
+}
+
+// checkEndpoint refuses an address that nothing can be sent to. It may hold a token, so
+// that no message repeats it.
+func (p *pass) checkEndpoint(s *spec.Alerter, e fleet.Endpoint) {
+	text := e.URL.Reveal()
+	if !s.Config.Enabled && text == "" || p.in.Offline && strings.Contains(text, "[[") {
+		return
+	}
+	message := ""
+	switch u, err := url.Parse(text); {
+	case text == "":
+		message = "the endpoint has no url"
+	case err != nil:
+		message = "the endpoint's url is not one"
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+		message = "the endpoint's url is neither http:// nor https://"
+	default:
+		return
+	}
+	p.findings = append(p.findings, fleet.Diagnostic{
+		Rule: "alerter-url", Severity: fleet.SeverityError, Position: s.Config.Endpoint.Pos, Message: message,
+		Hint: `write endpoint = { type = "Slack", params = { url = "https://..." } }`,
+	})
+}
+
+// kinds are the kinds of resource by the names that targets have.
+var kinds = map[string]string{"ResourceSync": "resource_sync", "ServerTemplate": "server_template"}
+
+func resourceNames(targets []spec.Target) (out []fleet.ResourceName) {
+	for _, t := range targets {
+		kind, ok := kinds[t.Type]
+		if !ok {
+			kind = strings.ToLower(t.Type)
+		}
+		out = append(out, fleet.ResourceName{Kind: kind, Name: t.ID})
+	}
+	return out
+}
+
+// windows are the maintenance windows that count, checked.
+func (p *pass) windows(declared []spec.MaintenanceWindow, at fleet.Position) (out []fleet.MaintenanceWindow) {
+	for _, w := range declared {
+		if problem := wrongWindow(w); problem != "" {
+			p.findings = append(p.findings, fleet.Diagnostic{
+				Rule: "maintenance-window", Severity: fleet.SeverityError, Position: at,
+				Message: strings.TrimSpace("maintenance window "+w.Name) + ": " + problem,
+			})
+			continue
+		}
+		if w.Enabled {
+			out = append(out, fleet.MaintenanceWindow{
+				Name: w.Name, Schedule: fleet.WindowSchedule(w.ScheduleType), DayOfWeek: w.DayOfWeek, Date: w.Date,
+				Hour: w.Hour, Minute: w.Minute, Minutes: w.DurationMinutes, Timezone: w.Timezone,
+			})
+		}
+	}
+	return out
+}
+
+// wrongWindow says what is wrong with a window; empty when nothing is.
+func wrongWindow(w spec.MaintenanceWindow) string {
+	if w.Hour > 23 || w.Minute > 59 {
+		return fmt.Sprintf("%d:%02d is no time of day", w.Hour, w.Minute)
+	}
+	if w.Timezone != "" {
+		if _, err := time.LoadLocation(w.Timezone); err != nil {
+			return fmt.Sprintf("there is no time zone %q; write a name such as Europe/Amsterdam", w.Timezone)
+		}
+	}
+	switch fleet.WindowSchedule(w.ScheduleType) {
+	case fleet.WindowWeekly:
+		if !weekday(w.DayOfWeek) {
+			return fmt.Sprintf("%q is no day of the week", w.DayOfWeek)
+		}
+	case fleet.WindowOneTime:
+		if _, err := time.Parse(time.DateOnly, w.Date); err != nil {
+			return fmt.Sprintf("%q is no date; write YYYY-MM-DD", w.Date)
+		}
+	case fleet.WindowDaily:
+	}
+	return ""
+}
+
+func weekday(name string) bool {
+	for day := time.Sunday; day <= time.Saturday; day++ {
+		if strings.EqualFold(day.String(), name) {
+			return true
+		}
+	}
+	return false
+}
