@@ -15,10 +15,6 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
-// generatedFile is the name of the Compose file that a deployment is made into. Nobody
-// sees it: findings are at the fields of the deployment.
-const generatedFile = "\x00deployment"
-
 // deploymentJob prepares a deployment: a Compose project of one service.
 func (p *pass) deploymentJob(d *spec.Deployment) *job {
 	c := &d.Config
@@ -34,7 +30,7 @@ func (p *pass) deploymentJob(d *spec.Deployment) *job {
 			Name: name, Kind: fleet.KindDeployment, Description: d.Description, Tags: d.Tags, Links: c.Links, Quiet: !c.SendAlerts,
 			Server: server.Name, Deploy: d.Deploy, After: p.names.after(d.After), Origin: d.At(""),
 		},
-		idle: d.Template || server.Name == "", pool: &pool{}, load: compose.Load, fileName: generatedFile,
+		idle: d.Template || server.Name == "", pool: &pool{}, load: compose.Load,
 		source: source{checkout: &Checkout{Tree: nothing(), Commit: p.in.Commit}},
 	}
 	if !d.Template {
@@ -43,11 +39,11 @@ func (p *pass) deploymentJob(d *spec.Deployment) *job {
 	w := &container{fill: f, d: d, name: containerName(d)}
 	image, pull := p.deploymentImage(d, w)
 	text := w.compose(image)
-	j.lines = w.lines
+	j.explain = w.explain
 	j.own = append(j.own, w.findings...)
 	j.request = compose.Request{
 		Stack: name, Server: server.Name, Project: projectName(name), Origin: d.At(""), Tier: at.tier(),
-		FileContents: text, FileContentsOrigin: fleet.Position{File: generatedFile, Line: 0, Col: 1},
+		FileContents: text, FileContentsOrigin: fleet.Position{File: inlineFile, Col: 1},
 		Key: p.renderer.key, Lenient: p.in.Lenient, Offline: p.in.Offline,
 		Options: fleet.ReleaseOptions{
 			Pull: pull, Registry: registry(registryOf(image), c.ImageRegistryAccount),
@@ -69,6 +65,7 @@ func nothing() compose.Tree {
 var (
 	notInContainer = regexp.MustCompile(`[^a-zA-Z0-9_.-]+`)
 	notInProject   = regexp.MustCompile(`[^a-z0-9_-]+`)
+	portForm       = regexp.MustCompile(`^(?:(?:\[[0-9a-fA-F:]+\]|[0-9.]+):)?(?:\d+(?:-\d+)?)?:\d+(?:-\d+)?(?:/(?:tcp|udp|sctp))?$`)
 	notInFront     = regexp.MustCompile(`^[^a-z0-9]+`)
 )
 
@@ -169,6 +166,14 @@ func (w *container) report(severity fleet.Severity, rule string, at fleet.Positi
 	w.findings = append(w.findings, fleet.Diagnostic{
 		Rule: rule, Severity: severity, Position: at, Message: message, Hint: hint,
 	})
+}
+
+// explain is the field that a line was made from.
+func (w *container) explain(line, _ int) fleet.Position {
+	if line < 1 || line > len(w.lines) {
+		return fleet.Position{}
+	}
+	return w.lines[line-1]
 }
 
 // line writes one line that a field explains.
@@ -299,7 +304,14 @@ func (w *container) ports() []entryOf {
 	for _, pair := range w.d.Config.Ports {
 		local, _ := w.fill.text(pair.Local, pair.Pos)
 		inside, _ := w.fill.text(pair.Container, pair.Pos)
-		out = append(out, entryOf{value: local + ":" + inside, at: pair.Pos})
+		// An address is cut at its first colon: "127.0.0.1:80 = 80" has an = left.
+		port := strings.NewReplacer(" ", "", "=", ":").Replace(local + ":" + inside)
+		if !portForm.MatchString(port) && !strings.Contains(port, unknown) {
+			w.report(fleet.SeverityError, "port-syntax", pair.Pos, fmt.Sprintf("%q publishes no port", port),
+				"write HOST = CONTAINER, as in 8080 = 80/tcp")
+			continue
+		}
+		out = append(out, entryOf{value: port, at: pair.Pos})
 	}
 	return append(out, w.flags.lists["ports"]...)
 }
@@ -308,8 +320,8 @@ func (w *container) ports() []entryOf {
 func (w *container) mounts() []entryOf {
 	var out []entryOf
 	for _, pair := range w.d.Config.Volumes {
-		local, _ := w.fill.text(pair.Local, pair.Pos)
-		inside, _ := w.fill.text(pair.Container, pair.Pos)
+		local, _ := w.fill.text(strings.TrimSpace(pair.Local), pair.Pos)
+		inside, _ := w.fill.text(strings.TrimSpace(pair.Container), pair.Pos)
 		if w.source(local, pair.Pos) {
 			out = append(out, entryOf{value: local + ":" + inside, at: pair.Pos})
 		}

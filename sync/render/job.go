@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,6 +16,10 @@ import (
 // loader resolves a request: compose.Load, or compose.Checkout for a repo.
 type loader func(context.Context, compose.Request) (compose.Result, fleet.Diagnostics)
 
+// inlineFile stands for a Compose file inside a resource file while it is loaded, so that
+// what is kept does not depend on where in that file it is.
+const inlineFile = "\x00inline"
+
 // job is one declared thing on one server.
 type job struct {
 	// about is what does not depend on files.
@@ -27,9 +32,9 @@ type job struct {
 	request  compose.Request
 	pool     *pool
 	load     loader
-	// fileName is of a generated Compose file, whose line i is explained by lines[i].
-	fileName string
-	lines    []fleet.Position
+	// explain finds the place of a line of the Compose file that is part of the declaration,
+	// or made from it; nil when there is none.
+	explain func(line, col int) fleet.Position
 	// own are findings made before anything was loaded.
 	own fleet.Diagnostics
 	// blind is set when a value is not known here, so that what comes of it means nothing.
@@ -154,6 +159,7 @@ func (j *job) findings() fleet.Diagnostics {
 			continue
 		}
 		d.Position, d.Related = j.place(d.Position), j.place(d.Related)
+		d.Message = strings.ReplaceAll(d.Message, inlineFile, j.about.Origin.File)
 		out = append(out, d)
 	}
 	for i := range out {
@@ -164,11 +170,8 @@ func (j *job) findings() fleet.Diagnostics {
 
 // place is where something is that had a place when the entry was made.
 func (j *job) place(at fleet.Position) fleet.Position {
-	if j.fileName != "" && at.File == j.fileName {
-		if at.Line > 0 && at.Line <= len(j.lines) {
-			return j.lines[at.Line-1]
-		}
-		return j.about.Origin
+	if at.File == inlineFile && j.explain != nil {
+		return cmp.Or(j.explain(at.Line, at.Col), j.about.Origin)
 	}
 	if now, ok := j.moved[at]; ok {
 		return now
@@ -181,7 +184,7 @@ func (j *job) desired(commit fleet.Commit) fleet.Stack {
 	out := j.about
 	release := j.entry.release(out.Server)
 	release.Commit, release.Source = commit, j.source.origin
-	if len(j.moved) > 0 || j.fileName != "" {
+	if len(j.moved) > 0 || j.explain != nil {
 		release.Services = slices.Clone(release.Services)
 		for i := range release.Services {
 			fields := slices.Clone(release.Services[i].Fields)

@@ -65,9 +65,18 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 	}
 	p.finish(j, f)
 	if config.FileContents != "" {
-		j.request.FileContentsOrigin = s.At("config.file_contents")
+		j.request.FileContentsOrigin = fleet.Position{File: inlineFile, Col: 1}
+		j.explain = inlineAt(s.At("config.file_contents"), config.FileContents)
 	}
 	return j
+}
+
+// inlineAt explains the lines of a text inside a resource file.
+func inlineAt(begin fleet.Position, text string) func(line, col int) fleet.Position {
+	shift := compose.InlineShift(begin, text)
+	return func(line, col int) fleet.Position {
+		return fleet.Position{File: begin.File, Line: line + shift, Col: col}
+	}
 }
 
 // finish takes over what filling in brought to light.
