@@ -203,6 +203,9 @@ func newLoad(req Request) *load {
 		files:   map[string]fleet.File{},
 		texts:   map[string]content{},
 		unknown: map[string]bool{},
+		plain:   map[string]Plaintext{},
+		faulted: map[string]bool{},
+		kept:    map[string]bool{},
 	}
 	l.seal = newSealer(req.Key)
 	l.env = scope{pool: newPool(&req, l.seal)}
@@ -247,6 +250,16 @@ type load struct {
 	unknown map[string]bool
 	// configPaths are the files and directories in which [[NAME]] may be replaced.
 	configPaths []string
+	// plain are the encrypted files that were opened, and faulted those something was said
+	// about already, by path relative to the run directory.
+	plain   map[string]Plaintext
+	faulted map[string]bool
+	// guessed says that the model is made of stand-ins for what could not be opened.
+	guessed bool
+	// asIs leaves encrypted files as they are: into an image goes no secret. kept are the
+	// files that were taken so.
+	asIs bool
+	kept map[string]bool
 }
 
 // generatedFile is the environment file written for the stack.
@@ -273,6 +286,16 @@ func (l *load) run(ctx context.Context) (fleet.Release, bool) {
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
+	mark := len(l.findings)
+	release, ok := l.resolve(ctx)
+	if !ok && l.guessed {
+		l.doubt(mark)
+	}
+	return release, ok
+}
+
+// resolve makes a release of files that passed on their own.
+func (l *load) resolve(ctx context.Context) (fleet.Release, bool) {
 	project := l.loadProject(ctx)
 	if project == nil || l.findings.HasErrors() {
 		return fleet.Release{}, false

@@ -25,6 +25,12 @@ func (l *load) open(rel string) (content, *refusal) {
 	if err != nil {
 		return content{}, &refusal{"file-unreadable", fmt.Sprintf("%s cannot be read: %v", l.show(rel), err), ""}
 	}
+	if l.asIs {
+		return content{data: data}, nil
+	}
+	if plain, ok := l.reveal(rel, data); ok {
+		return content{data: plain.Data, derived: true, secret: !plain.Public}, nil
+	}
 	return content{data: data}, nil
 }
 
@@ -79,9 +85,10 @@ func (l *load) interpolate(rel string, c content) content {
 
 // addFile opens a file once to name its content, and puts it into the release.
 func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.File, bool) {
-	if known, ok := l.files[rel]; ok {
+	if known, ok := l.files[rel]; ok && (l.asIs || !l.kept[rel]) {
 		return known, true
 	}
+	l.kept[rel] = l.asIs
 	switch {
 	case info.Size() > maxBlob:
 		l.fail("too-large", pos, fmt.Sprintf("%s has %d bytes; at most %d are sent to a host", l.show(rel), info.Size(), maxBlob),
@@ -94,7 +101,7 @@ func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.
 		return fleet.File{}, false
 	}
 	c, known := l.texts[rel]
-	if !known {
+	if !known || l.asIs {
 		var refused *refusal
 		if c, refused = l.open(rel); refused != nil {
 			l.fail(refused.rule, pos, refused.message, refused.hint)
@@ -110,6 +117,8 @@ func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.
 	}
 	blob := Blob{Path: path.Join(l.dir, rel)}
 	if c.secret {
+		// Its digest says nothing about it: a line that only holders of the key can compute
+		// comes first.
 		c.data, c.derived = l.seal.prefix(c.data), true
 	}
 	if c.derived {

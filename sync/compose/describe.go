@@ -30,7 +30,7 @@ type describer struct {
 // a size is rounded. So the whole key counts.
 func (l *load) sealedKeys(kind, name string) map[string]bool {
 	out := map[string]bool{}
-	if len(l.seal.secrets) == 0 {
+	if len(l.seal.secrets)+len(l.seal.weak)+len(l.seal.names) == 0 {
 		return out
 	}
 	for _, f := range l.writings(kind, name) {
@@ -83,7 +83,9 @@ func (d *describer) context(place string) string {
 func (d *describer) digest() (fleet.Digest, error) {
 	tree := make(map[string]any, len(d.tree))
 	for key, value := range d.tree {
-		tree[key] = d.seal.sealTree(value, d.context(key), d.sealed[key])
+		// What comes of an encrypted environment file may be part of any value.
+		everything := d.sealed[key] || key == "environment" && len(d.plain) > 0
+		tree[key] = d.seal.sealTree(value, d.context(key), everything)
 	}
 	return digestOf(map[string]any{
 		"service": tree, "files": contentOf(d.used.recreate), "objects": d.objects,

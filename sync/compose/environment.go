@@ -226,6 +226,7 @@ func (l *load) parseEnv(
 		err = fmt.Errorf("unknown env_file format %q", format)
 	}
 	if err == nil {
+		l.sealNames(rel, vars)
 		return true
 	}
 	pos, message := fleet.Position{File: l.show(rel)}, err.Error()
@@ -333,6 +334,12 @@ func (l *load) resolveLabels(project *types.Project) {
 			var data []byte
 			if refused == nil {
 				data, refused = l.read(rel)
+			}
+			if _, encrypted := l.plain[rel]; encrypted && refused == nil {
+				refused = &refusal{
+					"secret-in-label", fmt.Sprintf("%s is encrypted, and labels are shown to everyone who may list containers", l.show(rel)),
+					"use env_file, or a secret",
+				}
 			}
 			if refused != nil {
 				l.fail(refused.rule, l.atItem(path.Base(file), "services", name, "label_file"),

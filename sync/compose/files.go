@@ -100,7 +100,9 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 		}
 		s.Volumes[i].Source = g.place(rel)
 		// What is not in the repository is data: the engine makes a directory of it.
-		g.take(g.gather(g.ctx, rel, pos, false))
+		files := g.gather(g.ctx, rel, pos, false)
+		g.bindRevealed(s, v, rel, files)
+		g.take(files)
 	}
 }
 
@@ -117,6 +119,8 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 	if s.Build == nil {
 		return
 	}
+	g.asIs = true
+	defer func() { g.asIs = false }()
 	at := func(key string) fleet.Position { return g.at("services", s.Name, "build", key) }
 	if !isRemote(s.Build.Context) {
 		rel, refused := g.inside(g.base, cmp.Or(s.Build.Context, "."))

@@ -102,9 +102,8 @@ func (l *load) materialise() (dir string, cleanup func(), err error) {
 	if len(l.sources) == len(l.mainFiles()) && len(l.included) == 0 && !l.extendsFiles() {
 		return nowhere, func() {}, nil
 	}
-	dir, err = os.MkdirTemp("", "varan-compose-")
-	if err != nil {
-		return "", nil, fmt.Errorf("make a private directory: %w", err)
+	if dir, err = l.privateDir(); err != nil {
+		return "", nil, err
 	}
 	cleanup = func() { _ = os.RemoveAll(dir) }
 	write := func(rel string, data []byte) error {

@@ -138,6 +138,7 @@ func (l *load) readSource(rel string, pos fleet.Position) *source {
 		l.sources[rel] = nil
 		return nil
 	}
+	l.guessed = l.guessed || l.plain[rel].Locked
 	return l.parseSource(rel, l.interpolate(rel, content{data: data}).data, origin{file: l.show(rel)})
 }
 

@@ -18,10 +18,12 @@ type sealer struct {
 	secrets []string
 	// names are the variables whose value holds a secret.
 	names map[string]bool
+	// weak are secrets that are no more than a word: only a text that is one is hidden.
+	weak map[string]bool
 }
 
 func newSealer(key []byte) *sealer {
-	return &sealer{key: key, names: map[string]bool{}}
+	return &sealer{key: key, names: map[string]bool{}, weak: map[string]bool{}}
 }
 
 func (s *sealer) addSecret(value string) {
@@ -43,9 +45,9 @@ func (s *sealer) nameSecrets(env map[string]string) {
 	}
 }
 
-// holds reports whether a secret is part of text.
+// holds reports whether a secret is part of text, or a weak one all of it.
 func (s *sealer) holds(text string) bool {
-	return slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(text, secret) })
+	return s.weak[text] || slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(text, secret) })
 }
 
 // redact takes the secrets out of a text for people. One or two characters are in every
