@@ -298,6 +298,9 @@ func (l *load) hook(field string, h Hook, at fleet.Position) fleet.Command {
 		return fleet.Command{}
 	}
 	rel, refused := l.inside(".", cmp.Or(h.Path, "."))
+	if refused == nil && isBeside(rel) {
+		refused = &refusal{"path-outside", fmt.Sprintf("%q is not in the run directory", h.Path), "hooks run in the run directory or below it"}
+	}
 	if refused != nil {
 		l.fail(refused.rule, l.setting(at), field+": "+refused.message, refused.hint)
 		return fleet.Command{}

@@ -31,6 +31,9 @@ type Variable struct {
 	Value string
 	// Secret values never appear in a field, a label, a diagnostic or a plain digest.
 	Secret bool
+	// Expand says that Value refers to other variables as ${NAME}, and that $$ is a dollar
+	// sign in it, as in an environment file.
+	Expand bool
 	// Refused says why the variable is not for this stack or server. It has no value then,
 	// and using it is an error with this message and the rule "variable-scope".
 	Refused string

@@ -111,7 +111,7 @@ func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.
 	if l.isConfig(rel) {
 		c = l.interpolate(rel, c)
 	}
-	file := fleet.File{Path: rel, Mode: 0o644, Secret: c.secret, Salted: c.secret}
+	file := fleet.File{Path: l.onHost(rel), Mode: 0o644, Secret: c.secret, Salted: c.secret}
 	if info.Mode()&0o111 != 0 {
 		file.Mode = 0o755
 	}
@@ -126,14 +126,14 @@ func (l *load) addFile(rel string, info fs.FileInfo, pos fleet.Position) (fleet.
 	}
 	blob.Size = int64(len(c.data))
 	file.Size, file.Digest = blob.Size, fleet.SumDigest(c.data)
-	l.ship(file, blob)
+	l.ship(rel, file, blob)
 	return file, true
 }
 
 // ship puts a file into the release. Files that are on the host already only count in
 // digests.
-func (l *load) ship(file fleet.File, blob Blob) {
-	l.files[file.Path] = file
+func (l *load) ship(rel string, file fleet.File, blob Blob) {
+	l.files[rel] = file
 	l.mounted += file.Size
 	if l.req.HostDir == "" {
 		l.content[file.Digest] = blob

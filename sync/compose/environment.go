@@ -37,13 +37,15 @@ func (l *load) prepareEnvironment() {
 	}
 	for _, v := range l.req.Environment {
 		l.checkVariable(v)
-		own[v.Name] = v.Value
 		if v.Secret {
 			l.seal.addSecret(v.Value)
 		}
+		if !v.Expand {
+			own[v.Name] = v.Value
+		}
 	}
 	if len(l.req.Environment) > 0 {
-		l.generateEnvFile()
+		l.findEnvFile()
 	}
 	l.env.own = map[string]string{projectNameVariable: l.req.Project}
 	l.readDotenv(own)
@@ -51,8 +53,53 @@ func (l *load) prepareEnvironment() {
 		l.readAdditional(file, own)
 	}
 	maps.Copy(l.env.own, own)
+	l.expandEnvironment()
 	l.env.own[projectNameVariable] = l.req.Project
 	l.seal.nameSecrets(l.env.own)
+	if l.envFile.path != "" {
+		l.envFile.data = l.seal.prefix(FormatEnv(l.req.Environment))
+	}
+}
+
+// expandEnvironment replaces ${NAME} in the stack's environment, as Compose does in the
+// environment file: by what comes before, and else by what the files and the pool say.
+func (l *load) expandEnvironment() {
+	budget := &expansion{}
+	list := slices.Clone(l.req.Environment)
+	for i, v := range list {
+		if v.Expand {
+			list[i].Value = l.expandVariable(v, budget)
+			list[i].Secret = v.Secret || l.seal.holds(list[i].Value)
+		}
+		if list[i].Secret {
+			l.seal.addSecret(list[i].Value)
+		}
+		l.env.own[v.Name] = list[i].Value
+	}
+	l.req.Environment = list
+}
+
+func (l *load) expandVariable(v Variable, budget *expansion) string {
+	origin := cmp.Or(v.Origin, l.req.Origin)
+	found, deep := uses(v.Value, l.env.lookup)
+	for _, u := range found {
+		switch {
+		case !u.blank:
+		case l.req.Offline || l.env.refused(u.name) != "":
+			l.undefined(l.env, u.name, origin)
+		default:
+			l.warn("undefined-variable", origin, fmt.Sprintf("%s is not defined, and blank in %s", u.name, v.Name),
+				suggestVariable(u.name, l.env.known()))
+		}
+	}
+	value, err := budget.substitute(v.Value, l.standIn(v.Value, l.env.lookup))
+	if err == nil && deep {
+		err = fmt.Errorf("defaults nest deeper than %d levels", maxNesting)
+	}
+	if err != nil {
+		l.fail("interpolation", origin, fmt.Sprintf("the value of %s: %v", v.Name, err), "$$ is a plain dollar sign")
+	}
+	return value
 }
 
 // profiles are those of the stack and those its environment names.
@@ -96,7 +143,8 @@ func steersCompose(name string) bool {
 	return strings.HasPrefix(name, "COMPOSE_") && name != profilesVariable
 }
 
-func (l *load) generateEnvFile() {
+// findEnvFile says where the environment file goes.
+func (l *load) findEnvFile() {
 	rel, refused := l.inside(".", cmp.Or(l.req.EnvFilePath, dotenvPath))
 	if refused != nil {
 		l.fail(refused.rule, l.setting(l.req.Settings.EnvFilePath), "env_file_path: "+refused.message, refused.hint)
@@ -105,11 +153,10 @@ func (l *load) generateEnvFile() {
 	if info, refusedFile := l.stat(rel); refusedFile != nil {
 		l.fail(refusedFile.rule, l.setting(l.req.Settings.EnvFilePath), refusedFile.message, refusedFile.hint)
 	} else if info != nil {
-		l.add(fleet.SeverityNote, "env-file-replaced", l.req.Origin,
+		l.note("env-file-replaced", l.req.Origin,
 			fmt.Sprintf("%s of the repository is replaced by the stack's environment", l.show(rel)), "")
 	}
-	data := FormatEnv(l.req.Environment)
-	l.envFile = generatedFile{path: rel, data: l.seal.prefix(data)}
+	l.envFile.path = rel
 }
 
 // readDotenv reads the ".env" beside the first Compose file, if there is one.

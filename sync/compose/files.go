@@ -99,6 +99,10 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 			continue
 		}
 		s.Volumes[i].Source = g.place(rel)
+		if info, _ := g.stat(rel); info == nil && isBeside(rel) {
+			g.note("data-beside", pos, fmt.Sprintf("service %s keeps data outside the run directory: it is in %s there", s.Name, g.onHost(rel)),
+				"write an absolute path for data that is elsewhere on the host")
+		}
 		// What is not in the repository is data: the engine makes a directory of it.
 		files := g.gather(g.ctx, rel, pos, false)
 		g.bindRevealed(s, v, rel, files)
@@ -109,7 +113,7 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 // hostPath makes a path that leaves the run directory one of the host, when the run
 // directory is on the host. In a repository there is nothing where it leads.
 func (l *load) hostPath(written string) string {
-	if _, refused := inside(l.base, written); l.req.HostDir != "" && refused != nil && strings.HasPrefix(written, ".") {
+	if _, refused := l.inside(l.base, written); l.req.HostDir != "" && refused != nil && strings.HasPrefix(written, ".") {
 		return path.Join(l.req.HostDir, l.base, written)
 	}
 	return written
@@ -131,7 +135,7 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 		s.Build.Context = g.place(rel)
 		g.take(g.gather(g.ctx, rel, at("context"), true))
 		if s.Build.Dockerfile != "" {
-			g.dockerfile(rel, s.Build.Dockerfile, at("dockerfile"))
+			g.dockerfile(s.Build, rel, at("dockerfile"))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Build.AdditionalContexts)) {
@@ -153,14 +157,23 @@ func (g *gatherer) build(s *types.ServiceConfig) {
 	}
 }
 
-// dockerfile may lie outside its context, but not outside the run directory.
-func (g *gatherer) dockerfile(contextDir, written string, pos fleet.Position) {
+// dockerfile may lie outside its context. Where the two are put apart on the host, the
+// way from one to the other is another.
+func (g *gatherer) dockerfile(build *types.BuildConfig, contextDir string, pos fleet.Position) {
+	written := build.Dockerfile
 	rel, refused := g.inside(contextDir, written)
 	if refused != nil {
 		g.fail(refused.rule, pos, "build: "+refused.message, refused.hint)
 		return
 	}
+	if child := path.Join(contextDir, written); within(child, contextDir) || contextDir == "." && !isBeside(child) {
+		rel = child // it is gathered with its context
+	}
 	g.take(g.gather(g.ctx, rel, pos, true))
+	if isBeside(contextDir) != isBeside(rel) {
+		up := strings.Repeat("../", strings.Count(path.Join("x", g.onHost(contextDir)), "/"))
+		build.Dockerfile = up + g.onHost(rel)
+	}
 }
 
 // seccomp profiles are files that Compose reads on the host.
@@ -235,13 +248,13 @@ func (l *load) place(rel string) string {
 	case rel == ".":
 		return "."
 	}
-	return "./" + rel
+	return "./" + l.onHost(rel)
 }
 
 func (l *load) addGenerated() {
 	size := int64(len(l.envFile.data))
-	l.ship(fleet.File{
-		Path: l.envFile.path, Mode: 0o600, Size: size, Digest: fleet.SumDigest(l.envFile.data), Secret: true,
+	l.ship(l.envFile.path, fleet.File{
+		Path: l.onHost(l.envFile.path), Mode: 0o600, Size: size, Digest: fleet.SumDigest(l.envFile.data), Secret: true,
 	}, Blob{Size: size, data: l.envFile.data})
 }
 
@@ -268,7 +281,7 @@ func (l *load) gather(ctx context.Context, rel string, pos fleet.Position, requi
 			out = append(out, mount{file, pos})
 		}
 	}
-	if l.envFile.path != "" && (rel == "." || strings.HasPrefix(l.envFile.path, rel+"/")) {
+	if l.envFile.path != "" && (rel == "." && !isBeside(l.envFile.path) || strings.HasPrefix(l.envFile.path, rel+"/")) {
 		out = append(out, mount{l.files[l.envFile.path], pos})
 	}
 	return out

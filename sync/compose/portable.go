@@ -103,7 +103,7 @@ func (p *portability) service(in *layer, service entry) {
 				continue
 			}
 		}
-		if rel, refused := inside(in.base, expand(item.Value, in.env.peek)); refused == nil {
+		if rel, refused := p.inside(in.base, expand(item.Value, in.env.peek)); refused == nil {
 			p.envFiles[rel] = in.position(item)
 		}
 	}

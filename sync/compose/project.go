@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,12 +28,13 @@ func validProject(name string) bool {
 // loadProject runs compose-go over the files that passed. Paths stay relative to the
 // run directory, environment and label files are left for the caller to merge.
 func (l *load) loadProject(ctx context.Context) *types.Project {
-	work, cleanup, err := l.materialise()
+	top, cleanup, err := l.materialise()
 	if err != nil {
 		l.fail("compose-invalid", l.req.Origin, err.Error(), "")
 		return nil
 	}
 	defer cleanup()
+	work := filepath.Join(top, filepath.FromSlash(l.dir))
 	details := types.ConfigDetails{
 		WorkingDir: filepath.Join(work, filepath.FromSlash(l.base)), Environment: types.Mapping(l.env.own).Clone(),
 	}
@@ -55,7 +57,7 @@ func (l *load) loadProject(ctx context.Context) *types.Project {
 		o.MaxNodeVisits = maxExpanded
 	})
 	if err != nil {
-		l.reportLoad(err, work)
+		l.reportLoad(err, top, work)
 		return nil
 	}
 	project = project.WithoutUnresolvedOptionalDependencies().WithoutUnnecessaryResources()
@@ -97,7 +99,7 @@ func (l *load) mainFiles() []string {
 }
 
 // materialise writes what compose-go reads by itself, extended and included files, to a
-// private directory. Most stacks have none, and then nothing touches the disk.
+// private copy of the tree. Most stacks have none, and then nothing touches the disk.
 func (l *load) materialise() (dir string, cleanup func(), err error) {
 	if len(l.sources) == len(l.mainFiles()) && len(l.included) == 0 && !l.extendsFiles() {
 		return nowhere, func() {}, nil
@@ -107,7 +109,7 @@ func (l *load) materialise() (dir string, cleanup func(), err error) {
 	}
 	cleanup = func() { _ = os.RemoveAll(dir) }
 	write := func(rel string, data []byte) error {
-		name := filepath.Join(dir, filepath.FromSlash(rel))
+		name := filepath.Join(dir, filepath.FromSlash(path.Join(l.dir, rel)))
 		if mkErr := os.MkdirAll(filepath.Dir(name), 0o700); mkErr != nil {
 			return fmt.Errorf("make a directory for %s: %w", rel, mkErr)
 		}
@@ -232,8 +234,9 @@ var (
 
 // reportLoad turns an error of compose-go, which names a path at best, into diagnostics
 // at the places the paths were written.
-func (l *load) reportLoad(err error, work string) {
-	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "load: "), work+string(filepath.Separator), "")
+func (l *load) reportLoad(err error, top, work string) {
+	text := strings.NewReplacer(work+string(filepath.Separator), "", top+string(filepath.Separator), "").
+		Replace(strings.TrimPrefix(err.Error(), "load: "))
 	for line := range strings.Lines(text) {
 		line = validating.ReplaceAllString(strings.TrimSpace(line), "")
 		if line == "" {

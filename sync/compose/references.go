@@ -438,9 +438,9 @@ func (l *load) checkSources() {
 			continue
 		}
 		if name := expand(resolve(e.value).Value, in.env.lookup); name != l.req.Project {
-			l.fail("project-name", in.position(e.key),
-				fmt.Sprintf("the file names its project %q, but the stack's project is %q", name, l.req.Project),
-				"remove name, or set project_name of the stack to the same")
+			l.note("project-name", in.position(e.key),
+				fmt.Sprintf("the file names its project %q; the stack's project is %q", name, l.req.Project),
+				"project_name of the stack counts")
 		}
 	}
 }

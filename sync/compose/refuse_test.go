@@ -100,7 +100,6 @@ func TestRefusedOnEveryServer(t *testing.T) {
 		"secret above":        {app("secrets: [s]") + "secrets:\n  s:\n    file: ../x\n", "path-outside", "compose.yaml:7:5"},
 		"secret link":         {app("secrets: [s]") + "secrets:\n  s:\n    file: link\n", "symlink", "compose.yaml:7:5"},
 		"secret environment":  {app("secrets: [s]") + "secrets:\n  s:\n    environment: HOME\n", "undefined-variable", "compose.yaml:7:5"},
-		"other project":       {"name: other\n" + app(""), "project-name", "compose.yaml:1:1"},
 		"provider program":    {app("provider: {type: ./evil}"), "provider-service", "compose.yaml:4:5"},
 		"provider shell":      {"services:\n  app:\n    provider:\n      type: sh\n", "provider-service", "compose.yaml:3:5"},
 		"engine socket":       {app("use_api_socket: true"), "api-socket", "compose.yaml:4:5"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
 
@@ -48,6 +49,7 @@ func (l *load) release(project *types.Project, used map[string]usage) (fleet.Rel
 		}
 		release.Files = append(release.Files, l.files[rel])
 	}
+	slices.SortFunc(release.Files, func(a, b fleet.File) int { return strings.Compare(a.Path, b.Path) })
 	if release.Model, err = l.model(project); err != nil {
 		return fleet.Release{}, err
 	}

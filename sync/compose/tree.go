@@ -11,20 +11,19 @@ import (
 // refusal is why a path is not read.
 type refusal struct{ rule, message, hint string }
 
-const insideHint = "only files of the stack's run directory can be used"
+const insideHint = "only files of the repository can be used"
 
-// inside is what a path written in a file of base stands for, relative to the run
-// directory. For a stack whose files are on the host, absolute paths may lead there too.
+// besideDir is the directory, below the run directory on the host, of the files of the
+// repository that are not in its run directory. No path of the stack's data moves for them.
+const besideDir = ".repo"
+
+// inside makes a path, written in a file of base, one relative to the run directory: it
+// leads anywhere in the tree. For a stack whose files are on the host, absolute paths may
+// lead to the run directory, too, and nothing is known of what is beside it.
 func (l *load) inside(base, written string) (string, *refusal) {
 	if l.req.HostDir != "" && path.IsAbs(written) && within(path.Clean(written), l.req.HostDir) {
 		return path.Clean("." + strings.TrimPrefix(path.Clean(written), l.req.HostDir)), nil
 	}
-	return inside(base, written)
-}
-
-// inside makes a written path one relative to the run directory. base is the directory,
-// relative to the run directory, that the path starts from.
-func inside(base, written string) (string, *refusal) {
 	switch {
 	case isRemote(written):
 		return "", &refusal{
@@ -38,11 +37,43 @@ func inside(base, written string) (string, *refusal) {
 	case strings.ContainsAny(written, "\x00\n\\"):
 		return "", &refusal{"path-outside", fmt.Sprintf("%q is not a plain path", written), insideHint}
 	}
-	clean := path.Join(base, written)
-	if !fs.ValidPath(clean) {
-		return "", &refusal{"path-outside", fmt.Sprintf("%q leaves the run directory", written), insideHint}
+	full := path.Join(l.dir, base, written)
+	rel := l.relative(full)
+	if !fs.ValidPath(full) || l.req.HostDir != "" && isBeside(rel) {
+		return "", &refusal{"path-outside", fmt.Sprintf("%q leaves the repository", written), insideHint}
 	}
-	return clean, nil
+	return rel, nil
+}
+
+// relative is a path of the tree from the run directory. What is beside that is reached
+// by way of the root, so that each path has one spelling.
+func (l *load) relative(full string) string {
+	if l.dir == "." {
+		return full
+	}
+	if full == l.dir {
+		return "."
+	}
+	if after, ok := strings.CutPrefix(full, l.dir+"/"); ok {
+		return after
+	}
+	return path.Join(l.root(), full)
+}
+
+// root is the root of the tree from the run directory.
+func (l *load) root() string {
+	return strings.TrimSuffix(strings.Repeat("../", strings.Count(l.dir, "/")+1), "/")
+}
+
+// isBeside reports whether a path is not in the run directory.
+func isBeside(rel string) bool { return rel == ".." || strings.HasPrefix(rel, "../") }
+
+// onHost is where a file of the tree is in the run directory of the host.
+func (l *load) onHost(rel string) string {
+	if isBeside(rel) {
+		return path.Join(besideDir, strings.TrimPrefix(rel, l.root()))
+	}
+	return rel
 }
 
 // isRemote reports references that Compose would fetch.
