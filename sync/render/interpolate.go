@@ -32,6 +32,9 @@ type expander struct {
 	at    fleet.Position
 	// inline texts are files: findings name their own lines.
 	inline bool
+	// dollars doubles the dollar signs in what a reference stands for: the text is one that
+	// Compose will interpolate.
+	dollars bool
 	// shift is what to add to the lines of an inline text.
 	shift   int
 	secrets []string
@@ -68,6 +71,8 @@ func (x *expander) expand(text string, trail []string) string {
 		}
 		value, ok := x.value(name, at, trail)
 		switch {
+		case ok && x.dollars && len(trail) == 0:
+			out.WriteString(strings.ReplaceAll(value, "$", "$$"))
 		case ok:
 			out.WriteString(value)
 		case x.blind:
@@ -178,7 +183,18 @@ func (f *filler) text(written string, at fleet.Position) (value string, secret b
 	if f.skip {
 		return written, false
 	}
-	x := expander{vars: f.vars, place: f.place, at: at}
+	return f.fill(written, expander{vars: f.vars, place: f.place, at: at})
+}
+
+// interpolated fills in a text in which Compose will replace ${NAME}.
+func (f *filler) interpolated(written string, at fleet.Position) (value string, secret bool) {
+	if f.skip {
+		return written, false
+	}
+	return f.fill(written, expander{vars: f.vars, place: f.place, at: at, dollars: true})
+}
+
+func (f *filler) fill(written string, x expander) (value string, secret bool) {
 	value = x.expand(written, nil)
 	f.take(&x)
 	return value, len(x.secrets) > 0

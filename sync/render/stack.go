@@ -47,7 +47,7 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 		Stack: s.Name, Server: server.Name, Project: cmp.Or(config.ProjectName, s.Name), Origin: s.At(""),
 		Tier: at.tier(), RunDirectory: dir, FilePaths: config.FilePaths, MoreFilePaths: more,
 		FileContents: f.file(config.FileContents, s.At("config.file_contents")),
-		Environment:  f.environment(config.Environment), EnvFilePath: config.EnvFilePath, Profiles: config.Profiles,
+		Environment:  f.composeEnvironment(config.Environment), EnvFilePath: config.EnvFilePath, Profiles: config.Profiles,
 		AdditionalEnvFiles: envFiles(s), ConfigFiles: configFiles(s),
 		ExtraArgs:      f.list(config.ExtraArgs, item(s.At, "config.extra_args")),
 		BuildExtraArgs: f.list(config.BuildExtraArgs, item(s.At, "config.build_extra_args")),
@@ -135,6 +135,21 @@ func (f *filler) environment(vars []spec.EnvVar) []compose.Variable {
 	for i, e := range vars {
 		value, secret := f.text(e.Value, e.Pos)
 		out[i] = compose.Variable{Name: e.Name, Value: value, Secret: secret, Origin: e.Pos}
+	}
+	return out
+}
+
+// composeEnvironment fills in an environment that Compose reads: there, a value may refer
+// to variables before it.
+func (f *filler) composeEnvironment(vars []spec.EnvVar) []compose.Variable {
+	out := make([]compose.Variable, len(vars))
+	for i, e := range vars {
+		out[i] = compose.Variable{Name: e.Name, Origin: e.Pos, Expand: strings.Contains(e.Value, "$")}
+		if out[i].Expand {
+			out[i].Value, out[i].Secret = f.interpolated(e.Value, e.Pos)
+		} else {
+			out[i].Value, out[i].Secret = f.text(e.Value, e.Pos)
+		}
 	}
 	return out
 }
