@@ -11,6 +11,7 @@ import (
 
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
 	"github.com/varanhq/varan/sync/rules"
 )
@@ -146,6 +147,9 @@ func renderTree(ctx context.Context, dir string, input render.Input) (render.Out
 		defer func() { _ = closer.Close() }()
 	}
 	input.Sync, input.Tree, input.Offline = "local", tree, true
+	if input.Repository, err = git.Origin(dir); err != nil {
+		return render.Output{}, &exit.Error{Code: exit.Config, Err: err}
+	}
 	files, err := (&tierFiles{}).keyFiles()
 	if err != nil {
 		return render.Output{}, err
