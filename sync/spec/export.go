@@ -162,7 +162,10 @@ func (x *exporter) field(header, prefix string, f *field, v reflect.Value) {
 	case Endpoint:
 		x.union(key, endpointUnion, value.Type, v)
 	case BuilderConfig:
-		x.union(key, builderUnion, value.Type, v)
+		if value.Type != "" {
+			fmt.Fprintf(x, "[%s.%s]\n", header, key)
+			x.union("", builderUnion, value.Type, v)
+		}
 	default:
 		switch {
 		case v.Kind() == reflect.Slice && f.sub != nil && f.sub.pos != nil && f.typ.Elem() != reflect.TypeFor[Target]() &&
@@ -182,8 +185,11 @@ func (x *exporter) union(key string, u union, typ string, v reflect.Value) {
 	if set == nil {
 		return // it could not be read
 	}
-	x.line(key+".type", tomlText(typ, false))
-	x.keys("", key+".params.", set.fields, set.defaults, v)
+	if key != "" {
+		key += "."
+	}
+	x.line(key+"type", tomlText(typ, false))
+	x.keys("", key+"params.", set.fields, set.defaults, v)
 }
 
 // inline is a value as it is written behind a key; tall values may have several lines.

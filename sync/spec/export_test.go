@@ -43,6 +43,10 @@ func few[T any](m maker, one func() T) []T {
 
 // fill sets the fields of a struct that have keys, by their tags.
 func (m maker) fill(v reflect.Value) {
+	if v.Type() == reflect.TypeFor[spec.Target]() {
+		v.Set(reflect.ValueOf(spec.Target{Type: rapid.SampledFrom([]string{"Server", "Stack"}).Draw(m.t, "type"), ID: m.word()}))
+		return
+	}
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
 		switch {
@@ -69,6 +73,9 @@ func (m maker) field(v reflect.Value, sf reflect.StructField) {
 		made = time.Duration(rapid.IntRange(1, 10_000).Draw(m.t, "seconds")) * time.Second
 	case []string:
 		made = few(m, m.text)
+		if sf.Tag.Get("key") == "stacks" {
+			made = few(m, m.word)
+		}
 	case []spec.EnvVar:
 		made = few(m, func() spec.EnvVar { return m.entry(sf.Tag.Get("form") == "labels") })
 	case []spec.Pair:

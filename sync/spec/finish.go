@@ -61,6 +61,32 @@ func (p *parser) finishDeployment(d *Deployment) { p.checkEnvironment(d.Config.E
 
 func (p *parser) finishRepo(r *Repo) { p.checkEnvironment(r.Config.Environment) }
 
+// finishAlerter and finishUserGroup call stacks as they are called.
+func finishAlerter(a *Alerter) {
+	callStacks(a.Config.Resources)
+	callStacks(a.Config.ExceptResources)
+}
+
+func finishUserGroup(g *UserGroup) {
+	for i := range g.Permissions {
+		g.Permissions[i].Target.ID = stackID(g.Permissions[i].Target)
+	}
+}
+
+func callStacks(targets []Target) {
+	for i := range targets {
+		targets[i].ID = stackID(targets[i])
+	}
+}
+
+// stackID is the target's id, in the letters that stacks are called in.
+func stackID(t Target) string {
+	if t.Type != "Stack" || isPattern(t.ID) || objectID(t.ID) {
+		return t.ID
+	}
+	return ProjectName(t.ID)
+}
+
 func (p *parser) checkEnvironment(env []EnvVar) {
 	for _, e := range env {
 		if plainSecret(e.Value) {
@@ -71,6 +97,9 @@ func (p *parser) checkEnvironment(env []EnvVar) {
 }
 
 func (p *parser) finishVariable(v *Variable) {
+	for i, name := range v.Stacks {
+		v.Stacks[i] = ProjectName(name)
+	}
 	switch {
 	case plainSecret(v.Value.Reveal()):
 		p.failAt(v.At("value"), "plaintext-secret", "remove it from Git, replace it at its source, and store it in core",

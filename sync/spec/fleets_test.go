@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -240,5 +241,34 @@ func TestExamples(t *testing.T) {
 				t.Errorf("%s/%s: environment %t, .env.example %v", name, s.Name, hasEnv, err)
 			}
 		}
+	}
+}
+
+func TestFleetKomodoTypes(t *testing.T) {
+	t.Parallel()
+	decls, diags := spec.Load(os.DirFS(fleets+"komodo-types"), spec.Options{Offline: true})
+	if diff := cmp.Diff([]string{"02-workloads.toml:87:1 name-normalized"}, located(diags)); diff != "" {
+		t.Fatalf("diagnostics (-want +got):\n%s\n%s", diff, diags.Error())
+	}
+	diags = slices.DeleteFunc(diags, func(d fleet.Diagnostic) bool { return d.Rule == "not-acted-on" })
+	golden(t, fleets+"komodo-types.golden", diags.Error()+"\n\n"+string(spec.Export(decls)))
+}
+
+func TestFleetAbsolute(t *testing.T) {
+	t.Parallel()
+	decls := mustLoad(t, fleets+"absolute")
+	login := decls.Stacks[1].Config
+	if login.RunDirectory != "/home/komodo/.komodo/stacks/login" || login.FilePaths[0] != "komodo/stacks/login/docker-compose.yml" {
+		t.Errorf("login: %+v", login)
+	}
+	executions := decls.Procedures[0].Config.Stages[1].Executions
+	if len(executions) != 2 || executions[1].Text("stack") != "resolver" || !executions[1].Enabled {
+		t.Errorf("executions: %+v", executions)
+	}
+	if rotate := decls.Procedures[1]; rotate.Config.Schedule != "Every day at 06:00" || rotate.Config.Stages[0].Executions[0].Type != "RotateAllServerKeys" {
+		t.Errorf("rotate: %+v", rotate.Config)
+	}
+	if scoped := decls.Variables[2]; !slices.Equal(scoped.Tags, []string{"scope:trusted"}) {
+		t.Errorf("scoped: %+v", scoped)
 	}
 }

@@ -3,24 +3,29 @@ package spec
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 )
 
 // object is a node of a JSON Schema.
 type object = map[string]any
 
 // JSONSchema describes resource files for editors, as a JSON Schema of draft 7. It is
-// made from the same table of struct tags that files are decoded by.
+// made from the same tables that files are decoded by.
 func JSONSchema() ([]byte, error) {
-	properties, definitions := object{}, object{}
-	list := func(name string, item object) {
-		for _, key := range []string{name, name + "s"} {
-			properties[key] = object{"type": "array", "items": item}
-		}
-	}
+	properties, definitions := object{}, object{"execution": executionSchema()}
 	for _, s := range schemas {
 		definitions[s.name] = s.jsonSchema()
-		list(s.name, object{"$ref": "#/definitions/" + s.name})
+		for _, key := range []string{s.name, s.name + "s"} {
+			properties[key] = object{"type": "array", "items": object{"$ref": "#/definitions/" + s.name}, "description": s.doc}
+		}
+	}
+	for name, why := range gone {
+		for _, key := range []string{name, name + "s"} {
+			properties[key] = retiredSchema(why)
+		}
 	}
 	out, err := json.MarshalIndent(object{
 		"$schema":              "http://json-schema.org/draft-07/schema#",
@@ -36,55 +41,93 @@ func JSONSchema() ([]byte, error) {
 	return append(out, '\n'), nil
 }
 
+func retiredSchema(why string) object {
+	return object{"deprecated": true, "description": "Means nothing now: " + why + "."}
+}
+
 func (s *schema) jsonSchema() object {
 	properties := object{}
+	for key, why := range anywhere {
+		properties[key] = retiredSchema(why)
+	}
 	if s.config != nil {
 		inside := object{}
-		for key, f := range s.config.byKey {
-			inside[key] = f.jsonSchema()
+		s.config.properties(inside)
+		for key := range inside { // the short form
 			properties[key] = object{"$ref": "#/definitions/" + s.name + "/properties/config/properties/" + key}
 		}
 		for key, f := range s.top.byKey {
 			if f.hoist {
-				inside[key] = f.jsonSchema()
+				inside[key] = f.jsonSchema(key)
 			}
 		}
-		properties["config"] = object{"type": "object", "additionalProperties": false, "properties": inside}
+		properties["config"] = closedObject(inside)
 	}
-	for key, f := range s.top.byKey {
-		properties[key] = f.jsonSchema()
+	s.top.properties(properties)
+	if s.folded != "" { // the short form
+		short := map[string]object{"type": textSchema(), "params": {"type": "object"}}
+		for key, node := range short {
+			properties[key] = node
+			if config, ok := properties["config"].(object)["properties"].(object); ok {
+				config[key] = node
+			}
+		}
 	}
-	name := s.top.byKey["name"].jsonSchema()
+	name := s.top.byKey["name"].jsonSchema("name")
 	name["pattern"] = s.naming.pattern()
 	properties["name"] = name
-	return object{
-		"type": "object", "additionalProperties": false, "required": []string{"name"}, "properties": properties,
+	out := closedObject(properties)
+	out["required"] = []string{"name"}
+	out["description"] = s.doc
+	if s.idle {
+		out["description"] = s.doc + " Kept, and not acted on yet."
 	}
+	return out
 }
 
-// pattern is the rule as a regular expression, without the few reserved names.
+func closedObject(properties object) object {
+	return object{"type": "object", "additionalProperties": false, "properties": properties}
+}
+
+// pattern is the rule as a regular expression, without the few reserved names. Names of
+// stacks that are only written differently are accepted with a warning, and so here.
 func (n naming) pattern() string {
 	switch n {
-	case projectName: // others are accepted with a warning
-		return `^[A-Za-z0-9]([A-Za-z0-9_., &-]{0,61}[A-Za-z0-9_-])?$`
+	case projectName:
+		return `^[A-Za-z0-9][^/*\\]{0,62}$`
 	case displayName:
 		return `\S`
+	case freeName:
 	}
 	return `^[A-Za-z0-9]([A-Za-z0-9_. -]{0,61}[A-Za-z0-9_-])?$`
 }
 
-func (s *fieldSet) jsonSchema() object {
+func (set *fieldSet) jsonSchema() object {
 	properties := object{}
-	for key, f := range s.byKey {
-		properties[key] = f.jsonSchema()
-	}
-	return object{"type": "object", "additionalProperties": false, "properties": properties}
+	set.properties(properties)
+	return closedObject(properties)
 }
 
-func (f *field) jsonSchema() object {
+// properties adds a property for every spelling of every field.
+func (set *fieldSet) properties(into object) {
+	for key, f := range set.byKey {
+		into[key] = f.jsonSchema(key)
+	}
+	for key, why := range set.retired {
+		into[key] = retiredSchema(why)
+	}
+}
+
+// jsonSchema describes the field as it is spelt by key.
+func (f *field) jsonSchema(key string) object {
 	node := f.jsonType()
 	node["description"] = f.doc
-	if f.later {
+	switch {
+	case slices.Contains(f.old, key):
+		node["deprecated"], node["description"] = true, "Older spelling of "+f.key+". "+f.doc
+	case f.moot != "":
+		node["deprecated"], node["description"] = true, f.doc+" It has no meaning here: "+f.moot+"."
+	case f.later:
 		node["description"] = f.doc + " Not acted on yet."
 	}
 	if f.enum != nil {
@@ -101,27 +144,58 @@ func (f *field) jsonSchema() object {
 	return node
 }
 
-func (f *field) jsonType() object {
-	text := object{"type": "string"}
-	listOf := func(items ...object) object {
-		return object{"anyOf": []object{text, {"type": "array", "items": object{"anyOf": items}}}}
+func textSchema() object { return object{"type": "string"} }
+
+// listSchema is a list of any of the items, or one string with an item a line.
+func listSchema(items ...object) object {
+	return object{"anyOf": []object{textSchema(), {"type": "array", "items": anyOf(items...)}}}
+}
+
+func anyOf(nodes ...object) object {
+	if len(nodes) == 1 {
+		return nodes[0]
 	}
+	return object{"anyOf": nodes}
+}
+
+func (f *field) jsonType() object {
 	switch f.typ {
 	case stringsType:
-		return listOf(text)
+		return listSchema(textSchema())
 	case envType:
-		entry := object{"type": "object", "additionalProperties": false, "properties": object{"variable": text, "value": text}}
-		return listOf(text, entry)
+		return listSchema(textSchema(), closedObject(object{"variable": textSchema(), "value": textSchema()}))
+	case pairsType:
+		return listSchema(textSchema(), closedObject(object{"local": textSchema(), "container": textSchema()}))
+	case permissionsType:
+		return levelsSchema()
+	case registriesType:
+		old := object{"type": "object", "required": []string{"type"}}
+		return anyOf(f.sub.jsonSchema(), old, object{"type": "array", "items": anyOf(f.sub.jsonSchema(), old)})
 	case secretType, durationType:
-		return text
+		return textSchema()
+	case reflect.TypeFor[Image]():
+		return anyOf(textSchema(), imageUnion.jsonSchema())
+	case reflect.TypeFor[Endpoint]():
+		return endpointUnion.jsonSchema()
+	case reflect.TypeFor[BuilderConfig]():
+		return builderUnion.jsonSchema()
+	case reflect.TypeFor[[]Execution]():
+		return object{"type": "array", "items": object{"$ref": "#/definitions/execution"}}
 	}
-	if f.sub != nil && f.typ.Kind() == reflect.Struct {
+	if f.form == "version" {
+		part := object{"type": "integer", "minimum": 0}
+		return anyOf(textSchema(), closedObject(object{"major": part, "minor": part, "patch": part}))
+	}
+	return f.plainType()
+}
+
+func (f *field) plainType() object {
+	switch {
+	case f.sub != nil && f.typ.Kind() == reflect.Struct:
 		return f.sub.jsonSchema()
-	}
-	if f.sub != nil && f.sub.short != nil {
-		return listOf(text, f.sub.jsonSchema())
-	}
-	if f.sub != nil {
+	case f.sub != nil && f.sub.short != nil:
+		return listSchema(textSchema(), f.sub.jsonSchema())
+	case f.sub != nil:
 		return object{"type": "array", "items": f.sub.jsonSchema()}
 	}
 	switch f.typ.Kind() { //nolint:exhaustive // the declarations hold no other scalars
@@ -132,6 +206,86 @@ func (f *field) jsonType() object {
 	case reflect.Float64:
 		return object{"type": "number"}
 	default:
-		return object{"type": "string"}
+		return textSchema()
 	}
+}
+
+func levelsSchema() object {
+	level := levelFields.byKey["level"].jsonSchema("level")
+	properties := object{}
+	for _, typ := range targetFields.byKey["type"].enum {
+		properties[typ] = anyOf(level, levelFields.jsonSchema())
+	}
+	return closedObject(properties)
+}
+
+// jsonSchema is one alternative for each type, with the params in a table of their own
+// or beside the type.
+func (u union) jsonSchema() object {
+	var alternatives []object
+	for _, v := range u {
+		alternatives = append(alternatives, typedSchema(append([]string{v.name}, v.old...), func(into object) { v.fields.properties(into) }))
+	}
+	return anyOf(alternatives...)
+}
+
+func typedSchema(names []string, fill func(object)) object {
+	params, properties := object{}, object{}
+	fill(params)
+	fill(properties)
+	properties["params"] = closedObject(params)
+	properties["type"] = object{"enum": names}
+	out := closedObject(properties)
+	out["required"] = []string{"type"}
+	return out
+}
+
+// executionSchema is {execution = {type, params}, enabled}, or the inner table alone.
+func executionSchema() object {
+	var alternatives []object
+	for i := range executionTypes {
+		t := &executionTypes[i]
+		node := typedSchema([]string{t.Name}, t.properties)
+		node["properties"].(object)["enabled"] = object{"type": "boolean", "default": true} //nolint:forcetypeassert // made above
+		alternatives = append(alternatives, node)
+	}
+	return object{
+		"description": "What a stage of a procedure runs.",
+		"if":          object{"required": []string{"execution"}},
+		"then": closedObject(object{
+			"execution": object{"anyOf": alternatives}, "enabled": object{"type": "boolean", "default": true},
+		}),
+		"else": object{"$ref": "#/definitions/execution/then/properties/execution"},
+	}
+}
+
+func (t *ExecutionType) properties(into object) {
+	for i := range t.Params {
+		p := &t.Params[i]
+		node := p.jsonType()
+		if p.Resource != "" {
+			node["description"] = "Names a " + strings.ReplaceAll(p.Resource, "_", " ") + "."
+		}
+		into[p.Name] = node
+		if p.Kind == ParamReference { // the older spelling
+			old := maps.Clone(node)
+			old["deprecated"] = true
+			into[p.Name+"_id"] = old
+		}
+	}
+}
+
+func (p *ParamType) jsonType() object {
+	switch p.Kind {
+	case ParamList, ParamReferences:
+		return listSchema(textSchema())
+	case ParamInt:
+		return object{"type": "integer", "minimum": 0}
+	case ParamBool:
+		return object{"type": "boolean"}
+	case ParamObject:
+		return object{}
+	case ParamText, ParamReference, ParamPattern:
+	}
+	return textSchema()
 }

@@ -185,7 +185,7 @@ func (p *parser) resource(name string, t *table) {
 	case actionSchema.name:
 		add(p, &r.Actions, &actionSchema, t)
 	case alerterSchema.name:
-		add(p, &r.Alerters, &alerterSchema, t)
+		finishAlerter(add(p, &r.Alerters, &alerterSchema, t))
 	case swarmSchema.name:
 		add(p, &r.Swarms, &swarmSchema, t)
 	case syncSchema.name:
@@ -193,7 +193,7 @@ func (p *parser) resource(name string, t *table) {
 	case variableSchema.name:
 		p.finishVariable(add(p, &r.Variables, &variableSchema, t))
 	case userGroupSchema.name:
-		add(p, &r.UserGroups, &userGroupSchema, t)
+		finishUserGroup(add(p, &r.UserGroups, &userGroupSchema, t))
 	}
 }
 
@@ -251,7 +251,7 @@ func (r *resourceDecoder) entries(t *table, inConfig bool) {
 	if inConfig {
 		where = "[" + r.schema.name + ".config]"
 	}
-	for _, e := range t.entries {
+	for _, e := range fold(t, r.schema.folded) {
 		if e.key == "config" && !inConfig && r.schema.config != nil {
 			if e.value.table == nil {
 				r.wrongType(e.value, e.key, "a table", "")
@@ -268,6 +268,23 @@ func (r *resourceDecoder) entries(t *table, inConfig bool) {
 			r.misplaced(e, where, inConfig)
 		}
 	}
+}
+
+// fold puts type and params into the table that they are for.
+func fold(t *table, into string) []entry {
+	if into == "" || t.find("type") == nil || t.find(into) != nil {
+		return t.entries
+	}
+	var out []entry
+	inner := &table{at: t.find("type").at}
+	for _, e := range t.entries {
+		if e.key == "type" || e.key == "params" {
+			inner.entries = append(inner.entries, e)
+		} else {
+			out = append(out, e)
+		}
+	}
+	return append(out, entry{key: into, at: inner.at, value: value{kind: kindTable, at: inner.at, table: inner}})
 }
 
 func (r *resourceDecoder) field(e entry, at place) {
@@ -289,7 +306,7 @@ func (r *resourceDecoder) field(e entry, at place) {
 		r.marks.list = append(r.marks.list, r.mark(name, i, offset))
 	}
 	if !at.field.later && at.field.moot == "" || r.schema.idle ||
-		reflect.DeepEqual(dst.Interface(), defaults.FieldByIndex(at.field.index).Interface()) {
+		atDefault(dst, defaults.FieldByIndex(at.field.index)) {
 		return
 	}
 	if at.field.moot != "" {

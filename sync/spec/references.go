@@ -187,7 +187,7 @@ func (c *checker) variables() {
 		c.referAll("server", v.Servers, by, func(n int) fleet.Position { return v.At(fmt.Sprintf("servers[%d]", n)) })
 		c.tagged(v.ServerTags, by, v.At("server_tags"))
 		for n, name := range v.Stacks {
-			c.optional("stack", ProjectName(name), by, v.At(fmt.Sprintf("stacks[%d]", n)))
+			c.optional("stack", name, by, v.At(fmt.Sprintf("stacks[%d]", n)))
 		}
 	}
 }
@@ -217,11 +217,7 @@ func (c *checker) target(t Target, by string, patterns bool) {
 		}
 		return
 	}
-	name := t.ID
-	if kind == "stack" && !objectID(name) {
-		name = ProjectName(name)
-	}
-	c.optional(kind, name, by, t.Pos)
+	c.optional(kind, t.ID, by, t.Pos)
 }
 
 // tableOf is the table of a resource type: "resource_sync" for "ResourceSync". It is

@@ -16,23 +16,25 @@ type schema struct {
 	idle bool
 	// doc says what the resource is, for people.
 	doc string
+	// folded is the field that type and params are for when they are written beside it.
+	folded string
 }
 
 // The tables of all types. They are read-only.
 var (
-	serverSchema     = schema{"server", fieldsOf[Server](), fieldsOf[ServerConfig](), freeName, false, "A Docker host."}
-	stackSchema      = schema{"stack", fieldsOf[Stack](), fieldsOf[StackConfig](), projectName, false, "A Compose application on one server or several."}
-	deploymentSchema = schema{"deployment", fieldsOf[Deployment](), fieldsOf[DeploymentConfig](), freeName, false, "One container on a server."}
-	repoSchema       = schema{"repo", fieldsOf[Repo](), fieldsOf[RepoConfig](), freeName, false, "A Git repository, and a server its files are put on."}
-	buildSchema      = schema{"build", fieldsOf[Build](), fieldsOf[BuildConfig](), displayName, true, "An image to build."}
-	builderSchema    = schema{"builder", fieldsOf[Builder](), nil, displayName, true, "A machine that builds."}
-	procedureSchema  = schema{"procedure", fieldsOf[Procedure](), fieldsOf[ProcedureConfig](), displayName, false, "Executions in stages."}
-	actionSchema     = schema{"action", fieldsOf[Action](), fieldsOf[ActionConfig](), displayName, true, "A script."}
-	alerterSchema    = schema{"alerter", fieldsOf[Alerter](), fieldsOf[AlerterConfig](), displayName, false, "A place that alerts are sent to."}
-	swarmSchema      = schema{"swarm", fieldsOf[Swarm](), fieldsOf[SwarmConfig](), displayName, true, "A Docker swarm."}
-	syncSchema       = schema{"resource_sync", fieldsOf[ResourceSync](), fieldsOf[ResourceSyncConfig](), displayName, false, "A repository of resource files."}
-	variableSchema   = schema{"variable", fieldsOf[Variable](), nil, freeName, false, "A value that [[NAME]] stands for."}
-	userGroupSchema  = schema{"user_group", fieldsOf[UserGroup](), nil, displayName, false, "Users and what they may do."}
+	serverSchema     = schema{"server", fieldsOf[Server](), fieldsOf[ServerConfig](), freeName, false, "A Docker host.", ""}
+	stackSchema      = schema{"stack", fieldsOf[Stack](), fieldsOf[StackConfig](), projectName, false, "A Compose application on one server or several.", ""}
+	deploymentSchema = schema{"deployment", fieldsOf[Deployment](), fieldsOf[DeploymentConfig](), freeName, false, "One container on a server.", ""}
+	repoSchema       = schema{"repo", fieldsOf[Repo](), fieldsOf[RepoConfig](), freeName, false, "A Git repository, and a server its files are put on.", ""}
+	buildSchema      = schema{"build", fieldsOf[Build](), fieldsOf[BuildConfig](), displayName, true, "An image to build.", ""}
+	builderSchema    = schema{"builder", fieldsOf[Builder](), nil, displayName, true, "A machine that builds.", "config"}
+	procedureSchema  = schema{"procedure", fieldsOf[Procedure](), fieldsOf[ProcedureConfig](), displayName, false, "Executions in stages.", ""}
+	actionSchema     = schema{"action", fieldsOf[Action](), fieldsOf[ActionConfig](), displayName, true, "A script.", ""}
+	alerterSchema    = schema{"alerter", fieldsOf[Alerter](), fieldsOf[AlerterConfig](), displayName, false, "A place that alerts are sent to.", "endpoint"}
+	swarmSchema      = schema{"swarm", fieldsOf[Swarm](), fieldsOf[SwarmConfig](), displayName, true, "A Docker swarm.", ""}
+	syncSchema       = schema{"resource_sync", fieldsOf[ResourceSync](), fieldsOf[ResourceSyncConfig](), displayName, false, "A repository of resource files.", ""}
+	variableSchema   = schema{"variable", fieldsOf[Variable](), nil, freeName, false, "A value that [[NAME]] stands for.", ""}
+	userGroupSchema  = schema{"user_group", fieldsOf[UserGroup](), nil, displayName, false, "Users and what they may do.", ""}
 
 	schemas = []*schema{
 		&serverSchema, &stackSchema, &deploymentSchema, &repoSchema, &buildSchema, &builderSchema, &procedureSchema,
