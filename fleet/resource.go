@@ -78,7 +78,7 @@ type Hook struct {
 
 // SyncSpec is a sync as a [[resource_sync]] table declares it.
 type SyncSpec struct {
-	Name        string     `json:"name"`
+	Name        string     `json:"name,omitempty"`
 	Description string     `json:"description,omitempty"`
 	Tags        []string   `json:"tags,omitempty"`
 	Repository  Repository `json:"repository,omitzero"`

@@ -23,7 +23,7 @@ func adoptable(in plan.Input, p plan.Plan) []plan.Owned {
 		}
 		if stack, ok := in.Desired.Stack(s.Stack); ok && stack.Server == s.Server {
 			found = append(found, plan.Owned{
-				Stack: s.Stack, Server: s.Server, Project: stack.Release.Project, After: stack.After,
+				Stack: s.Stack, Server: s.Server, Project: stack.Release.Project, Kind: stack.Kind, After: stack.After,
 			})
 		}
 	}

@@ -59,18 +59,20 @@ func (l *loop) prepare(run Run, loaded *Loaded, req ApplyRequest) *execution {
 				left = append(left, OpResult{Op: op.ID, Status: OpStale, Reason: why})
 			}
 		}
-		gates := run.Plan.Gates
+		gates, resources := run.Plan.Gates, plan.ValidResources(*req.Saved, run.Plan)
 		run.Plan = *req.Saved
-		run.Plan.Gates = gates
+		run.Plan.Gates, run.Plan.Resources = gates, resources
 	}
 	take, closed := sift(ops, func(op plan.Op) string { return closedGate(run.Plan.Gates, op, req.Approved) })
 	left = append(left, closed...)
-	if len(take) == 0 && len(left) == 0 {
+	resources := openResources(run.Plan.Resources, req.Approved)
+	if len(take) == 0 && len(left) == 0 && len(resources) == 0 {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := newExecution(l, run, loaded, take, left, req.Watch)
+	e.resources, e.recording = resources, len(resources) > 0
 	e.verify, e.stopSeconds = req.Saved != nil, req.StopSeconds
 	l.active[e] = struct{}{}
 	return e

@@ -87,8 +87,14 @@ type execution struct {
 	verify      bool
 	stopSeconds int
 	log         *slog.Logger
+	// desired is what resources are recorded from.
+	desired   fleet.Desired
+	resources []plan.ResourceChange
 
-	mu         sync.Mutex
+	mu sync.Mutex
+	// recording is set until the resources are on record, or failed to be.
+	recording  bool
+	recorded   []OpResult
 	nodes      []*node
 	superseded chan struct{}
 	why        string
@@ -101,7 +107,7 @@ func newExecution(l *loop, run Run, loaded *Loaded, take []plan.Op, left []OpRes
 		return s.Sync == fleet.Synced && s.Health == fleet.Healthy
 	})
 	e := &execution{
-		l: l, run: run, content: loaded.Content, left: left, watch: watch,
+		l: l, run: run, content: loaded.Content, left: left, watch: watch, desired: loaded.Desired,
 		stacks:     map[place]fleet.Release{},
 		superseded: make(chan struct{}),
 		log:        l.r.cfg.Logger.With(slog.String("sync", run.Sync), slog.String("run", run.ID)),
@@ -167,6 +173,9 @@ func (e *execution) execute(ctx, work context.Context) (RunResult, error) {
 				Status: OpFailed, Reason: "the run could not be recorded", Outcome: fleet.Outcome{Retryable: true},
 			})
 		}
+		if len(e.resources) > 0 {
+			e.l.learned(recordOp(e.run.Plan), OpResult{Status: OpFailed, Outcome: fleet.Outcome{Retryable: true}})
+		}
 		e.abandon("the run could not be recorded")
 		e.l.ended(e, result)
 		return result, err
@@ -176,8 +185,10 @@ func (e *execution) execute(ctx, work context.Context) (RunResult, error) {
 	e.log.LogAttrs(ctx, slog.LevelInfo, "run started", slog.String("commit", e.run.Plan.Commit.Short()),
 		slog.String("trigger", string(e.run.Trigger)), slog.Int("ops", len(e.nodes)))
 
-	e.walk(ctx, work)
-
+	if e.recordDeclared(work) {
+		e.walk(ctx, work)
+		e.recordGone(work)
+	}
 	result := e.summary()
 	err := e.l.r.cfg.Journal.End(context.WithoutCancel(work), e.run.ID, result)
 	if err != nil {
@@ -437,7 +448,7 @@ func reflected(observed fleet.Observed, op plan.Op) bool {
 func (e *execution) summary() RunResult {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	result := RunResult{Status: OpSucceeded, Ended: time.Now()}
+	result := RunResult{Status: OpSucceeded, Ops: e.recorded, Ended: time.Now()}
 	for _, n := range e.nodes {
 		result.Ops = append(result.Ops, n.result)
 	}

@@ -226,11 +226,40 @@ type fakeJournal struct {
 	started []string
 	ended   []reconciler.OpResult
 	results []reconciler.RunResult
+	// records are what was recorded, by id; log is all that was done, in order.
+	records map[string]fleet.Resource
+	log     []string
 	// failing names a method that fails.
 	failing string
 }
 
-func newFakeJournal() *fakeJournal { return &fakeJournal{owned: map[string]plan.Owned{}} }
+func newFakeJournal() *fakeJournal {
+	return &fakeJournal{owned: map[string]plan.Owned{}, records: map[string]fleet.Resource{}}
+}
+
+func (j *fakeJournal) Records(context.Context, string) ([]fleet.Resource, map[string]string, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Values(j.records)), nil, j.failure("Records")
+}
+
+func (j *fakeJournal) Record(_ context.Context, _ reconciler.Run, desired fleet.Desired, changes []plan.ResourceChange) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.failure("Record"); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		j.log = append(j.log, c.ID())
+		delete(j.records, c.Resource())
+		for _, r := range desired.Resources {
+			if r.ID() == c.Resource() && c.Action != plan.ResourceDelete {
+				j.records[r.ID()] = r
+			}
+		}
+	}
+	return nil
+}
 
 func (j *fakeJournal) Inventory(context.Context, string) ([]plan.Owned, map[string]string, error) {
 	j.mu.Lock()
@@ -258,6 +287,7 @@ func (j *fakeJournal) OpStarted(_ context.Context, _, _ string, op plan.Op) erro
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.started = append(j.started, op.ID)
+	j.log = append(j.log, op.ID)
 	return j.failure("OpStarted")
 }
 

@@ -38,6 +38,8 @@ type loop struct {
 	loading    bool
 	active     map[*execution]struct{}
 	attempts   attempts
+	// awaits are stacks of other syncs that this one's come after.
+	awaits map[string]bool
 }
 
 // burstGap is the least time between two looks at a source that webhooks ask for. The
@@ -369,10 +371,12 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 func (w *watch) keep(p plan.Plan) {
 	w.mu.Lock()
 	fresh := !w.status.Planned || w.status.Plan.ID != p.ID
+	before := w.status.Plan
 	w.status.Plan, w.status.Planned = p, true
 	w.status.LastPass = p.Time
 	w.status.Error = ""
 	w.mu.Unlock()
+	w.r.moved(w.name, before, p)
 	if fresh {
 		w.r.emit(Event{Kind: EventPlan, Sync: w.name, Plan: &p}, nil)
 	}
@@ -382,6 +386,11 @@ func (w *watch) keep(p plan.Plan) {
 func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next time.Time) {
 	now := time.Now()
 	w.mu.Lock()
+	resources, wait, next := w.dueResources(run.Plan, now)
+	if wait {
+		w.mu.Unlock()
+		return next
+	}
 	claimed := w.claims()
 	take, left := sift(run.Plan.Ops, func(op plan.Op) string {
 		if by, ok := claimed[place{op.Server, op.Stack}]; ok {
@@ -396,11 +405,12 @@ func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next 
 		}
 		return reason
 	})
-	if len(take) == 0 {
+	if len(take) == 0 && len(resources) == 0 {
 		w.mu.Unlock()
 		return next
 	}
 	e := newExecution(w.loop, run, loaded, take, left, nil)
+	e.resources, e.recording = resources, len(resources) > 0
 	w.active[e] = struct{}{}
 	w.mu.Unlock()
 	w.group.Go(func() {

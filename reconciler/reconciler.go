@@ -52,6 +52,11 @@ type Fleet interface {
 type Journal interface {
 	// Inventory is what the sync owns; Foreign what the other syncs own, stack to sync.
 	Inventory(ctx context.Context, sync string) (owned []plan.Owned, foreign map[string]string, err error)
+	// Records are what the sync's last applied commit declared, and the other syncs that own
+	// resources, by id. Record makes changes of them, with what desired says of each; it
+	// fails when another sync came first.
+	Records(ctx context.Context, sync string) (own []fleet.Resource, foreign map[string]string, err error)
+	Record(ctx context.Context, run Run, desired fleet.Desired, changes []plan.ResourceChange) error
 	// Adopt makes the sync the owner of stacks that run as it says and that nobody owns.
 	Adopt(ctx context.Context, sync string, stacks []plan.Owned) error
 	// Begin records a run with its plan before anything is executed.

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -140,6 +141,11 @@ func (r *Reconciler) Remove(name string) {
 		delete(r.loops, name)
 		close(l.stop)
 	}
+	for _, other := range r.loops {
+		if other.awaitsAny() {
+			other.check(TriggerResult, name)
+		}
+	}
 }
 
 // Poke asks a sync to look at its source now. It never waits. coalesced says that an
@@ -277,7 +283,13 @@ func (r *Reconciler) input(ctx context.Context, name string, loaded *Loaded, pol
 	if err != nil {
 		return plan.Input{}, fmt.Errorf("read the inventory of %s: %w", name, err)
 	}
+	records, foreignRecords, err := r.cfg.Journal.Records(ctx, name)
+	if err != nil {
+		return plan.Input{}, fmt.Errorf("read the records of %s: %w", name, err)
+	}
 	return plan.Input{
+		Records: records, ForeignRecords: foreignRecords,
+		Elsewhere: r.elsewhere(name, loaded.Desired),
 		Desired:   loaded.Desired,
 		Observed:  r.cfg.Fleet.Observed(),
 		Inventory: owned,
@@ -300,16 +312,16 @@ func (r *Reconciler) refresh(ctx context.Context, servers []string) fleet.Observ
 // concernedServers lists the servers that a plan speaks of.
 func concernedServers(in plan.Input, only []string) []string {
 	var servers []string
-	add := func(stack, server string) {
-		if len(only) == 0 || slices.Contains(only, stack) {
+	add := func(kind fleet.Kind, stack, server string) {
+		if plan.Selects(only, string(cmp.Or(kind, fleet.KindStack)), stack) {
 			servers = append(servers, server)
 		}
 	}
 	for i := range in.Desired.Stacks {
-		add(in.Desired.Stacks[i].Name, in.Desired.Stacks[i].Server)
+		add(in.Desired.Stacks[i].Kind, in.Desired.Stacks[i].Name, in.Desired.Stacks[i].Server)
 	}
 	for _, o := range in.Inventory {
-		add(o.Stack, o.Server)
+		add(o.Kind, o.Stack, o.Server)
 	}
 	slices.Sort(servers)
 	return slices.Compact(servers)

@@ -20,7 +20,11 @@ type Sync struct {
 	SelfHeal        bool      `json:"self_heal"`
 	MaxRemovals     int       `json:"max_removals"`
 	Created         time.Time `json:"created"`
-	State           SyncState `json:"state"`
+	// DeclaredBy is the sync whose files declare this one; empty for one added by hand.
+	DeclaredBy string `json:"declared_by,omitempty"`
+	// Declared is what they say, also when a sync declares itself; zero when none does.
+	Declared fleet.SyncSpec `json:"declared,omitzero"`
+	State    SyncState      `json:"state"`
 }
 
 // SyncState is how a sync is doing.
@@ -36,9 +40,11 @@ type SyncState struct {
 	Checked     time.Time         `json:"checked,omitzero"`
 	NextPoll    time.Time         `json:"next_poll,omitzero"`
 	// Pending counts the ops of the last plan that did not run; Blocked those that cannot.
-	Pending int    `json:"pending"`
-	Blocked int    `json:"blocked"`
-	LastRun string `json:"last_run,omitempty"`
+	// Unrecorded counts its changes of what core keeps.
+	Pending    int    `json:"pending"`
+	Blocked    int    `json:"blocked"`
+	Unrecorded int    `json:"unrecorded,omitempty"`
+	LastRun    string `json:"last_run,omitempty"`
 }
 
 // SyncSpec creates a sync.

@@ -24,9 +24,9 @@ func (s *Store) Inventory(ctx context.Context, sync string) ([]plan.Owned, map[s
 		sync string
 	}
 	entries, err := list(ctx, s.reader, func(row scanner) (e entry, err error) {
-		err = row.Scan(&e.Stack, &e.Server, &e.Project, jsonColumn{&e.After}, &e.sync)
+		err = row.Scan(&e.Stack, &e.Server, &e.Project, jsonColumn{&e.After}, &e.Kind, &e.sync)
 		return e, err
-	}, `SELECT stack, server, project, stack_after, sync FROM inventory
+	}, `SELECT stack, server, project, stack_after, kind, sync FROM inventory
 		WHERE sync = $1 OR sync IN (SELECT name FROM syncs) ORDER BY stack, server`, sync)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the inventory of sync %q: %w", sync, err)
@@ -78,8 +78,12 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 }
 
 func totals(t plan.Totals) string {
-	return fmt.Sprintf("%d to create, %d to update, %d to heal, %d to restart, %d to remove, %d blocked",
+	text := fmt.Sprintf("%d to create, %d to update, %d to heal, %d to restart, %d to remove, %d blocked",
 		t.Create, t.Update, t.Heal, t.Restart, t.Remove, t.Blocked)
+	if t.Resources > 0 {
+		text += fmt.Sprintf(", %d resources to record", t.Resources)
+	}
+	return text
 }
 
 // OpStarted records that an order is about to be sent.
@@ -116,7 +120,9 @@ func (s *Store) OpEnded(ctx context.Context, run string, op plan.Op, result reco
 		}
 		return s.settle(ctx, tx, settled{
 			sync: sync, run: run, kind: op.Kind, cause: cause(op),
-			Owned:  plan.Owned{Stack: op.Stack, Server: op.Server, Project: op.Project, After: op.StackAfter},
+			Owned: plan.Owned{
+				Stack: op.Stack, Server: op.Server, Project: op.Project, Kind: op.StackKind, After: op.StackAfter,
+			},
 			status: api.OpStatus(result.Status), outcome: result.Outcome,
 			reason: cmp.Or(result.Reason, result.Outcome.Reason),
 		})
@@ -249,10 +255,11 @@ func own(ctx context.Context, tx *sql.Tx, op settled) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO inventory (stack, server, project, stack_after, sync)
-		VALUES ($1, $2, $3, $4, $5) ON CONFLICT (stack, server) DO UPDATE
-		SET project = excluded.project, stack_after = excluded.stack_after, sync = excluded.sync`,
-		op.Stack, op.Server, op.Project, after, op.sync)
+	_, err = tx.ExecContext(ctx, `INSERT INTO inventory (stack, server, project, stack_after, kind, sync)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (stack, server) DO UPDATE
+		SET project = excluded.project, stack_after = excluded.stack_after, sync = excluded.sync,
+		kind = CASE WHEN excluded.kind = '' THEN inventory.kind ELSE excluded.kind END`,
+		op.Stack, op.Server, op.Project, after, string(op.Kind), op.sync)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	_ "modernc.org/sqlite" // the database/sql driver
@@ -54,6 +55,11 @@ type Store struct {
 	reader *sql.DB
 	sealer sealer
 	clock  func() time.Time
+
+	mu sync.Mutex
+	// records are kept by sync; generation counts how often they were dropped.
+	records    map[string]records
+	generation int
 }
 
 // Open opens or creates the database, brings its schema up to date, and marks what was
@@ -71,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("create the database: %w", err)
 	}
-	s := &Store{sealer: seal, clock: cfg.Now}
+	s := &Store{sealer: seal, clock: cfg.Now, records: map[string]records{}}
 	if s.clock == nil {
 		s.clock = time.Now
 	}

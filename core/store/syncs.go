@@ -10,7 +10,7 @@ import (
 )
 
 const syncColumns = `name, url, branch, paths, match_tags, interval_seconds,
-	auto_apply, delete_orphans, self_heal, max_removals, created_at`
+	auto_apply, delete_orphans, self_heal, max_removals, created_at, declared_by, spec`
 
 // AddSync records a sync. ErrExists when there is one of that name.
 func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
@@ -35,6 +35,7 @@ func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
 		s.sealer.seal(webhookSecretOf(spec.Name), []byte(spec.WebhookSecret)),
 		s.sealer.seal(credentialsOf(spec.Name), credentials),
 		stamp(s.clock()))
+	s.forget()
 	if err == nil && n == 0 {
 		err = ErrExists
 	}
@@ -44,9 +45,62 @@ func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
 	return nil
 }
 
+// DeclareSync creates or replaces a sync that another one declares. A sync that declares
+// itself changes its settings, and keeps its repository and what opens that. ErrExists when
+// the name is that of somebody else's sync.
+func (s *Store) DeclareSync(ctx context.Context, by string, settings api.SyncSpec, declared fleet.SyncSpec) error {
+	paths, err := encode(settings.Paths)
+	if err != nil {
+		return err
+	}
+	tags, err := encode(settings.MatchTags)
+	if err != nil {
+		return err
+	}
+	spec, err := encode(declared)
+	if err != nil {
+		return err
+	}
+	defer s.forget()
+	n, err := s.exec(ctx, `INSERT INTO syncs
+		(name, url, branch, paths, match_tags, interval_seconds, auto_apply, delete_orphans, self_heal,
+		 max_removals, webhook_secret_sealed, credentials_sealed, created_at, declared_by, spec)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (name) DO UPDATE
+		SET url = excluded.url, branch = excluded.branch, paths = excluded.paths, match_tags = excluded.match_tags,
+		interval_seconds = excluded.interval_seconds, auto_apply = excluded.auto_apply,
+		delete_orphans = excluded.delete_orphans, self_heal = excluded.self_heal, max_removals = excluded.max_removals,
+		webhook_secret_sealed = CASE WHEN $16 THEN excluded.webhook_secret_sealed ELSE syncs.webhook_secret_sealed END,
+		spec = excluded.spec
+		WHERE syncs.declared_by = excluded.declared_by AND syncs.declared_by <> ''
+			OR syncs.name = $14 AND syncs.declared_by = ''`,
+		settings.Name, settings.URL, settings.Branch, paths, tags, settings.IntervalSeconds,
+		settings.AutoApply, settings.Delete, settings.SelfHeal, settings.MaxRemovals,
+		s.sealer.seal(webhookSecretOf(settings.Name), []byte(settings.WebhookSecret)),
+		s.sealer.seal(credentialsOf(settings.Name), []byte("{}")),
+		stamp(s.clock()), by, spec, settings.Name != by || settings.WebhookSecret != "" || declared.NoWebhook)
+	if err == nil && n == 0 {
+		err = ErrExists
+	}
+	if err != nil {
+		return fmt.Errorf("declare sync %q: %w", settings.Name, err)
+	}
+	return nil
+}
+
+// UndeclareSync removes a sync that another one declared, and reports whether it did.
+func (s *Store) UndeclareSync(ctx context.Context, by, name string) (bool, error) {
+	defer s.forget()
+	n, err := s.exec(ctx, "DELETE FROM syncs WHERE name = $1 AND declared_by = $2 AND declared_by <> ''", name, by)
+	if err != nil {
+		return false, fmt.Errorf("remove sync %q: %w", name, err)
+	}
+	return n > 0, nil
+}
+
 // RemoveSync forgets a sync. Its inventory stays, unused, so that a sync added again under
 // the same name still owns what it deployed.
 func (s *Store) RemoveSync(ctx context.Context, name string) error {
+	defer s.forget()
 	if err := oneRow(s.exec(ctx, "DELETE FROM syncs WHERE name = $1", name)); err != nil {
 		return fmt.Errorf("remove sync %q: %w", name, err)
 	}
@@ -119,6 +173,7 @@ func (s *Store) unseal(ctx context.Context, at place) ([]byte, error) {
 func scanSync(row scanner) (api.Sync, error) {
 	var y api.Sync
 	err := row.Scan(&y.Name, &y.URL, &y.Branch, jsonColumn{&y.Paths}, jsonColumn{&y.MatchTags},
-		&y.IntervalSeconds, &y.AutoApply, &y.Delete, &y.SelfHeal, &y.MaxRemovals, stampColumn{&y.Created})
+		&y.IntervalSeconds, &y.AutoApply, &y.Delete, &y.SelfHeal, &y.MaxRemovals, stampColumn{&y.Created},
+		&y.DeclaredBy, jsonColumn{&y.Declared})
 	return y, err
 }

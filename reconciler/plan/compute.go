@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/varanhq/varan/fleet"
 )
@@ -24,7 +25,9 @@ func Compute(in Input) Plan {
 	p.desired()
 	p.leftovers()
 	p.undeclared()
+	p.resources()
 	p.link()
+	p.awaits()
 	p.settle()
 	p.gate()
 	return p.finish()
@@ -79,7 +82,10 @@ type planner struct {
 	left   map[string][]Owned
 	health map[address]fleet.HealthState
 	forced map[string]bool
-	only   map[string]bool
+	// kinds holds what stacks were declared as, where it is not a stack; afters what the
+	// desired ones come after.
+	kinds  map[string]fleet.Kind
+	afters map[string][]string
 	items  []*item
 	// work maps a stack's name to the items that bring it up; removals to those that
 	// take it down.
@@ -98,7 +104,8 @@ func newPlanner(in Input) *planner {
 		more:     map[string][]string{},
 		left:     map[string][]Owned{},
 		forced:   set(in.Policy.Forced),
-		only:     set(in.Policy.Only),
+		kinds:    map[string]fleet.Kind{},
+		afters:   map[string][]string{},
 		work:     map[string][]*item{},
 		removals: map[string][]*item{},
 		health:   map[address]fleet.HealthState{},
@@ -111,6 +118,7 @@ func newPlanner(in Input) *planner {
 	}
 	p.sortDesired()
 	p.sortInventory()
+	p.plan.Unmatched = p.unmatched()
 	p.plan.Stacks = make([]StackState, 0, len(p.order))
 	return p
 }
@@ -134,6 +142,12 @@ func (p *planner) sortDesired() {
 	}
 	for _, i := range p.order {
 		s := &stacks[i]
+		if s.Kind != "" && s.Kind != fleet.KindStack {
+			p.kinds[s.Name] = s.Kind
+		}
+		if len(p.in.Elsewhere) > 0 && len(s.After) > 0 {
+			p.afters[s.Name] = append(p.afters[s.Name], s.After...)
+		}
 		first, several := p.place[s.Name]
 		switch {
 		case !several:
@@ -168,6 +182,9 @@ func (p *planner) placed(at address) bool {
 // sortInventory fills left.
 func (p *planner) sortInventory() {
 	for _, o := range p.in.Inventory {
+		if _, known := p.kinds[o.Stack]; !known && o.Kind != "" && p.place[o.Stack] == "" {
+			p.kinds[o.Stack] = o.Kind
+		}
 		if !p.placed(address{o.Server, o.Stack}) {
 			p.left[o.Stack] = append(p.left[o.Stack], o)
 		}
@@ -191,9 +208,6 @@ func (p *planner) report(at address) *fleet.StackReport {
 	}
 	return &list[i]
 }
-
-// wanted reports whether the policy lets the plan speak of a stack.
-func (p *planner) wanted(stack string) bool { return len(p.only) == 0 || p.only[stack] }
 
 // desired plans the desired stacks, server by server.
 func (p *planner) desired() {
@@ -239,7 +253,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 		p.health[at] = state.Health
 	}
 
-	foreign := p.in.Foreign[s.Name]
+	foreign := cmp.Or(p.in.Foreign[s.Name], p.foreignRecord(s))
 	if found.kind == "" && foreign == "" {
 		p.addState(state)
 		return
@@ -250,7 +264,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	it.op.Expect = Fingerprint(*report)
 	it.volumes = found.volumes
 	if foreign != "" {
-		it.block(BlockForeign, "the sync "+foreign+" owns "+s.Name,
+		it.block(BlockForeign, ownedBy(foreign, s.Name),
 			"declare the stack in one sync only, or rename one of the two")
 	}
 	it.block(away.reason, away.text, away.hint)
@@ -285,6 +299,16 @@ func (p *planner) commandsRefused(s *fleet.Stack) (text, hint string) {
 	return "", ""
 }
 
+// foreignRecord is the other sync that declares a stack.
+func (p *planner) foreignRecord(s *fleet.Stack) string {
+	if len(p.in.ForeignRecords) == 0 {
+		return ""
+	}
+	kind := cmp.Or(s.Kind, fleet.KindStack)
+	return cmp.Or(p.in.ForeignRecords[string(kind)+"/"+s.Name],
+		p.in.ForeignRecords[string(kind)+"/"+strings.TrimSuffix(s.Name, "-"+string(kind))])
+}
+
 // newItem makes the work for a finding.
 func (p *planner) newItem(at address, f finding) *item {
 	kind := f.kind
@@ -296,7 +320,7 @@ func (p *planner) newItem(at address, f finding) *item {
 	}
 	it := &item{address: at, state: -1}
 	it.op = Op{
-		ID: string(kind) + " " + at.String(), Kind: kind, Stack: at.stack, Server: at.server,
+		ID: string(kind) + " " + at.String(), Kind: kind, Stack: at.stack, Server: at.server, StackKind: p.kinds[at.stack],
 		Services: f.services, Causes: f.causes,
 	}
 	if p.wanted(at.stack) {
@@ -397,7 +421,7 @@ func (p *planner) finish() Plan {
 
 // Count makes the totals of a plan from its content.
 func Count(p Plan) Totals {
-	t := Totals{Blocked: len(p.Blocked)}
+	t := Totals{Blocked: len(p.Blocked), Resources: len(p.Resources)}
 	changed := make(map[address]bool, len(p.Ops)+len(p.Blocked))
 	for i := range p.Ops {
 		countOp(&t, &p.Ops[i])
@@ -448,7 +472,9 @@ func identify(p Plan) string {
 		Blocked []Blocked
 		Gates   []Gate
 		Notices []Notice
-	}{p.Sync, p.Commit.ID, p.Ops, p.Blocked, p.Gates, p.Notices}
+		// Left out where there are none: plans of old keep their id.
+		Resources []ResourceChange `json:",omitempty"`
+	}{p.Sync, p.Commit.ID, p.Ops, p.Blocked, p.Gates, p.Notices, p.Resources}
 	text, err := json.Marshal(work)
 	if err != nil {
 		panic("plan: a plan is always JSON: " + err.Error())

@@ -17,8 +17,15 @@ type Input struct {
 	Inventory []Owned
 	// Foreign maps a stack name to the other sync that owns it.
 	Foreign map[string]string
-	Policy  Policy
-	Now     time.Time
+	// Records are what core keeps of what this sync's last applied commit declared, and
+	// ForeignRecords the other syncs that own resources, by id ("variable/DOMAIN").
+	Records        []fleet.Resource
+	ForeignRecords map[string]string
+	// Elsewhere are stacks of other syncs that this one's come after, by name, and what those
+	// come after in turn.
+	Elsewhere map[string][]Elsewhere
+	Policy    Policy
+	Now       time.Time
 }
 
 // Owned is one stack that a sync brought up on a server.
@@ -26,6 +33,8 @@ type Owned struct {
 	Stack   string `json:"stack"`
 	Server  string `json:"server"`
 	Project string `json:"project"`
+	// Kind is what the stack was declared as; empty means a stack.
+	Kind fleet.Kind `json:"kind,omitempty"`
 	// After is what the stack declared when it was last applied, so that removals can
 	// go in reverse order although Git no longer says it.
 	After []string `json:"after,omitempty"`
@@ -44,7 +53,7 @@ type Policy struct {
 	// Forced stacks are applied even when they look right or are remembered as bad:
 	// a person asked for them.
 	Forced []string
-	// Only narrows the plan to these stacks; empty means all.
+	// Only narrows the plan to these stacks and resources, see Selects; empty means all.
 	Only []string
 }
 
@@ -61,6 +70,10 @@ type Plan struct {
 	Ops     []Op      `json:"ops"`
 	Blocked []Blocked `json:"blocked,omitempty"`
 	Gates   []Gate    `json:"gates,omitempty"`
+	// Resources are the changes of what core keeps, in the order they are recorded.
+	Resources []ResourceChange `json:"resources,omitempty"`
+	// Unmatched are the parts of Policy.Only that name nothing.
+	Unmatched []string `json:"unmatched,omitempty"`
 	// Notices are facts worth knowing that need no work: orphans, drift that is only
 	// reported, a stack someone stopped.
 	Notices []Notice `json:"notices,omitempty"`
@@ -71,7 +84,7 @@ type Plan struct {
 }
 
 // Empty reports whether there is nothing to do, blocked work included.
-func (p Plan) Empty() bool { return len(p.Ops) == 0 && len(p.Blocked) == 0 }
+func (p Plan) Empty() bool { return len(p.Ops)+len(p.Blocked)+len(p.Resources) == 0 }
 
 // OpKind is what an op does to its stack.
 type OpKind string
@@ -94,6 +107,8 @@ type Op struct {
 	Server  string       `json:"server"`
 	Project string       `json:"project"`
 	Release fleet.Digest `json:"release,omitempty"`
+	// StackKind is what the stack was declared as; empty means a stack.
+	StackKind fleet.Kind `json:"stack_kind,omitempty"`
 	// After lists ids of ops that must succeed first.
 	After []string `json:"after,omitempty"`
 	// StackAfter names the stacks the stack declares to come after; an inventory keeps
@@ -240,6 +255,7 @@ func KeepApproval(gate string) string { return "keep " + gate }
 
 // Notice is something worth knowing that needs no work.
 type Notice struct {
+	// Stack is a stack's name, or "procedure/nightly" for a resource that is on no server.
 	Stack  string `json:"stack"`
 	Server string `json:"server"`
 	// Kind is "orphan", "drift", "stopped" or "undeclared".
@@ -256,6 +272,8 @@ type Totals struct {
 	Remove    int `json:"remove"`
 	Blocked   int `json:"blocked"`
 	Unchanged int `json:"unchanged"`
+	// Resources count the changes of what core keeps.
+	Resources int `json:"resources,omitempty"`
 	// Containers count what happens one level below.
 	ContainersCreate   int `json:"containers_create"`
 	ContainersRecreate int `json:"containers_recreate"`

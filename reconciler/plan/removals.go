@@ -152,33 +152,43 @@ func (p *planner) gateRemovals() {
 	case most < 0:
 		most = 0
 	}
-	count := 0
+	count, onlyStacks := p.countPruned()
 	var ops []*item
 	for _, it := range p.items {
-		if it.op.Kind != OpRemove || it.op.Causes[0].Kind != CauseLeftGit {
-			continue
-		}
-		if it.prunes {
-			count++
-		}
-		if it.reason == "" {
+		if it.op.Kind == OpRemove && it.op.Causes[0].Kind == CauseLeftGit && it.reason == "" {
 			ops = append(ops, it)
 		}
 	}
+	deletes := slices.ContainsFunc(p.plan.Resources, func(c ResourceChange) bool { return c.Action == ResourceDelete })
+	what := "stacks"
+	if !onlyStacks {
+		what = "resources"
+	}
 	g := Gate{ID: "removals", Kind: GateRemovals}
-	g.Text = fmt.Sprintf("%d stacks would be removed; at most %d go without consent", count, most)
+	g.Text = fmt.Sprintf("%d %s would be removed; at most %d go without consent", count, what, most)
 	switch {
-	case len(ops) == 0 || count == 0:
+	case len(ops) == 0 && !deletes || count == 0:
 		return
-	case len(p.in.Desired.Stacks) == 0:
+	case len(p.in.Desired.Stacks) == 0 && (len(ops) > 0 || len(p.in.Desired.Resources) == 0):
 		g.ID, g.Kind = "empty", GateEmpty
 		g.Text = fmt.Sprintf("the source declares no stack at all; %d would be removed", count)
+		if len(p.in.Desired.Resources) == 0 && !onlyStacks {
+			g.Text = fmt.Sprintf("the source declares nothing at all; %s would be removed", plural(count, "resource"))
+		}
 	case count <= most:
 		return
 	}
 	for _, it := range ops {
 		g.Ops = append(g.Ops, it.op.ID)
 		p.closeBy(it, g.ID)
+	}
+	for i := range p.plan.Resources {
+		if c := &p.plan.Resources[i]; c.Action == ResourceDelete {
+			c.Gates = append(c.Gates, g.ID)
+			if !workload(c.Kind) || len(g.Ops) == 0 {
+				g.Ops = append(g.Ops, c.ID())
+			}
+		}
 	}
 	p.plan.Gates = append(p.plan.Gates, g)
 }

@@ -42,6 +42,7 @@ const (
 func (p Plan) Render(w io.Writer, opts RenderOptions) error {
 	r := &renderer{plan: p, opts: opts}
 	r.header()
+	r.resources()
 	r.servers()
 	r.gates()
 	r.notices()
@@ -82,7 +83,7 @@ type row struct {
 
 func (r *renderer) header() {
 	p := &r.plan
-	if len(p.Ops) == 0 && len(p.Blocked) == 0 && !r.opts.Verbose {
+	if p.Empty() && !r.opts.Verbose {
 		return
 	}
 	r.put(bold, cmp.Or(p.Sync, "plan"))
@@ -345,11 +346,11 @@ func (r *renderer) notices() {
 	names, kinds := 0, 0
 	for _, n := range r.plan.Notices {
 		kinds = max(kinds, width(n.Kind))
-		names = max(names, width(n.Stack)+1+width(n.Server))
+		names = max(names, width(n.where()))
 	}
 	for _, n := range r.plan.Notices {
 		r.put(yellow, fmt.Sprintf("%-*s", kinds, n.Kind))
-		r.put(plain, fmt.Sprintf("  %-*s  ", min(names, 40), clean(n.Stack+"@"+n.Server)))
+		r.put(plain, fmt.Sprintf("  %-*s  ", min(names, 40), clean(n.where())))
 		indent := kinds + min(names, 40) + 4
 		r.put(plain, strings.Join(r.wrap(clean(n.Text), indent), "\n"+strings.Repeat(" ", indent))+"\n")
 	}

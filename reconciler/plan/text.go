@@ -14,6 +14,12 @@ func (p Plan) String() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { b.WriteString(clean(fmt.Sprintf(format, args...)) + "\n") }
 	line("plan %s at %s", p.Sync, p.Commit.Short())
+	for i := range p.Resources {
+		writeResource(line, &p.Resources[i])
+	}
+	for _, pattern := range p.Unmatched {
+		line("unmatched %s", pattern)
+	}
 	for i := range p.Ops {
 		writeOp(line, &p.Ops[i])
 	}
@@ -30,13 +36,26 @@ func (p Plan) String() string {
 		line("  ops: %s", strings.Join(g.Ops, ", "))
 	}
 	for _, n := range p.Notices {
-		line("notice %s %s@%s: %s", n.Kind, n.Stack, n.Server, n.Text)
+		line("notice %s %s: %s", n.Kind, n.where(), n.Text)
 	}
 	for _, s := range p.Stacks {
 		line("state %s@%s %s %s%s", s.Stack, s.Server, s.Sync, s.Health, prefixed(": ", s.Text))
 	}
 	line("%s", p.Totals)
 	return b.String()
+}
+
+func writeResource(line func(string, ...any), c *ResourceChange) {
+	line("%s%s", c.ID(), at(c.Origin))
+	if c.Blocked != "" {
+		line("  blocked: %s", c.Blocked)
+	}
+	if len(c.Gates) > 0 {
+		line("  gates: %s", strings.Join(c.Gates, ", "))
+	}
+	for _, f := range c.Fields {
+		line("  %s%s", f, at(f.Origin))
+	}
 }
 
 func writeOp(line func(string, ...any), op *Op) {
@@ -56,6 +75,14 @@ func writeOp(line func(string, ...any), op *Op) {
 			line("      %s%s", c, at(c.Origin))
 		}
 	}
+}
+
+// where is "web@alpha", or "procedure/nightly" for what is on no server.
+func (n Notice) where() string {
+	if n.Server == "" {
+		return n.Stack
+	}
+	return n.Stack + "@" + n.Server
 }
 
 func at(p fleet.Position) string {
@@ -89,6 +116,9 @@ func (t Totals) String() string {
 		fmt.Fprintf(&b, ", %d to restart", t.Restart)
 	}
 	fmt.Fprintf(&b, ", %d to remove, %d blocked, %d unchanged.", t.Remove, t.Blocked, t.Unchanged)
+	if t.Resources > 0 {
+		b.WriteString(" " + plural(t.Resources, "resource") + " to record.")
+	}
 	return b.String()
 }
 

@@ -75,8 +75,10 @@ type world struct {
 //	              [force-recreate] [dir=/d] [pre=script] [account=a]
 //	              service NAME [image=i] [env.K=v] [secret.K=v] [file:PATH=v] [restart:PATH=v] [replicas=n] [oneshot]
 //	              volume NAME DEFINITION
+//	              resource KIND NAME [path=value] [secret.path=keyed]
 //	world         what happened, see happen
 //	policy        delete | self-heal | max-removals=n | only=a,b | forced=a,b | foreign NAME SYNC
+//	              foreign-record KIND/NAME SYNC | elsewhere NAME SYNC TEXT|settled [after=a,b]
 func parseWorld(sections map[string]string) (plan.Input, error) {
 	w := &world{}
 	var err error
@@ -92,6 +94,7 @@ func parseWorld(sections map[string]string) (plan.Input, error) {
 			w.in.Observed[s.Name] = fleet.ServerReport{Server: s.Name, Online: true, Received: now}
 		}
 	}
+	w.in.Records = w.before.Resources
 	for _, s := range w.before.Stacks {
 		w.report(s.Server, deployed(s, "1"))
 		w.in.Inventory = append(w.in.Inventory, plan.Owned{
@@ -131,9 +134,27 @@ func (w *world) policy(line []string) {
 		w.in.Policy.Forced = strings.Split(value, ",")
 	case "foreign":
 		w.in.Foreign[line[1]] = line[2]
+	case "foreign-record":
+		w.in.ForeignRecords = map[string]string{line[1]: line[2]}
+	case "elsewhere":
+		w.elsewhere(line)
 	default:
 		panic("unknown policy " + key)
 	}
+}
+
+func (w *world) elsewhere(line []string) {
+	other := plan.Elsewhere{Sync: line[2], Text: line[3]}
+	if other.Text == "settled" {
+		other.Settled, other.Text = true, ""
+	}
+	if len(line) > 4 {
+		other.After = strings.Split(strings.TrimPrefix(line[4], "after="), ",")
+	}
+	if w.in.Elsewhere == nil {
+		w.in.Elsewhere = map[string][]plan.Elsewhere{}
+	}
+	w.in.Elsewhere[line[1]] = append(w.in.Elsewhere[line[1]], other)
 }
 
 // happen applies one event to the world.
@@ -270,6 +291,8 @@ func parseDesired(text string) (fleet.Desired, error) {
 			}
 		case "stack":
 			d.Stacks = append(d.Stacks, parseStack(line, origin))
+		case "resource":
+			d.Resources = append(d.Resources, parseResource(line, origin))
 		case "service", "volume":
 			parsePart(&d.Stacks[len(d.Stacks)-1], line, n+1)
 		default:
@@ -281,6 +304,19 @@ func parseDesired(text string) (fleet.Desired, error) {
 		d.Stacks[i].Release = seal(d.Stacks[i].Release)
 	}
 	return d, nil
+}
+
+func parseResource(line []string, origin fleet.Position) fleet.Resource {
+	r := fleet.Resource{Kind: line[1], Name: line[2], Origin: origin}
+	for _, word := range line[3:] {
+		path, value, _ := strings.Cut(word, "=")
+		f := fleet.Field{Path: path, Value: value, Origin: origin}
+		if secret, ok := strings.CutPrefix(path, "secret."); ok {
+			f = fleet.Field{Path: secret, Keyed: value, Origin: origin}
+		}
+		r.Fields = append(r.Fields, f)
+	}
+	return r
 }
 
 func parseStack(line []string, origin fleet.Position) fleet.Stack {
