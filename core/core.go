@@ -120,14 +120,16 @@ func (c *core) wire(ctx context.Context) (err error) {
 	c.hub, err = hub.New(hub.Config{
 		Key: c.keys.core, CoreID: c.keys.core.Public().Fingerprint().String(), Logger: c.cfg.Logger,
 		Registry:  &registry{store: c.store, joined: c.joined},
+		Logins:    logins{c.store},
 		OnChange:  func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
 		OnOutcome: func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
 	})
 	if err != nil {
 		return err
 	}
+	c.source.agents = c.hub
 	c.reconciler, err = reconciler.New(reconciler.Config{
-		Source: c.source, Fleet: c.hub, Journal: c.store, Logger: c.cfg.Logger, Drain: drain,
+		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Logger: c.cfg.Logger, Drain: drain,
 	})
 	if err != nil {
 		return err

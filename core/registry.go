@@ -5,6 +5,8 @@ import (
 
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/core/store"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/noise"
 )
 
@@ -52,4 +54,18 @@ func (r *registry) Servers(ctx context.Context) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+var _ hub.LoginSource = logins{}
+
+// logins are core's accounts at image registries, as the hub needs them.
+type logins struct{ store *store.Store }
+
+// Logins implements hub.LoginSource.
+func (l logins) Logins(ctx context.Context, account fleet.RegistryAccount) ([]wire.Login, error) {
+	token, ok, err := l.store.RegistryLogin(ctx, account)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return []wire.Login{{Registry: account.Registry, Username: account.Account, Password: token.Reveal()}}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/compose"
 	"github.com/varanhq/varan/sync/render"
+	"github.com/varanhq/varan/wire"
 )
 
 // maxFetches is how many repositories of one sync are asked at once.
@@ -129,20 +131,26 @@ func (c *checkouts) directory(ctx context.Context, at hostDir) *checkout {
 	}
 	c.mu.Unlock()
 	one.once.Do(func() {
-		if c.source.hostFiles == nil {
-			one.err = errors.New("this core cannot read files of hosts")
+		if c.source.agents == nil {
+			one.err = errors.New("this core has no agents")
 			return
 		}
-		var files []string
+		var wanted []string
 		if at.files != "" {
-			files = strings.Split(at.files, "\x00")
+			wanted = strings.Split(at.files, "\x00")
 		}
-		contents, err := c.source.hostFiles(ctx, at.server, at.dir, files)
+		files, err := c.source.agents.Files(ctx, at.server, wire.FilesRequest{Dir: at.dir, Files: wanted})
 		if err != nil {
 			one.err = err
 			return
 		}
-		tree, err := render.MemTree(contents, nil)
+		contents, modes := map[string][]byte{}, map[string]fs.FileMode{}
+		for _, f := range files {
+			if !f.Missing {
+				contents[f.Path], modes[f.Path] = f.Content, fs.FileMode(f.Mode)
+			}
+		}
+		tree, err := render.MemTree(contents, modes)
 		if err != nil {
 			one.err = err
 			return

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/varanhq/varan/sync/render"
 	"github.com/varanhq/varan/sync/rules"
 	"github.com/varanhq/varan/sync/sops"
+	"github.com/varanhq/varan/wire"
 )
 
 var (
@@ -38,12 +41,18 @@ type source struct {
 	logger   *slog.Logger
 	// keyring opens encrypted files; set before the first load.
 	keyring *sops.Keyring
-	// hostFiles reads files on a server's host through its agent; nil when nothing can.
-	hostFiles func(ctx context.Context, server, dir string, files []string) (map[string][]byte, error)
+	// agents is the way to the servers' hosts; nil before there is one.
+	agents agents
 
 	mu sync.Mutex
 	// states is what is kept of each sync.
 	states map[string]*syncState
+}
+
+// agents are what a render asks of servers' hosts.
+type agents interface {
+	Observed() fleet.Observed
+	Files(ctx context.Context, server string, req wire.FilesRequest) ([]wire.HostFile, error)
 }
 
 // syncState is what is kept of a sync between loads.
@@ -98,6 +107,7 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
+	loaded.Diagnostics = append(loaded.Diagnostics, s.circles(name, loaded.Desired)...)
 	s.keep(name, own, opened, loaded)
 	// Advice would be repeated at each pass; validate and plans of a directory tell it.
 	kept, _ := rules.Brief(loaded.Diagnostics)
@@ -123,35 +133,6 @@ func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconc
 		used[own.key] = true
 	}
 	s.mirrors.settle(name, used)
-}
-
-// input is what a render needs besides the tree.
-func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, error) {
-	input := render.Input{Sync: settings.Name, ResourcePaths: settings.Paths, MatchTags: settings.MatchTags}
-	if s.keyring != nil {
-		input.Decrypter, input.Identities = s.keyring.For, s.keyring.Identities()
-	}
-	variables, err := s.store.RevealVariables(ctx)
-	if err != nil {
-		return input, err
-	}
-	for _, v := range variables {
-		input.Variables = append(input.Variables, variableOf(v.Name, v.Value, v.Secret, v.Scope))
-	}
-	servers, err := s.store.Servers(ctx)
-	if err != nil {
-		return input, err
-	}
-	for _, v := range servers {
-		if !v.Pending {
-			input.KnownServers = append(input.KnownServers, fleet.Server{Name: v.Name, Tags: v.Tags, Tier: v.Tier, Enabled: true})
-		}
-	}
-	return input, nil
-}
-
-func variableOf(name string, value fleet.Secret, secret bool, scope fleet.Scope) render.Variable {
-	return render.Variable{Name: name, Value: value.Reveal(), Secret: secret, Scope: scope}
 }
 
 func (s *source) render(ctx context.Context, settings api.Sync, input render.Input) (reconciler.Loaded, error) {
@@ -242,13 +223,22 @@ type ownTree struct {
 	stale fleet.Diagnostics
 }
 
-// open reads the head of a sync.
+// open reads the head of a sync: of its repository, a directory of this host, or what the
+// sync that declares it holds.
 func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
-	credentials, err := s.store.Credentials(ctx, settings.Name)
-	if err != nil {
-		return ownTree{}, err
+	declared := settings.Declared
+	switch {
+	case settings.DeclaredBy == "":
+	case declared.HostDir:
+		return s.hostTree(settings.Name)
+	case declared.Repository.Repo == "":
+		return memoryTree(map[string][]byte{"sync.toml": []byte(declared.FileContents)}, nil)
 	}
-	m, err := s.mirrors.get(settings.Name, where{url: settings.URL, branch: settings.Branch, credentials: credentials})
+	at, err := s.place(ctx, settings)
+	if err != nil {
+		return ownTree{}, unreadable(settings.Name, err)
+	}
+	m, err := s.mirrors.get(settings.Name, at)
 	if err != nil {
 		return ownTree{}, unreadable(settings.Name, err)
 	}
@@ -265,6 +255,53 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 	}
 	own.tree, own.commit = tree, tree.Commit()
 	return own, nil
+}
+
+// place is where a sync's repository is. A declared one names an account of core's, and one
+// added by hand brought its credentials.
+func (s *source) place(ctx context.Context, settings api.Sync) (where, error) {
+	if settings.DeclaredBy != "" {
+		return s.locate(ctx, refOf(settings.Declared.Repository))
+	}
+	credentials, err := s.store.Credentials(ctx, settings.Name)
+	return where{url: settings.URL, branch: settings.Branch, credentials: credentials}, err
+}
+
+// memoryTree is a tree of a few files. Its content is its commit.
+func memoryTree(files map[string][]byte, modes map[string]fs.FileMode) (ownTree, error) {
+	tree, err := render.MemTree(files, modes)
+	if err != nil {
+		return ownTree{}, err
+	}
+	id, err := tree.ObjectID(".")
+	if err != nil {
+		return ownTree{}, err
+	}
+	return ownTree{tree: tree, commit: fleet.Commit{ID: id}}, nil
+}
+
+// hostTree copies the directory of a sync on this host: the one of its name below a folder
+// that the administrator allowed. A copy does not change while it is used.
+func (s *source) hostTree(name string) (ownTree, error) {
+	if !filepath.IsLocal(name) {
+		return ownTree{}, unreadable(name, errors.New("its name is not that of a directory"))
+	}
+	for _, root := range s.git.LocalRoots {
+		dir := filepath.Join(root, name)
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		files, modes, err := snapshot(dir)
+		if err != nil {
+			return ownTree{}, unreadable(name, err)
+		}
+		return memoryTree(files, modes)
+	}
+	return ownTree{}, &api.Error{
+		Status: http.StatusServiceUnavailable, Code: api.CodeUnavailable,
+		Message: fmt.Sprintf("sync %s cannot be read: there is no directory of that name on core's host", name),
+		Hint:    "start core with --local-root, and make the directory below that",
+	}
 }
 
 // unreadable says why a repository cannot be read. sync/git keeps secrets out of its

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,11 +31,14 @@ func (a *app) applyCommand() *cobra.Command {
 are asked; --yes skips the question.
 
 With a file that "varan plan --out" wrote, exactly that plan is carried out: a stack whose
-commit or containers moved since is refused, the others go on.`,
+commit or containers moved since is refused, the others go on.
+
+--only narrows it to what is named: "web" or "stack/web", and by kind what core keeps, such as
+"procedure/nightly" or "variable/DB_*".`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd, f, args) },
 	}
-	cmd.Flags().StringArrayVar(&f.only, "only", nil, "only this stack (repeatable)")
+	cmd.Flags().StringArrayVar(&f.only, "only", nil, "only this stack, or resource as kind/name; patterns too (repeatable)")
 	cmd.Flags().StringArrayVar(&f.approve, "approve", nil, "consent to this gate of the plan (repeatable)")
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	return cmd
@@ -54,7 +56,7 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 			return err
 		}
 		req.Saved = &saved
-		return a.stream(f.only, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+		return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 			return client.Apply(cmd.Context(), saved.Sync, req, each)
 		})
 	}
@@ -68,13 +70,13 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 		if err != nil {
 			return a.withDiagnostics(err)
 		}
-		if err := checkOnly(result.Plan, f.only); err != nil {
+		if err := checkOnly(result.Plan); err != nil {
 			return err
 		}
 		if err := a.showPlan(result, planFlags{}); err != nil {
 			return err
 		}
-		if len(result.Plan.Ops) == 0 {
+		if len(result.Plan.Ops)+len(result.Plan.Resources) == 0 {
 			return blockedError(result.Plan.Blocked)
 		}
 		if err := a.confirm(cmd.Context(), "Apply this plan?"); err != nil {
@@ -82,7 +84,7 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 		}
 		req.Saved = &result.Plan
 	}
-	err = a.stream(f.only, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+	err = a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 		return client.Apply(cmd.Context(), sync, req, each)
 	})
 	if refusal, ok := errors.AsType[*api.Error](err); ok && refusal.Code == api.CodeNotFound && len(args) > 0 {
@@ -147,7 +149,7 @@ func (a *app) deployCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.stream(nil, func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+			return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
 				return client.Deploy(cmd.Context(), args[0], api.DeployRequest{Approved: approve}, each)
 			})
 		},
@@ -164,7 +166,7 @@ type runReport struct {
 }
 
 // stream runs an apply and shows its events as they come.
-func (a *app) stream(only []string, run func(each func(api.ApplyEvent) error) (api.RunResult, error)) error {
+func (a *app) stream(run func(each func(api.ApplyEvent) error) (api.RunResult, error)) error {
 	view := newProgressView(a)
 	result, err := run(view.event)
 	view.close()
@@ -175,7 +177,7 @@ func (a *app) stream(only []string, run func(each func(api.ApplyEvent) error) (a
 		return a.withDiagnostics(err)
 	}
 	if len(result.Ops) == 0 {
-		if err := checkOnly(view.plan, only); err != nil {
+		if err := checkOnly(view.plan); err != nil {
 			return err
 		}
 	}
@@ -190,7 +192,23 @@ func (a *app) stream(only []string, run func(each func(api.ApplyEvent) error) (a
 	if err := resultError(result); err != nil {
 		return err
 	}
-	return blockedError(view.plan.Blocked)
+	if err := blockedError(view.plan.Blocked); err != nil {
+		return err
+	}
+	return blockedResource(view.plan)
+}
+
+// blockedResource is blockedError for what core keeps.
+func blockedResource(p plan.Plan) error {
+	for _, c := range p.Resources {
+		if c.Blocked != "" {
+			return &exit.Error{
+				Code: exit.Failed, Err: fmt.Errorf("blocked: %s: %s", c.Resource(), printable(c.Blocked)),
+				Hint: "declare it in one sync only, or rename one of the two",
+			}
+		}
+	}
+	return nil
 }
 
 // resultError is what a run's end means for the exit code.
@@ -253,16 +271,16 @@ func blockedError(blocked []plan.Blocked) error {
 }
 
 // checkOnly refuses names that the plan knows nothing of: most likely a typing error.
-func checkOnly(p plan.Plan, only []string) error {
-	for _, name := range only {
-		known := slices.ContainsFunc(p.Stacks, func(s plan.StackState) bool { return s.Stack == name }) ||
-			slices.ContainsFunc(p.Ops, func(op plan.Op) bool { return op.Stack == name })
-		if !known {
-			return &exit.Error{
-				Code: exit.Failed, Err: fmt.Errorf("there is no stack %q in %s", name, firstOf(p.Sync, "the plan")),
-				Hint: "varan get stacks",
-			}
-		}
+func checkOnly(p plan.Plan) error {
+	if len(p.Unmatched) == 0 {
+		return nil
 	}
-	return nil
+	name, what, list := p.Unmatched[0], "stack", "stacks"
+	if kind, rest, ok := strings.Cut(name, "/"); ok {
+		name, what, list = rest, kind, strings.TrimSuffix(kind, "s")+"s"
+	}
+	return &exit.Error{
+		Code: exit.Failed, Err: fmt.Errorf("there is no %s %q in %s", what, name, firstOf(p.Sync, "the plan")),
+		Hint: "varan get " + list,
+	}
 }

@@ -47,7 +47,7 @@ runs and stores nothing of it. Without a core it is compared with nothing.`,
 			if err != nil {
 				return err
 			}
-			if err := checkOnly(result.Plan, f.only); err != nil {
+			if err := checkOnly(result.Plan); err != nil {
 				return err
 			}
 			return a.showPlan(result, f)
@@ -57,7 +57,7 @@ runs and stores nothing of it. Without a core it is compared with nothing.`,
 	flags.StringVar(&f.dir, "dir", "", "plan for this directory instead of a commit")
 	flags.StringVar(&f.sync, "sync", "", "with --dir: the sync whose place the directory takes")
 	flags.StringVar(&f.out, "out", "", "also save the plan to this file, for varan apply FILE")
-	flags.StringArrayVar(&f.only, "only", nil, "only this stack (repeatable)")
+	flags.StringArrayVar(&f.only, "only", nil, "only this stack, or resource as kind/name; patterns too (repeatable)")
 	flags.BoolVar(&f.refresh, "refresh", false, "have the agents read their engines afresh first")
 	flags.BoolVar(&f.detailed, "detailed-exitcode", false, "exit with 2 when there is something to do")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "also list what does not change")

@@ -200,6 +200,11 @@ func (v *progressView) summary(result api.RunResult) error {
 		b := &v.plan.Blocked[i]
 		fmt.Fprintf(v.result, "%s %s  %s\n    %s\n", v.style.yellow("!"), b.Op.ID, v.style.yellow("blocked"), printable(b.Text))
 	}
+	for _, c := range v.plan.Resources {
+		if c.Blocked != "" {
+			fmt.Fprintf(v.result, "%s %s  %s\n    %s\n", v.style.yellow("!"), c.ID(), v.style.yellow("blocked"), printable(c.Blocked))
+		}
+	}
 	if len(result.Ops) == 0 && v.plan.Empty() {
 		if err := v.plan.Render(v.result, plan.RenderOptions{Color: v.style.on, Width: v.width}); err != nil {
 			return fmt.Errorf("write the result: %w", err)

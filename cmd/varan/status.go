@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 )
@@ -62,8 +61,8 @@ func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {
 		line += "  " + s.red(printable(state.Error))
 	case state.Diagnostics.HasErrors():
 		line += "  " + s.red("stalled: the configuration is invalid") + ", running " + state.Good.Short()
-	case state.Blocked+state.Pending > 0:
-		line += "  " + s.yellow(fmt.Sprintf("%d pending, %d blocked", state.Pending, state.Blocked))
+	case state.Blocked+state.Pending+state.Unrecorded > 0:
+		line += "  " + s.yellow(pendingText(state)) + s.dim("  varan sync show "+sync.Name)
 	default:
 		line += "  " + s.dim("checked "+ago(state.Checked, now)+" ago")
 	}
@@ -73,6 +72,15 @@ func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {
 			fmt.Fprintf(a.stdout, "  %s\n", printable(d.String()))
 		}
 	}
+}
+
+// pendingText is "2 pending, 1 blocked, 3 resources to record".
+func pendingText(state api.SyncState) string {
+	text := fmt.Sprintf("%d pending, %d blocked", state.Pending, state.Blocked)
+	if state.Unrecorded > 0 {
+		text += ", " + plural(state.Unrecorded, "resource") + " to record"
+	}
+	return text
 }
 
 func (a *app) printServers(s style, servers []api.Server, now time.Time) {
@@ -119,36 +127,6 @@ func containersText(containers []fleet.Container) string {
 		}
 	}
 	return fmt.Sprintf("%d/%d running", running, len(containers))
-}
-
-func (a *app) getCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:       "get servers|stacks|syncs|containers",
-		Short:     "List one kind of thing",
-		Args:      cobra.ExactArgs(1),
-		ValidArgs: []string{"servers", "stacks", "syncs", "containers"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			switch args[0] {
-			case "servers", "server":
-				return listed(a, client.Servers, cmd, func(s style, v []api.Server) { a.printServers(s, v, time.Now()) })
-			case "stacks", "stack":
-				return listed(a, client.Stacks, cmd, func(s style, v []api.Stack) { a.printStacks(s, v, time.Now()) })
-			case "containers", "container":
-				return listed(a, client.Stacks, cmd, a.printContainers)
-			case "syncs", "sync":
-				return listed(a, client.Syncs, cmd, func(s style, v []api.Sync) { a.printSyncs(s, v, time.Now()) })
-			}
-			return &exit.Error{
-				Code: exit.Usage,
-				Err:  fmt.Errorf("there are no %q", args[0]),
-				Hint: "varan get servers, stacks, syncs or containers",
-			}
-		},
-	}
 }
 
 func (a *app) printContainers(s style, stacks []api.Stack) {

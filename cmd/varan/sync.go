@@ -17,7 +17,7 @@ import (
 
 func (a *app) syncCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "sync", Short: "Git sources: add, list, run and remove them"}
-	cmd.AddCommand(a.syncAddCommand(), a.syncListCommand(), a.syncRunCommand(), a.syncRemoveCommand())
+	cmd.AddCommand(a.syncAddCommand(), a.syncListCommand(), a.syncShowCommand(), a.syncRunCommand(), a.syncRemoveCommand())
 	return cmd
 }
 
@@ -131,6 +131,62 @@ func (a *app) syncListCommand() *cobra.Command {
 			return listed(a, client.Syncs, cmd, func(s style, v []api.Sync) { a.printSyncs(s, v, time.Now()) })
 		},
 	}
+}
+
+func (a *app) syncShowCommand() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "show NAME",
+		Short: "A Git source, its settings, and what of it is pending",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			sync, err := client.Sync(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			pending, err := client.Pending(cmd.Context(), args[0])
+			if refusal, ok := errors.AsType[*api.Error](err); err != nil && (!ok || refusal.Code != api.CodeUnavailable) {
+				return err
+			}
+			if a.json {
+				return a.printJSON(struct {
+					Sync    api.Sync       `json:"sync"`
+					Pending api.PlanResult `json:"pending"`
+				}{sync, pending})
+			}
+			s := styleFor(a.stdout)
+			a.printSyncLine(s, sync, time.Now())
+			a.printSyncSettings(sync)
+			if err != nil { // not planned yet
+				return nil
+			}
+			fmt.Fprintln(a.stdout)
+			if err := pending.Plan.Render(a.stdout, a.renderOptions(verbose)); err != nil {
+				return fmt.Errorf("write the plan: %w", err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also list what does not change")
+	return cmd
+}
+
+func (a *app) printSyncSettings(y api.Sync) {
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(a.stdout, "  %-13s %s\n", name, printable(value))
+		}
+	}
+	line("repository", y.URL)
+	line("declared by", y.DeclaredBy)
+	line("paths", strings.Join(y.Paths, ", "))
+	line("match tags", strings.Join(y.MatchTags, ", "))
+	line("every", (time.Duration(y.IntervalSeconds) * time.Second).String())
+	line("settings", fmt.Sprintf("auto-apply %t, delete %t, self-heal %t, max-removals %d", y.AutoApply, y.Delete, y.SelfHeal, y.MaxRemovals))
 }
 
 func (a *app) syncRunCommand() *cobra.Command {

@@ -9,7 +9,8 @@ import (
 
 // PlanRequest asks what applying a sync would do.
 type PlanRequest struct {
-	// Only narrows the plan to these stacks; empty means all.
+	// Only narrows the plan to these stacks ("web") and resources ("procedure/nightly"), also
+	// by pattern ("variable/DB_*"); empty means all.
 	Only []string `json:"only,omitempty" maxItems:"10000"`
 	// Forced stacks are planned for even when they look right.
 	Forced []string `json:"forced,omitempty" maxItems:"10000"`

@@ -151,7 +151,7 @@ func syncState(status reconciler.SyncStatus) api.SyncState {
 	state := api.SyncState{
 		Phase: string(cmp.Or(status.Phase, reconciler.PhaseIdle)), Commit: status.Head, Good: status.Good,
 		Error: status.Error, Diagnostics: status.Diagnostics, Checked: status.LastPass, NextPoll: status.NextPoll,
-		Pending: len(status.Plan.Ops), Blocked: len(status.Plan.Blocked),
+		Pending: len(status.Plan.Ops), Blocked: len(status.Plan.Blocked), Unrecorded: len(status.Plan.Resources),
 	}
 	if status.Run != nil {
 		state.LastRun = status.Run.ID

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -137,6 +138,9 @@ func opOf(run reconciler.Run, result reconciler.OpResult) api.Op {
 	}
 	if out.Reason == "" {
 		out.Reason = result.Outcome.Reason
+	}
+	if verb, _, resource := strings.Cut(result.Op, " "); resource {
+		out.Kind = plan.OpKind(verb)
 	}
 	if op, ok := findOp(run.Plan, result.Op); ok {
 		out.Kind, out.Stack, out.Server, out.Release, out.Causes = op.Kind, op.Stack, op.Server, op.Release, op.Causes

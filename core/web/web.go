@@ -123,6 +123,12 @@ type AccountStore interface {
 	DeleteAccount(ctx context.Context, id api.AccountID) error
 }
 
+// ResourceStore keeps the records of what is declared.
+type ResourceStore interface {
+	// Resources lists those of one kind, or all when kind is empty.
+	Resources(ctx context.Context, kind string) ([]api.Resource, error)
+}
+
 // HistoryStore keeps what happened.
 type HistoryStore interface {
 	AddEvent(ctx context.Context, event api.Event) error
@@ -139,6 +145,7 @@ type Store interface {
 	OnboardingStore
 	VariableStore
 	AccountStore
+	ResourceStore
 	HistoryStore
 }
 
@@ -234,6 +241,7 @@ func (s *server) register(a huma.API) {
 	s.registerPlans(a)
 	s.registerAdmin(a)
 	s.registerValues(a)
+	s.registerResources(a)
 }
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {

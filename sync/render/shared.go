@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/spec"
@@ -21,21 +22,22 @@ func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 		})
 	}
 	for i := range decls.Stacks {
-		s := &decls.Stacks[i]
-		if s.Template || !s.Config.WebhookEnabled {
-			continue
+		if s := &decls.Stacks[i]; !s.Template && s.Config.WebhookEnabled {
+			p.hook(desired, fleet.KindStack, s.Name, s.Config.Webhook, s.Config.GitSource, s.Config.LinkedRepo, s.At)
 		}
-		hook := fleet.Hook{Kind: string(fleet.KindStack), Name: s.Name, Secret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret"))}
-		if s.Config.Repo != "" && !p.isOwn(namedBy(s.Config.GitSource, s.At)) {
-			hook.Branch = s.Config.Branch
-		}
-		desired.Hooks = append(desired.Hooks, hook)
 	}
 	for i := range decls.Repos {
-		if r := &decls.Repos[i]; !r.Template && r.Config.Repo != "" {
+		r := &decls.Repos[i]
+		if r.Template {
+			continue
+		}
+		if r.Config.Repo != "" {
 			repository := namedBy(r.Config.GitSource, r.At).Repository
 			repository.Name = r.Name
 			desired.Repositories = append(desired.Repositories, repository)
+		}
+		if r.Config.WebhookEnabled {
+			p.hook(desired, fleet.KindRepo, r.Name, r.Config.Webhook, r.Config.GitSource, "", r.At)
 		}
 	}
 	for i := range decls.Syncs {
@@ -43,6 +45,22 @@ func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 			desired.Syncs = append(desired.Syncs, p.sync(s))
 		}
 	}
+}
+
+// hook says what a webhook to a resource must prove and be about.
+func (p *pass) hook(
+	desired *fleet.Desired, kind fleet.Kind, name string, w spec.Webhook, git spec.GitSource, linked string,
+	at func(field string) fleet.Position,
+) {
+	hook := fleet.Hook{Kind: string(kind), Name: name, Secret: p.secret(w.WebhookSecret, at("config.webhook_secret"))}
+	switch {
+	case linked != "":
+		repository, _ := p.repository(linked)
+		hook.Branch = repository.Branch
+	case git.Repo != "" && !p.isOwn(namedBy(git, at)):
+		hook.Branch = git.Branch
+	}
+	desired.Hooks = append(desired.Hooks, hook)
 }
 
 // secret fills in the references of a webhook's secret.
@@ -64,7 +82,18 @@ func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
 		HostDir: c.FilesOnHost, ResourcePaths: c.ResourcePath, MatchTags: c.MatchTags,
 		SkipResources: !c.IncludeResources, SkipVariables: !c.IncludeVariables, SkipUserGroups: !c.IncludeUserGroups,
 		NoWebhook: !c.WebhookEnabled, QuietPending: !c.PendingAlert, Delete: declared(s, "delete", c.Delete),
+		AutoApply: declared(s, "auto_apply", c.AutoApply), SelfHeal: declared(s, "self_heal", c.SelfHeal),
 		WebhookSecret: p.secret(c.WebhookSecret, s.At("config.webhook_secret")),
+	}
+	if declared(s, "max_removals", true) != nil {
+		out.MaxRemovals = c.MaxRemovals
+	}
+	if declared(s, "interval", true) != nil {
+		out.Interval = c.Interval
+		if c.Interval < minInterval || c.Interval > maxInterval {
+			p.fault(s, fleet.SeverityError, "interval", "invalid-interval",
+				fmt.Sprintf("%s is not an interval from %s to %s", c.Interval, minInterval, maxInterval), "write it like 30s, 5m or 1h")
+		}
 	}
 	if c.Managed {
 		out.Delete = &c.Managed
@@ -73,24 +102,33 @@ func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
 	case c.FilesOnHost:
 	case c.LinkedRepo != "":
 		repo, ok := p.repository(c.LinkedRepo)
-		if !ok {
-			p.fault(s, "linked_repo", "unknown-repo", fmt.Sprintf("no [[repo]] is called %s", c.LinkedRepo),
+		switch {
+		case ok:
+		case p.in.Offline:
+			p.fault(s, fleet.SeverityNote, "linked_repo", "unknown-repo",
+				fmt.Sprintf("no [[repo]] here is called %s; it may be in another sync", c.LinkedRepo), "")
+		default:
+			p.fault(s, fleet.SeverityError, "linked_repo", "unknown-repo", fmt.Sprintf("no [[repo]] is called %s", c.LinkedRepo),
 				"declare it, or name the repository with repo = \"owner/name\"")
 		}
 		out.Repository = repo
 	case c.Repo != "":
-		out.Repository = fleet.Repository{
-			Provider: c.GitProvider, Repo: c.Repo, HTTPS: c.GitHTTPS, Branch: c.Branch, Commit: c.Commit, Account: c.GitAccount,
-		}
+		out.Repository = namedBy(c.GitSource, s.At).Repository
 	default:
 		out.FileContents = c.FileContents
 	}
 	return out
 }
 
-func (p *pass) fault(s *spec.ResourceSync, field, rule, message, hint string) {
+// The shortest and the longest time between two polls.
+const (
+	minInterval = 5 * time.Second
+	maxInterval = 7 * 24 * time.Hour
+)
+
+func (p *pass) fault(s *spec.ResourceSync, severity fleet.Severity, field, rule, message, hint string) {
 	p.findings = append(p.findings, fleet.Diagnostic{
-		Rule: rule, Severity: fleet.SeverityError, Position: s.At("config." + field), Message: message, Hint: hint,
+		Rule: rule, Severity: severity, Position: s.At("config." + field), Message: message, Hint: hint,
 	})
 }
 
@@ -101,3 +139,6 @@ func declared(s *spec.ResourceSync, field string, value bool) *bool {
 	}
 	return &value
 }
+
+// SameRepository reports whether two addresses are of one repository, whatever the protocol.
+func SameRepository(a, b string) bool { return plainRepository(a) == plainRepository(b) }

@@ -163,6 +163,11 @@ var sourceRules = []Entry{
 		Why: "They lie where this sync cannot read them.",
 	},
 	{
+		ID: "invalid-interval", Group: GroupSources, Severity: fault, Title: "A sync polls too often or too seldom",
+		Why: "Less than 5 seconds burdens the Git host, more than a week is most likely a slip.",
+		Bad: `interval = "1s"`, Good: `interval = "1m"`,
+	},
+	{
 		ID: "source-stale", Group: GroupSources, Severity: warning, Title: "The repository does not answer",
 		Why: "What core last read stays in force, so the fleet is kept up, but newer commits are not seen.",
 	},
