@@ -152,10 +152,26 @@ func updateCauses(have, want *fleet.Release, volumes []fleet.Volume) []Cause {
 	}
 	changed("pre_deploy", a.PreDeploy != b.PreDeploy)
 	changed("post_deploy", a.PostDeploy != b.PostDeploy)
+	changed("on_clone", a.FirstDeploy != b.FirstDeploy)
 	changed("extra_args", a.Up != b.Up)
 	changed("build_extra_args", a.BuildWith.NoCache != b.BuildWith.NoCache || a.BuildWith.Pull != b.BuildWith.Pull ||
 		!maps.Equal(a.BuildWith.Args, b.BuildWith.Args))
 	return causes
+}
+
+// sourceCauses name the commit of another repository that the files are from: the plan
+// itself names that of the sync.
+func sourceCauses(have, want fleet.Source) []Cause {
+	if want.Repository == "" || have.Repository == want.Repository && have.Commit.ID == want.Commit.ID {
+		return nil
+	}
+	c := Cause{Kind: CauseSource, Field: "commit of " + want.Repository, To: want.Commit.Short()}
+	if have.Repository != want.Repository {
+		c.Text = textAdded
+		return []Cause{c}
+	}
+	c.From = have.Commit.Short()
+	return []Cause{c}
 }
 
 func account(a fleet.RegistryAccount) string {

@@ -81,6 +81,9 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
 	case s.Release.Options.Up.ForceRecreate:
 		c.recreateAll("extra_args", "every deploy recreates all containers")
 	}
+	if f.differs {
+		f.causes = append(f.causes, sourceCauses(r.Release.Source, s.Release.Source)...)
+	}
 	f.services = c.changes()
 	if f.differs && f.kind != OpHeal && !forced {
 		f.bad = remembered(r.Bad, s.Release.Digest)

@@ -184,6 +184,7 @@ const (
 	CauseMoved      CauseKind = "moved"      // declared on another server now
 	CauseForced     CauseKind = "forced"     // a person asked for it
 	CauseOptions    CauseKind = "options"    // only deploy options or files differ
+	CauseSource     CauseKind = "source"     // the files are of another commit of another repository
 )
 
 // Cause is one reason. From and To are empty when Secret is set: the value changed and

@@ -72,7 +72,7 @@ type world struct {
 //
 //	before, git   commit ID "subject" | server NAME [disabled] [untrusted]
 //	              stack NAME on SERVER [after=a,b] [deploy] [ignore=a,b] [project=p] [pull] [destroy]
-//	              [force-recreate] [dir=/d] [pre=script] [account=a]
+//	              [force-recreate] [dir=/d] [pre=script] [account=a] [from=REPO@COMMIT]
 //	              service NAME [image=i] [env.K=v] [secret.K=v] [file:PATH=v] [restart:PATH=v] [replicas=n] [oneshot]
 //	              volume NAME DEFINITION
 //	              resource KIND NAME [path=value] [secret.path=keyed]
@@ -339,6 +339,9 @@ func parseStack(line []string, origin fleet.Position) fleet.Stack {
 			s.Release.Options.DestroyFirst = true
 		case "force-recreate":
 			s.Release.Options.Up.ForceRecreate = true
+		case "from":
+			repository, commit, _ := strings.Cut(value, "@")
+			s.Release.Source = fleet.Source{Repository: repository, Commit: fleet.Commit{ID: commit}}
 		case "dir":
 			s.Release.Options.Dir = value
 		case "pre":
