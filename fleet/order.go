@@ -12,6 +12,10 @@ type OrderKind string
 const (
 	// OrderApply makes the host run Release, or puts the last good one back.
 	OrderApply OrderKind = "apply"
+	// OrderAdopt takes over the Compose project that runs under Release's name, if each of
+	// its containers is what the release asks for: nothing is recreated. An apply does the
+	// same where it meets such a project.
+	OrderAdopt OrderKind = "adopt"
 	// OrderRemove takes the stack down. Named volumes stay unless Volumes is set.
 	OrderRemove OrderKind = "remove"
 	// OrderRestart restarts Services (all when empty) without recreating them.
@@ -39,7 +43,7 @@ type Order struct {
 	Stack   string    `json:"stack"`
 	Server  string    `json:"server"`
 	Project string    `json:"project"`
-	// Release is set for OrderApply and OrderPull only.
+	// Release is set for OrderApply, OrderAdopt and OrderPull only.
 	Release Release `json:"release,omitzero"`
 	// Services narrows every kind but OrderApply and OrderRemove.
 	Services []string `json:"services,omitempty"`

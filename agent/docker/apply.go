@@ -52,7 +52,17 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 	if f := t.filled(release); f != nil {
 		return t.outcome(f, !t.rec.Touched)
 	}
-	commands := commandsDue(st.Good, release)
+	if len(t.foreign) > 0 {
+		if f := t.takeOver(prepare, release, deadline); f != nil {
+			return t.outcome(f, true)
+		}
+	} else if t.order.Kind == fleet.OrderAdopt && len(t.before) == 0 {
+		return t.outcome(&failure{
+			Reason: "no Compose project " + t.project + " runs here", Hint: "deploy the stack instead",
+		}, true)
+	}
+	// Taking over what is as declared is no deploy.
+	commands := commandsDue(st.Good, release) && (!t.adopting || t.order.Force)
 	// The point of no return.
 	t.rec.Touched = true
 	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
@@ -211,9 +221,12 @@ func (t *task) bring(ctx context.Context, release *fleet.Release, s site, build 
 		ForceRecreate:      up.ForceRecreate && t.rec.Failure == nil,
 		AlwaysRecreateDeps: up.AlwaysRecreateDeps, RenewAnonymousVolume: up.RenewAnonymousVolume,
 	}
-	t.tell(fleet.PhaseUp, "", "starting")
-	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
-		return nil, t.blame(ctx, err)
+	req.Only = t.outstanding(release, req.Recreate)
+	if req.Only == nil || len(req.Only) > 0 {
+		t.tell(fleet.PhaseUp, "", "starting")
+		if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
+			return nil, t.blame(ctx, err)
+		}
 	}
 	if services := t.restarts(release, req.Recreate); len(services) > 0 && !req.UpFlags.ForceRecreate {
 		t.tell(fleet.PhaseUp, "", "restarting "+strings.Join(services, ", ")+" for changed files")
@@ -226,97 +239,6 @@ func (t *task) bring(ctx context.Context, release *fleet.Release, s site, build 
 	t.slot.release()
 	j := newJury(release.Services, release.Options.IgnoreServices, t.before, t.e.cfg.StableFor, time.Now())
 	return t.e.verdict(ctx, t.project, j, func(service, text string) { t.tell(fleet.PhaseVerdict, service, text) })
-}
-
-// clearAway takes down what cannot stay while the release comes up: the stack itself when
-// it asks for that or has no service any more, and what runs under another project's name.
-// Named volumes always stay.
-func (t *task) clearAway(ctx context.Context, release *fleet.Release, req job.Request) *failure {
-	req.Op, req.Model, req.Services = job.Down, "", nil
-	var projects []string
-	if len(t.before) > 0 && (release.Options.DestroyFirst && t.rec.Failure == nil || len(release.Services) == 0) {
-		projects = append(projects, release.Project)
-	}
-	for i := range t.elsewhere {
-		if p := t.elsewhere[i].project; p != release.Project && !slices.Contains(projects, p) {
-			projects = append(projects, p)
-		}
-	}
-	for _, project := range projects {
-		t.tell(fleet.PhaseRemove, "", "taking the project "+project+" down first")
-		req.Project = project
-		if _, err := t.work(ctx, fleet.PhaseRemove, req); err != nil {
-			return t.away(ctx, fmt.Errorf("take the project %s down: %w", project, err))
-		}
-	}
-	return nil
-}
-
-// restarts lists the services that run on as they are, except that a file of theirs
-// changed which asks for a restart.
-func (t *task) restarts(release *fleet.Release, recreated []string) []string {
-	// Going back, it is the release that failed whose files the containers may have read.
-	from := t.e.states.get(t.order.Stack).Good
-	if t.rec.Failure != nil {
-		from = &t.order.Release
-	}
-	if from == nil {
-		return nil
-	}
-	var out []string
-	for i := range t.before {
-		l := &t.before[i]
-		want, ok := release.Service(l.Service)
-		was, had := from.Service(l.Service)
-		switch {
-		case !ok, !had, l.oneOff, was.Restart == want.Restart, l.Digest != want.Digest, l.project != release.Project:
-		case slices.Contains(recreated, l.Service), slices.Contains(out, l.Service):
-		case l.State == fleet.StateRunning, l.State == fleet.StateRestarting:
-			out = append(out, l.Service)
-		}
-	}
-	return out
-}
-
-// putFilesBack ends an order whose command refused the deploy: nothing but files was
-// touched, and they are put back.
-func (t *task) putFilesBack(f *failure) fleet.Outcome {
-	f.Log = t.said.String()
-	if f.Retryable {
-		return t.outcome(f, true)
-	}
-	st := t.e.states.get(t.order.Stack)
-	err := t.restoreFiles(st)
-	if err == nil {
-		err = t.remember(f, st.Good != nil)
-	}
-	if err != nil {
-		f.Reason += "; " + err.Error()
-	}
-	return t.outcome(f, true)
-}
-
-// restoreFiles puts the files of the last good release back, or takes those of a first
-// one away.
-func (t *task) restoreFiles(st *state) error {
-	good, key := &fleet.Release{Options: t.order.Release.Options, Services: t.order.Release.Services}, ""
-	if st.Good != nil {
-		good = st.Good
-	}
-	s, f := t.place(good)
-	if f != nil {
-		return errors.New(f.Reason)
-	}
-	if s.host && st.Good != nil {
-		key = s.dir
-	}
-	if err := t.leave(t.e.states.get(t.order.Stack), func(dir string) bool { return dir == key }); err != nil {
-		return err
-	}
-	if s.host {
-		return t.emptyRunDir(st)
-	}
-	return t.e.states.update(t.order.Stack, func(st *state) { st.Placed = paths(good) })
 }
 
 // request is what every call of the worker for a release has in common.
@@ -441,6 +363,7 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 	good := *release
 	err = t.e.states.update(t.order.Stack, func(s *state) {
 		s.Project, s.Good, s.Images = t.project, &good, images
+		s.Adopted = stillAdopted(s, now)
 		s.Placed = nil
 		if !at.host {
 			s.Placed = paths(release)

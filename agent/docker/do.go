@@ -31,6 +31,10 @@ type task struct {
 	// elsewhere are those of the stack's containers that are in another project: it was
 	// renamed.
 	elsewhere []live
+	// foreign are containers of a project that nobody of us made, for the order to adopt.
+	foreign []live
+	// adopting is set once the order took such a project over.
+	adopting bool
 	// project is the one that is worked on; going back may mean another than the order's.
 	project string
 	logins  []job.Login
@@ -97,7 +101,7 @@ func (e *Engine) accepts(o *fleet.Order) error {
 		return fmt.Errorf("the order is for server %s, this is %s", o.Server, e.cfg.Server)
 	case !validProject(o.Project):
 		return fmt.Errorf("%q cannot be the name of a Compose project", o.Project)
-	case (o.Kind == fleet.OrderApply || o.Kind == fleet.OrderPull) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
+	case (o.Kind == fleet.OrderApply || o.Kind == fleet.OrderAdopt || o.Kind == fleet.OrderPull) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
 		return errors.New("the order's release belongs to another stack, project or server")
 	}
 	return nil
@@ -132,7 +136,7 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 		return t.outcome(f, !t.rec.Touched)
 	}
 	switch t.order.Kind {
-	case fleet.OrderApply:
+	case fleet.OrderApply, fleet.OrderAdopt:
 		return t.apply(ctx, deadline, blobs)
 	case fleet.OrderRemove:
 		return t.remove(ctx, deadline)
@@ -158,8 +162,13 @@ func (t *task) look(ctx context.Context) *failure {
 		return t.away(ctx, err)
 	}
 	t.elsewhere = slices.DeleteFunc(all, func(l live) bool { return l.project == t.project })
+	t.foreign = nil
 	for i := range found {
 		l := &found[i]
+		if l.server == "" && !l.oneOff && t.mayAdopt() {
+			t.foreign = append(t.foreign, *l)
+			continue
+		}
 		var owner string
 		switch {
 		case l.server == t.e.cfg.Server && l.stack == t.order.Stack:
@@ -184,6 +193,13 @@ func (t *task) look(ctx context.Context) *failure {
 		t.first = slices.Concat(t.before, t.elsewhere)
 	}
 	return nil
+}
+
+// mayAdopt reports whether the order may take over what somebody else started: the first
+// deploy of a stack may.
+func (t *task) mayAdopt() bool {
+	return (t.order.Kind == fleet.OrderApply || t.order.Kind == fleet.OrderAdopt) &&
+		t.e.states.get(t.order.Stack).Good == nil && len(t.order.Release.Services) > 0
 }
 
 // awaitWorkers waits for workers that an agent before us started for the stack: two at

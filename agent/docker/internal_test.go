@@ -386,7 +386,7 @@ func inspected(change func(*container.InspectResponse)) *container.InspectRespon
 }
 
 func TestContainerPutThereDuringAnOrderStaysDrift(t *testing.T) {
-	e := &Engine{key: []byte("key")}
+	e := &Engine{key: []byte("key"), states: &states{}}
 	release := &fleet.Release{Digest: "r"}
 	deployed := e.look(inspected(nil))
 	mine := task{order: fleet.Order{ID: "first"}}
@@ -413,7 +413,7 @@ func TestContainerPutThereDuringAnOrderStaysDrift(t *testing.T) {
 }
 
 func TestDriftNamesWhatChangedAndTellsNoSecret(t *testing.T) {
-	e := &Engine{key: []byte("key")}
+	e := &Engine{key: []byte("key"), states: &states{}}
 	deployed := e.look(inspected(nil))
 	st := &state{Baseline: (&task{}).baselines(&fleet.Release{}, []live{deployed}, &state{})}
 	if d := drift(&deployed, st); len(d) > 0 {

@@ -146,6 +146,22 @@ func TestSecretFilesNeverReachADisk(t *testing.T) {
 	}
 }
 
+func TestSecretFilesAreInMountedDirectories(t *testing.T) {
+	h := newHost(t)
+	r := h.release("saltdir", map[string]string{"conf/plain": "1"}, "", svc{name: "web", yaml: "command: [sleep]\nread_only: true\nhealthcheck: {test: [CMD, /app, has, /etc/app/keys/token], interval: 100ms, timeout: 2s}\nvolumes: [{type: bind, source: ./conf, target: /etc/app}]"})
+	r = h.salted(r, "conf/keys/token", canary)
+	h.mustApply(r)
+	if c := h.container("saltdir", "web"); c.Health != fleet.HealthHealthy || len(c.Drift) > 0 {
+		t.Errorf("container %+v", c)
+	}
+	if out := h.mustApply(r); len(out.Recreated)+len(out.Started) > 0 {
+		t.Errorf("applying what runs: %+v", out)
+	}
+	if found := onDisk(t, h.dir, canary); len(found) > 0 {
+		t.Errorf("on disk: %v", found)
+	}
+}
+
 func TestLocalSecretsAreKnownToTheHostAlone(t *testing.T) {
 	h := newHost(t)
 	value := canary + ": \"quoted\" 'twice'\n- and a second line"

@@ -44,7 +44,7 @@ func TestASecretCannotBecomePartOfTheModel(t *testing.T) {
 	for _, value := range []string{"plain", "a: b", "x\n- y", `"quoted"`, "# no comment", "true", "12", "[a]", "{{}}", "$HOME", ""} {
 		e := &Engine{secrets: newLocalSecrets(map[string]fleet.Secret{"S": fleet.NewSecret(value)})}
 		token := fleet.LocalSecret{Name: "S", Version: "v"}.Token()
-		filled, err := e.fillModel([]byte("services:\n  web:\n    environment:\n      A: \"" + token + "\"\n      B: 'x" + token + "y'\n    command: [sh, '" + token + "']\n"))
+		filled, err := e.completeModel([]byte("services:\n  web:\n    environment:\n      A: \""+token+"\"\n      B: 'x"+token+"y'\n    command: [sh, '"+token+"']\n"), nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestASecretCannotBecomePartOfTheModel(t *testing.T) {
 		}
 	}
 	e := &Engine{secrets: newLocalSecrets(nil)}
-	if _, err := e.fillModel([]byte("a: '" + fleet.LocalSecret{Name: "GONE", Version: "v"}.Token() + "'")); err == nil || !strings.Contains(err.Error(), "GONE") {
+	if _, err := e.completeModel([]byte("a: '"+fleet.LocalSecret{Name: "GONE", Version: "v"}.Token()+"'"), nil, ""); err == nil || !strings.Contains(err.Error(), "GONE") {
 		t.Errorf("an unknown secret: %v", err)
 	}
 }

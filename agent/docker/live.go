@@ -33,6 +33,8 @@ type live struct {
 
 	stack, project, number string
 	release                fleet.Digest
+	// hash is what Compose recorded of the definition.
+	hash string
 	// order is the id of the order that created the container.
 	order string
 	// server is the Varan server the container belongs to; empty for one that is not ours.
@@ -61,6 +63,11 @@ func (e *Engine) list(ctx context.Context, remembered *memory, labels ...string)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
+	more, err := e.listAdopted(ctx, api, labels)
+	if err != nil {
+		return nil, err
+	}
+	res.Items = append(res.Items, more...)
 	out := make([]live, len(res.Items))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(inspectParallel)
@@ -90,6 +97,42 @@ func (e *Engine) list(ctx context.Context, remembered *memory, labels ...string)
 	// Those that went away in between.
 	out = slices.DeleteFunc(out, func(l live) bool { return l.ID == "" })
 	slices.SortFunc(out, compareLive)
+	return out, nil
+}
+
+// listAdopted lists the containers that stand for the labels which they do not carry.
+func (e *Engine) listAdopted(ctx context.Context, api api, labels []string) ([]container.Summary, error) {
+	rest := make([]string, 0, len(labels))
+	stack, ours := "", false
+	for _, label := range labels {
+		name, value, _ := strings.Cut(label, "=")
+		switch name {
+		case fleet.LabelServer:
+			ours = value == e.cfg.Server
+		case fleet.LabelStack:
+			stack = value
+		default:
+			rest = append(rest, label)
+		}
+	}
+	if !ours {
+		return nil, nil
+	}
+	var out []container.Summary
+	for _, project := range e.states.adoptedProjects(stack) {
+		res, err := api.ContainerList(ctx, client.ContainerListOptions{
+			All:     true,
+			Filters: make(client.Filters).Add("label", append(slices.Clone(rest), labelProject+"="+project)...),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list adopted containers: %w", err)
+		}
+		for i := range res.Items {
+			if _, _, ok := e.states.adoption(res.Items[i].ID); ok {
+				out = append(out, res.Items[i])
+			}
+		}
+	}
 	return out, nil
 }
 
@@ -132,6 +175,10 @@ func (e *Engine) look(c *container.InspectResponse) live {
 		l.project = cfg.Labels[labelProject]
 		l.number = cfg.Labels[labelNumber]
 		l.oneOff = strings.EqualFold(cfg.Labels[labelOneOff], "true")
+		l.hash = cfg.Labels[labelConfigHash]
+	}
+	if stack, a, ok := e.states.adoption(c.ID); ok && l.server == "" {
+		l.server, l.stack, l.Digest = e.cfg.Server, stack, a.Digest
 	}
 	l.Ports = publishedPorts(c)
 	l.config = normalise(c, e.key)

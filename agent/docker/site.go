@@ -12,12 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/varanhq/varan/fleet"
-	"github.com/varanhq/varan/internal/atomicfile"
 )
 
 // maxFilled bounds the files in which places of local secrets are looked for: core writes
@@ -251,61 +247,6 @@ func unsalt(b []byte) ([]byte, error) {
 		return nil, errors.New("a decrypted file has no line of salt")
 	}
 	return rest, nil
-}
-
-// writeModel puts the model of a release where the worker reads it: in memory when it
-// holds secrets of this host.
-func (e *Engine) writeModel(stack string, release *fleet.Release) (string, error) {
-	raw, err := e.blobs.get(release.Model)
-	if err != nil {
-		return "", err
-	}
-	path := e.modelPath(stack)
-	if !e.secrets.has(raw) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return "", fmt.Errorf("make model directory: %w", err)
-		}
-		return path, atomicfile.Write(path, raw, 0o600)
-	}
-	filled, err := e.fillModel(raw)
-	if err != nil {
-		return "", err
-	}
-	dir, err := e.blobs.ram.ensure(ramModel(stack))
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(dir, "compose.yaml")
-	return path, atomicfile.Write(path, filled, 0o600)
-}
-
-// fillModel puts local secrets into the values of a model. It works on the values and not
-// on the text: a secret must not be able to become a part of the document.
-func (e *Engine) fillModel(raw []byte) ([]byte, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(raw, &doc); err != nil {
-		return nil, fmt.Errorf("read model: %w", err)
-	}
-	var fault error
-	var visit func(n *yaml.Node)
-	visit = func(n *yaml.Node) {
-		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, fleet.LocalSecretMark) {
-			filled, unknown := e.secrets.fill([]byte(n.Value))
-			if unknown != "" {
-				fault = fmt.Errorf("the secret %s is not on this host", unknown)
-			}
-			n.SetString(string(filled))
-			n.Style = yaml.DoubleQuotedStyle
-		}
-		for _, child := range n.Content {
-			visit(child)
-		}
-	}
-	visit(&doc)
-	if fault != nil {
-		return nil, fault
-	}
-	return yaml.Marshal(&doc)
 }
 
 // leave removes what we placed outside of the sites that are kept.

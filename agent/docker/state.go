@@ -38,6 +38,8 @@ type state struct {
 	InRAM   []string           `json:"in_ram,omitempty"`
 	Bad     []fleet.BadRelease `json:"bad,omitempty"`
 	Stopped bool               `json:"stopped,omitempty"`
+	// Adopted are containers that somebody else made, by id.
+	Adopted map[string]adopted `json:"adopted,omitempty"`
 	// Baseline is the live configuration of each container right after the deploy.
 	Baseline map[string]baseline `json:"baseline,omitempty"`
 }

@@ -103,7 +103,11 @@ func (e *Engine) notice(m *events.Message) (stack string, ours bool) {
 		return stack, ours
 	}
 	if m.Actor.Attributes[fleet.LabelServer] != e.cfg.Server {
-		return "", false
+		stack, _, ours = e.states.adoption(m.Actor.ID)
+		if ours {
+			e.memory.forget(m.Actor.ID)
+		}
+		return stack, ours
 	}
 	e.memory.forget(m.Actor.ID)
 	return m.Actor.Attributes[fleet.LabelStack], true

@@ -11,6 +11,8 @@ type Op string
 
 // The ops. Each is one call of the Compose SDK and is idempotent.
 const (
+	// Hash touches nothing: it tells what Compose would record of each service.
+	Hash    Op = "hash"
 	Pull    Op = "pull"
 	Build   Op = "build"
 	Up      Op = "up"
@@ -44,6 +46,10 @@ type Request struct {
 	Services []string `json:"services,omitempty"`
 	// StopSeconds bounds how long a container may take to stop; zero is its own setting.
 	StopSeconds int `json:"stop_seconds,omitempty"`
+	// Only narrows the whole model to these services; empty means all.
+	Only []string `json:"only,omitempty"`
+	// Unlabelled are labels that Hash leaves out of the services.
+	Unlabelled []string `json:"unlabelled,omitempty"`
 	// Recreate lists services that Up recreates although their hash is the same.
 	Recreate []string `json:"recreate,omitempty"`
 	// RecreateVolumes lists volumes, by their key in the model, whose data Up may destroy.
@@ -125,4 +131,6 @@ type Result struct {
 	Error string `json:"error,omitempty"`
 	// Images tells, for a pull, what went wrong with each image that was not pulled.
 	Images map[string]string `json:"images,omitempty"`
+	// Hashes are what Hash found, by service.
+	Hashes map[string]string `json:"hashes,omitempty"`
 }

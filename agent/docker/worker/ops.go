@@ -13,6 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/docker/compose/v5/pkg/api"
+	"github.com/docker/compose/v5/pkg/compose"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/varanhq/varan/agent/docker/job"
@@ -53,7 +54,31 @@ func (w *work) pull(ctx context.Context) map[string]string {
 	return failed
 }
 
-// change carries out every op but Pull.
+// hashes tells what Compose would record of each service without some labels.
+func (w *work) hashes(ctx context.Context) (map[string]string, error) {
+	project, err := w.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if project == nil {
+		return nil, errors.New("no model")
+	}
+	out := make(map[string]string, len(project.Services))
+	for name, s := range project.Services {
+		for _, label := range w.req.Unlabelled {
+			delete(s.Labels, label)
+		}
+		if len(s.Labels) == 0 {
+			s.Labels = nil
+		}
+		if out[name], err = compose.ServiceHash(s); err != nil {
+			return nil, fmt.Errorf("service %s: %w", name, err)
+		}
+	}
+	return out, nil
+}
+
+// change carries out every op but Pull and Hash.
 func (w *work) change(ctx context.Context) error {
 	project, err := w.load(ctx)
 	if err != nil {
@@ -96,7 +121,7 @@ func (w *work) change(ctx context.Context) error {
 			}
 		}
 		return w.compose.Start(ctx, name, api.StartOptions{Project: project, AttachTo: services})
-	case job.Pull:
+	case job.Pull, job.Hash:
 	}
 	return fmt.Errorf("unknown op %q", w.req.Op)
 }
@@ -115,6 +140,12 @@ func (w *work) patience() *time.Duration {
 func (w *work) up(ctx context.Context, project *types.Project) error {
 	if project == nil {
 		return errors.New("no model")
+	}
+	if len(w.req.Only) > 0 {
+		var err error
+		if project, err = project.WithSelectedServices(w.req.Only, types.IgnoreDependencies); err != nil {
+			return err
+		}
 	}
 	for name, s := range project.Services {
 		s.PullPolicy = types.PullPolicyNever

@@ -68,6 +68,13 @@ func run(ctx context.Context, req job.Request, out *output) job.Result {
 	if req.Op == job.Pull {
 		return job.Result{Images: w.pull(ctx)}
 	}
+	if req.Op == job.Hash {
+		hashes, err := w.hashes(ctx)
+		if err != nil {
+			return job.Result{Error: err.Error()}
+		}
+		return job.Result{Hashes: hashes}
+	}
 	if err := w.change(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("gave up at the deadline: %w", err)

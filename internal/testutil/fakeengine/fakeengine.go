@@ -231,7 +231,7 @@ func (e *Engine) change(order fleet.Order) fleet.Outcome {
 	}
 	st := e.stack(order.Stack)
 	switch order.Kind {
-	case fleet.OrderApply:
+	case fleet.OrderApply, fleet.OrderAdopt:
 		return e.apply(st, order)
 	case fleet.OrderRemove:
 		return remove(st)
