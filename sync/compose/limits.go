@@ -19,6 +19,8 @@ const (
 	maxReplicas = 100
 	// maxVariable bounds the value of one variable.
 	maxVariable = 64 << 10
+	// maxEntries bounds the variables and the labels of a service.
+	maxEntries = 1_000
 	// maxInterpolated bounds what all variables of a stack may expand to.
 	maxInterpolated = 8 << 20
 	// maxNesting bounds "${A:-${B:-...}}".

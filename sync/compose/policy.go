@@ -52,12 +52,15 @@ func (l *load) checkPolicy(project *types.Project) {
 		l.checkPrivileges(service)
 		l.checkNamespaces(service)
 		l.checkIsolation(service)
+		l.checkReach(service)
+		l.checkSizes(service)
 		l.checkBuild(service)
 	}
 	l.subject = ""
 	for _, name := range slices.Sorted(maps.Keys(project.Volumes)) {
 		l.checkVolume(name, project.Volumes[name])
 	}
+	l.checkNames(project)
 }
 
 // checkService refuses what no server may run.
@@ -184,6 +187,7 @@ func (l *load) checkIsolation(s types.ServiceConfig) {
 		{"cgroup_parent", s.CgroupParent != ""},
 		{"runtime", s.Runtime != ""},
 		{"oom_score_adj", s.OomScoreAdj < 0},
+		{"oom_kill_disable", s.OomKillDisable},
 		{"credential_spec", s.CredentialSpec != nil},
 	} {
 		if setting.set {
@@ -279,7 +283,8 @@ func dangerousPath(p string, readOnly bool) string {
 		{"/run/docker.sock", "which gives the engine away"},
 		{"/run/containerd", "which gives the engine away"},
 		{"/var/lib/docker", "which holds every container"},
-		{"/var/lib/varan", "which holds the agent's keys"},
+		{"/var/lib/varan", "which holds the keys of core"},
+		{"/var/lib/varan-agent", "which holds the agent's keys"},
 		{"/etc", "which holds the host's passwords"},
 		{"/root", "which holds the administrator's keys"},
 		{"/boot", "which the host starts from"},
