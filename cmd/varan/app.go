@@ -39,7 +39,7 @@ func (a *app) commands() []*cobra.Command {
 		return cmds
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.exportCommand(), a.loginCommand(), a.versionCommand())...)
+	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.loginCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
 		a.logsCommand(), a.deployCommand(), a.historyCommand(), a.getCommand(), a.syncCommand(),
@@ -224,8 +224,10 @@ func (a *app) askSecret(ctx context.Context, fd int, prompt string) (fleet.Secre
 }
 
 // printJSON writes one result, indented.
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.stdout)
+func (a *app) printJSON(v any) error { return writeJSON(a.stdout, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +15,6 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/reconciler/plan"
-	"github.com/varanhq/varan/sync/rules"
 )
 
 type planFlags struct {
@@ -171,15 +169,6 @@ func (a *app) showPlan(result api.PlanResult, f planFlags) error {
 		return &exit.Error{Code: exit.Changes}
 	}
 	return nil
-}
-
-// worthTelling leaves notes to validate: beside a plan they are noise.
-func worthTelling(ds fleet.Diagnostics, verbose bool) fleet.Diagnostics {
-	if verbose {
-		return ds
-	}
-	brief, _ := rules.Brief(ds)
-	return slices.DeleteFunc(slices.Clone(brief), func(d fleet.Diagnostic) bool { return d.Severity == fleet.SeverityNote })
 }
 
 func (a *app) renderOptions(verbose bool) plan.RenderOptions {

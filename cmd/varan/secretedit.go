@@ -161,4 +161,3 @@ func privateDir() (dir string, inMemory bool, err error) {
 	}
 	return dir, false, nil
 }
-

@@ -3,131 +3,317 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/varanhq/varan/cmd/internal/exit"
+	"github.com/varanhq/varan/cmd/internal/findings"
+	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/internal/didyoumean"
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
-	"github.com/varanhq/varan/sync/rules"
 )
 
+type validateFlags struct {
+	format    string
+	output    string
+	core      string
+	sync      string
+	stdinName string
+	paths     []string
+	strict    bool
+	lenient   bool
+	verbose   bool
+	stdin     bool
+}
+
+// askedCore is what --core means without an address: the core that is known anyway.
+const askedCore = "known"
+
 func (a *app) validateCommand() *cobra.Command {
-	var strict, lenient bool
-	var paths []string
+	var f validateFlags
 	cmd := &cobra.Command{
-		Use:   "validate [DIR]",
+		Use:   "validate [PATH ...]",
 		Short: "Check resource files and Compose files, offline",
-		Long: `Check resource files and Compose files, offline. What may live only in core (variables and
-secrets set there, servers that joined by themselves) is a note, not an error.`,
-		Example: "  varan validate\n  varan validate --json fleet/",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) > 0 {
-				dir = args[0]
-			}
-			output, err := renderTree(cmd.Context(), dir, render.Input{ResourcePaths: paths, Lenient: lenient})
-			if err != nil {
-				return err
-			}
-			return a.reportValidation(output, strict)
-		},
+		Long: `Check resource files and Compose files, offline. A PATH is a directory, or one file for an
+editor. What may live only in core (variables and secrets set there, servers that joined by
+themselves) is a note, not an error; with --core it is checked.
+
+Each finding names its rule: varan explain RULE says why it matters. How severe rules are,
+the file .varan.toml of the repository decides.
+
+Exit codes: 0 when nothing is wrong, warnings included; 4 when something is, with --strict
+a warning too.`,
+		Example: `  varan validate
+  varan validate fleet/ --format github --strict
+  varan validate --format sarif --output varan.sarif
+  varan validate stacks.toml --format json
+  varan validate --core`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.validate(cmd.Context(), f, args) },
 	}
-	cmd.Flags().BoolVar(&strict, "strict", false, "treat warnings as errors")
-	cmd.Flags().BoolVar(&lenient, "lenient", false, "treat unknown keys as warnings")
-	cmd.Flags().StringArrayVar(&paths, "path", nil, "resource file or folder in DIR (repeatable; default all)")
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", "", "text, json, github, sarif or junit (default text)")
+	flags.StringVarP(&f.output, "output", "o", "", "write to this file as well as a summary to the terminal")
+	flags.BoolVar(&f.strict, "strict", false, "treat warnings as errors")
+	flags.BoolVar(&f.lenient, "lenient", false, "treat unknown keys as warnings")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "also list notes, and hardening and portability one by one")
+	flags.StringArrayVar(&f.paths, "path", nil, "resource file or folder in the directory (repeatable; default all)")
+	flags.StringVar(&f.core, "core", "", "check against core's servers, variables and accounts; --core=URL names it")
+	flags.Lookup("core").NoOptDefVal = askedCore
+	flags.StringVar(&f.sync, "sync", "", "with --core: the sync whose place the directory takes")
+	flags.BoolVar(&f.stdin, "stdin", false, "check one file, read from standard input")
+	flags.StringVar(&f.stdinName, "stdin-filename", "stdin.toml", "with --stdin: the name of the file")
 	return cmd
 }
 
-// validation is the result of validate for programs.
-type validation struct {
-	Valid       bool              `json:"valid"`
-	Servers     int               `json:"servers"`
-	Stacks      int               `json:"stacks"`
-	Diagnostics fleet.Diagnostics `json:"diagnostics"`
-}
-
-func (a *app) reportValidation(output render.Output, strict bool) error {
-	counts := countSeverities(output.Diagnostics)
-	valid := counts[fleet.SeverityError] == 0 && (!strict || counts[fleet.SeverityWarning] == 0)
-	if a.json {
-		v := validation{
-			Valid: valid, Servers: len(output.Desired.Servers), Stacks: len(output.Desired.Stacks),
-			Diagnostics: output.Diagnostics,
-		}
-		if v.Diagnostics == nil {
-			v.Diagnostics = fleet.Diagnostics{}
-		}
-		if err := a.printJSON(v); err != nil {
-			return err
-		}
-	} else {
-		shown, left := rules.Brief(output.Diagnostics)
-		printDiagnostics(a.stdout, shown)
-		if left > 0 {
-			fmt.Fprintf(a.stdout, "%s on hardening and portability; --json lists them\n", plural(left, "warning"))
-		}
-		if valid {
-			fmt.Fprintf(a.stdout, "%s %s and %s, valid (%s, %s)\n", styleFor(a.stdout).green("ok"),
-				plural(len(output.Desired.Servers), "server"), plural(len(output.Desired.Stacks), "stack"),
-				plural(counts[fleet.SeverityWarning], "warning"), plural(counts[fleet.SeverityNote], "note"))
+func (a *app) validate(ctx context.Context, f validateFlags, args []string) error {
+	format, err := a.validateFormat(f.format)
+	if err != nil {
+		return err
+	}
+	// --core URL, as the flag of all other commands is written.
+	if f.core == askedCore && len(args) > 0 && strings.Contains(args[0], "://") {
+		f.core, args = args[0], args[1:]
+	}
+	if len(args) == 0 && !f.stdin {
+		args = []string{"."}
+	}
+	report, err := a.examine(ctx, f, args)
+	if err != nil {
+		return err
+	}
+	if f.strict {
+		for i := range report.Diagnostics {
+			if report.Diagnostics[i].Severity == fleet.SeverityWarning {
+				report.Diagnostics[i].Severity = fleet.SeverityError
+			}
 		}
 	}
-	if !valid {
-		return &exit.Error{Code: exit.Config, Err: invalid(output.Diagnostics)}
+	report.Diagnostics = report.Diagnostics.Sort()
+	if err := a.writeReport(report, format, f); err != nil {
+		return err
+	}
+	if report.Diagnostics.HasErrors() {
+		return &exit.Error{Code: exit.Config, Err: invalid(report.Diagnostics)}
 	}
 	return nil
 }
 
-func countSeverities(ds fleet.Diagnostics) map[fleet.Severity]int {
-	counts := map[fleet.Severity]int{}
-	for i := range ds {
-		counts[ds[i].Severity]++
+func (a *app) validateFormat(written string) (findings.Format, error) {
+	if written == "" {
+		if a.json {
+			return findings.JSON, nil
+		}
+		return findings.Text, nil
 	}
-	return counts
+	var known []string
+	for _, format := range findings.Formats() {
+		if string(format) == written {
+			return format, nil
+		}
+		known = append(known, string(format))
+	}
+	hint := "use " + strings.Join(known, ", ")
+	if near := didyoumean.Word(written, known); near != "" {
+		hint = "did you mean " + near + "?"
+	}
+	return "", &exit.Error{Code: exit.Usage, Err: fmt.Errorf("there is no format %q", written), Hint: hint}
 }
 
-func invalid(ds fleet.Diagnostics) error {
-	counts := countSeverities(ds)
-	return fmt.Errorf("the configuration is invalid: %s, %s",
-		plural(counts[fleet.SeverityError], "error"), plural(counts[fleet.SeverityWarning], "warning"))
+// examine looks at everything that is named.
+func (a *app) examine(ctx context.Context, f validateFlags, args []string) (findings.Report, error) {
+	report := findings.Report{Version: buildinfo.Version(), Root: findings.Root(".")}
+	switch {
+	case f.stdin && (len(args) > 0 || f.core != ""):
+		return report, exit.Usagef("--stdin checks one file on its own")
+	case f.stdin:
+		data, err := io.ReadAll(io.LimitReader(a.stdin, maxEdited+1))
+		if err != nil {
+			return report, fmt.Errorf("read standard input: %w", err)
+		}
+		return report, addFile(ctx, &report, f.stdinName, data, f.lenient)
+	case f.core != "" && f.lenient:
+		return report, exit.Usagef("--core checks as core would, which is not --lenient")
+	case f.core != "":
+		return report, a.examineWithCore(ctx, &report, f, args)
+	}
+	for i, arg := range args {
+		info, err := os.Stat(arg)
+		if err != nil {
+			return report, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read %s: %w", arg, plainPathError(err))}
+		}
+		if i == 0 {
+			report.Root = rootOf(arg, info)
+		}
+		if !info.IsDir() {
+			data, err := readEdited(arg, info)
+			if err == nil {
+				err = addFile(ctx, &report, filepath.ToSlash(arg), data, f.lenient)
+			}
+			if err != nil {
+				return report, err
+			}
+			continue
+		}
+		output, err := renderTree(ctx, arg, render.Input{ResourcePaths: f.paths, Lenient: f.lenient})
+		if err != nil {
+			return report, err
+		}
+		addTree(&report, arg, output)
+	}
+	return report, nil
 }
 
-// plural is "1 stack" or "2 stacks".
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
+func rootOf(arg string, info fs.FileInfo) string {
+	if !info.IsDir() {
+		arg = filepath.Dir(arg)
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return findings.Root(arg)
 }
 
-// printDiagnostics shows each finding on a line, with its hint below.
-func printDiagnostics(w io.Writer, ds fleet.Diagnostics) {
-	s := styleFor(w)
-	for _, d := range ds {
-		word := d.Severity.String()
-		switch d.Severity {
-		case fleet.SeverityError:
-			word = s.red(word)
-		case fleet.SeverityWarning:
-			word = s.yellow(word)
-		case fleet.SeverityNote:
-			word = s.cyan(word)
-		}
-		position := d.Position.String()
-		if position != "" {
-			position = s.bold(printable(position)) + ": "
-		}
-		fmt.Fprintf(w, "%s%s: %s %s\n", position, word, printable(d.Message), s.dim("["+d.Rule+"]"))
-		if d.Hint != "" {
-			fmt.Fprintf(w, "  hint: %s\n", printable(d.Hint))
+func plainPathError(err error) error {
+	if perr, ok := errors.AsType[*fs.PathError](err); ok {
+		return perr.Err
+	}
+	return err
+}
+
+// addTree adds what was found in a directory.
+func addTree(report *findings.Report, dir string, output render.Output) {
+	report.Servers += len(output.Desired.Servers)
+	report.Stacks += len(output.Desired.Stacks)
+	report.Diagnostics = append(report.Diagnostics, findings.Within(filepath.ToSlash(dir), output.Diagnostics)...)
+	files := slices.Clone(output.Declarations.Files)
+	for _, stack := range output.Desired.Stacks {
+		for _, service := range stack.Release.Services {
+			for _, field := range service.Fields {
+				if field.Origin.File != "" {
+					files = append(files, field.Origin.File)
+				}
+			}
 		}
 	}
+	slices.Sort(files)
+	for _, file := range slices.Compact(files) {
+		report.Files = append(report.Files, filepath.ToSlash(filepath.Join(dir, filepath.FromSlash(file))))
+	}
+}
+
+// examineWithCore has core look at a directory: with its servers, variables and accounts,
+// and without changing anything.
+func (a *app) examineWithCore(ctx context.Context, report *findings.Report, f validateFlags, args []string) error {
+	if f.core != askedCore {
+		a.core = f.core
+	}
+	if len(args) != 1 || len(f.paths) > 0 {
+		return exit.Usagef("--core checks one directory, with the paths of its sync")
+	}
+	dir := args[0]
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return &exit.Error{Code: exit.Config, Err: fmt.Errorf("there is no directory %s", dir)}
+	}
+	report.Root = findings.Root(dir)
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	files, err := api.Pack(os.DirFS(dir))
+	if err != nil {
+		return &exit.Error{Code: exit.Config, Err: err}
+	}
+	result, err := client.PlanUpload(ctx, api.UploadRequest{Sync: f.sync, Files: files})
+	found := result.Diagnostics
+	if err != nil {
+		refusal, ok := errors.AsType[*api.Error](err)
+		if !ok || len(refusal.Diagnostics) == 0 {
+			return err
+		}
+		found = refusal.Diagnostics
+	}
+	// What is declared is counted here: core's answer is about what is wrong.
+	output, err := renderDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	output.Diagnostics = found
+	addTree(report, dir, output)
+	return nil
+}
+
+// validation is the result of validate for programs.
+type validation struct {
+	Valid   bool `json:"valid"`
+	Servers int  `json:"servers"`
+	Stacks  int  `json:"stacks"`
+	findings.Counts
+	Diagnostics fleet.Diagnostics `json:"diagnostics"`
+}
+
+// writeReport writes to standard output, or to a file and a summary to standard output.
+func (a *app) writeReport(report findings.Report, format findings.Format, f validateFlags) error {
+	if f.output == "" {
+		return a.writeFormat(a.stdout, report, format, f.verbose)
+	}
+	file, err := os.Create(f.output)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	err = a.writeFormat(file, report, format, f.verbose)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write the report %s: %w", f.output, err)
+	}
+	if format != findings.Text {
+		return a.writeFormat(a.stdout, report, findings.Text, f.verbose)
+	}
+	return nil
+}
+
+func (a *app) writeFormat(w io.Writer, report findings.Report, format findings.Format, verbose bool) error {
+	switch format {
+	case findings.JSON:
+		v := validation{
+			Valid: !report.Diagnostics.HasErrors(), Servers: report.Servers, Stacks: report.Stacks,
+			Counts: findings.Count(report.Diagnostics), Diagnostics: report.Diagnostics,
+		}
+		if v.Diagnostics == nil {
+			v.Diagnostics = fleet.Diagnostics{}
+		}
+		return writeJSON(w, v)
+	case findings.GitHub:
+		if err := report.WriteGitHub(w); err != nil {
+			return err
+		}
+		summarise(w, report)
+		return nil
+	case findings.SARIF:
+		return report.WriteSARIF(w)
+	case findings.JUnit:
+		return report.WriteJUnit(w)
+	case findings.Text:
+	}
+	printFindings(w, report.Diagnostics, verbose)
+	summarise(w, report)
+	return nil
+}
+
+// summarise is the last line for people. What is invalid is said on standard error.
+func summarise(w io.Writer, report findings.Report) {
+	if report.Diagnostics.HasErrors() {
+		return
+	}
+	counts := findings.Count(report.Diagnostics)
+	fmt.Fprintf(w, "%s %s and %s, valid (%s, %s)\n", styleFor(w).green("ok"), plural(report.Servers, "server"),
+		plural(report.Stacks, "stack"), plural(counts.Warnings, "warning"), plural(counts.Notes, "note"))
 }
 
 func renderDir(ctx context.Context, dir string) (render.Output, error) {

@@ -75,7 +75,7 @@ func (l *load) claim(project *types.Project) Claims {
 	var c Claims
 	for _, name := range serviceNames(project) {
 		service := project.Services[name]
-		if service.ContainerName != "" {
+		if service.ContainerName != "" && !l.usesUnknown(l.at("services", name, "container_name")) {
 			c.Containers = append(c.Containers, Claim{
 				Name: service.ContainerName, Service: name, Origin: l.at("services", name, "container_name"),
 			})
@@ -86,7 +86,9 @@ func (l *load) claim(project *types.Project) Claims {
 				if port.Published != "" && port.Published != strconv.Itoa(int(port.Target)) {
 					claim.Origin = l.atItem(port.Published, "services", name, "ports")
 				}
-				c.Ports = append(c.Ports, claim)
+				if !l.usesUnknown(claim.Origin) {
+					c.Ports = append(c.Ports, claim)
+				}
 			}
 		}
 	}
@@ -106,6 +108,9 @@ func (l *load) named(list []Claim, kind, key, name string, external bool) []Clai
 	origin := l.at(kind, key)
 	if f := l.find(kind, key, "name"); f.depth == 3 {
 		origin = f.position()
+	}
+	if l.usesUnknown(origin) {
+		return list
 	}
 	return append(list, Claim{
 		Name: name, External: external, Named: name != l.req.Project+"_"+key, Origin: origin,

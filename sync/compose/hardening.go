@@ -21,8 +21,9 @@ func (l *load) checkHardening(project *types.Project) {
 		l.checkContainer(service)
 		l.checkRestart(service, waitedFor[name])
 		for _, port := range service.Ports {
-			if port.Published != "" && !loopback(port.HostIP) {
-				l.advise("published-ports", l.atItem(fmt.Sprint(port.Target), "services", name, "ports"),
+			pos := l.atItem(fmt.Sprint(port.Target), "services", name, "ports")
+			if port.Published != "" && !loopback(port.HostIP) && !l.usesUnknown(pos) {
+				l.advise("published-ports", pos,
 					fmt.Sprintf("service %s publishes port %s on the network", name, port.Published),
 					"let the reverse proxy reach it over a network, or publish it on 127.0.0.1")
 			}
@@ -47,6 +48,9 @@ func (l *load) checkImage(s types.ServiceConfig) {
 		return
 	}
 	pos := l.at("services", s.Name, "image")
+	if l.usesUnknown(pos) {
+		return // core knows what it is
+	}
 	_, digested := named.(reference.Digested)
 	tagged, hasTag := named.(reference.Tagged)
 	switch {

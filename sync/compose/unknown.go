@@ -54,6 +54,9 @@ func (l *load) forgive() {
 
 // usesUnknown reports whether an unknown variable is part of what is written at a place.
 func (l *load) usesUnknown(pos fleet.Position) bool {
+	if len(l.unknown) == 0 {
+		return false
+	}
 	for _, src := range l.sources {
 		if src == nil {
 			continue

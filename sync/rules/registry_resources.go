@@ -25,6 +25,46 @@ var resourceRules = []Entry{
 		Why: "Names are how everything else refers to a resource, so only one of the two could ever be meant.",
 	},
 	{
+		ID: "alert-type", Group: GroupResources, Severity: fault, Title: "An alerter names an alert type that does not exist",
+		Why: "The alert that someone counts on would never be sent.", Bad: `alert_types = ["ServerUnreachabel"]`, Good: `alert_types = ["ServerUnreachable"]`,
+	},
+	{
+		ID: "alerter-url", Group: GroupResources, Severity: fault, Title: "An alerter's endpoint has no usable url",
+		Why: "Nothing could be sent to it. The message does not repeat the address, for it may hold a token.",
+		Bad: `endpoint = { type = "Slack", params = { url = "hooks.slack.com/x" } }`, Good: `endpoint = { type = "Slack", params = { url = "[[SLACK_URL]]" } }`,
+	},
+	{
+		ID: "maintenance-window", Group: GroupResources, Severity: fault, Title: "A maintenance window is not a time",
+		Why: "Alerts would be held back at the wrong time, or never.",
+		Bad: `{ schedule_type = "Weekly", hour = 25, duration_minutes = 60 }`, Good: `{ schedule_type = "Weekly", day_of_week = "Sunday", hour = 3, duration_minutes = 60 }`,
+	},
+	{
+		ID: "build-not-run", Group: GroupResources, Severity: note, Title: "A deployment uses the image of a build, and builds are not run",
+		Why: "The image must be in its registry, or on the server, already. Build it in CI.",
+	},
+	{
+		ID: "name-taken", Group: GroupResources, Severity: note, Title: "A deployment or repo shares its name with a stack",
+		Why: "Names are one space in the fleet, so it gets its kind behind its name. `varan status` and `varan why` know it by that.",
+	},
+	{
+		ID: "no-server-matches", Group: GroupResources, Severity: warning, Title: "No server carries the tags that a stack asks for",
+		Why: "The stack runs nowhere, which looks the same as if it had been removed.", Bad: `server_tags = ["egde"]`, Good: `server_tags = ["edge"]`,
+	},
+	{
+		ID: "overlay-unused", Group: GroupResources, Severity: warning, Title: "An overlay is for no server that the stack is on",
+		Why: "Its settings have no effect; a server or tag is probably misspelt.",
+	},
+	{
+		ID: "ports-ignored", Group: GroupResources, Severity: note, Title: "Ports have no effect on a deployment's network",
+		Why: "On the host's network a container has every port that it opens, and on none it has no network at all.",
+		Bad: "network = \"host\"\nports = \"8080:80\"", Good: "network = \"bridge\"\nports = \"8080:80\"",
+	},
+	{
+		ID: "stack-tier", Group: GroupResources, Severity: fault, Title: "A stack is on a server of a tier it is not for",
+		Why: "Only what is tagged tier:untrusted or tier:any may run on an untrusted server, and what is tagged tier:trusted may not. A stack that is moved must not take its secrets along.",
+		Bad: "[[stack]]\nname = \"vault\"\nserver = \"dmz\"   # untrusted", Good: "[[stack]]\nname = \"site\"\ntags = [\"tier:untrusted\"]\nserver = \"dmz\"",
+	},
+	{
 		ID: "invalid-name", Group: GroupResources, Severity: fault, Title: "A name has characters that names cannot have",
 		Why: "A stack's name becomes a Compose project, a directory and part of container names.",
 		Bad: `name = "a/b"`, Good: `name = "a-b"`,
@@ -159,8 +199,26 @@ var sourceRules = []Entry{
 		Bad: "include: [https://example.com/compose.yaml]", Good: "include: [common/compose.yaml]",
 	},
 	{
-		ID: "source-not-supported", Group: GroupSources, Severity: fault, Title: "The files of a stack are not in this repository",
-		Why: "They lie where this sync cannot read them.",
+		ID: "absolute-run-directory", Group: GroupSources, Severity: note, Title: "A run directory is an absolute path into a clone",
+		Why: "Komodo keeps clones at fixed places, and old files name those. It is understood; written relative to the repository it stays right when places change.",
+		Bad: `run_directory = "/etc/komodo/repos/fleet/web"`, Good: `run_directory = "web"`,
+	},
+	{
+		ID: "elsewhere-not-checked", Group: GroupSources, Severity: note, Title: "Files in another repository or on a host are not checked",
+		Why: "Offline nothing but this directory is read. `varan validate --core` has core look at the rest.",
+	},
+	{
+		ID: "host-directory", Group: GroupSources, Severity: fault, Title: "Files on the host are in no known directory",
+		Why: "With files_on_host the agent reads the files; without an absolute directory it does not know where.",
+		Bad: "files_on_host = true", Good: "files_on_host = true\nrun_directory = \"/srv/stacks/web\"",
+	},
+	{
+		ID: "missing-repo", Group: GroupSources, Severity: fault, Title: "A repo for a server does not say which repository",
+		Why: "There is nothing to put onto the server.", Bad: "[[repo]]\nname = \"site\"\nserver = \"a\"", Good: "[[repo]]\nname = \"site\"\nserver = \"a\"\nrepo = \"org/site\"",
+	},
+	{
+		ID: "source-unavailable", Group: GroupSources, Severity: fault, Title: "A repository or host directory cannot be read",
+		Why: "What the stack is made of is unknown, so it is left as it is until it can be read again. The message says why.",
 	},
 	{
 		ID: "invalid-interval", Group: GroupSources, Severity: fault, Title: "A sync polls too often or too seldom",

@@ -13,27 +13,27 @@ var sopsRules = []Entry{
 	},
 	{
 		ID: "sops-key", Group: GroupSecrets, Severity: fault, Title: "No identity opens an encrypted file",
-		Why: "The file is encrypted for other keys than those that core has for servers of this tier. The message names both.",
+		Why:  "The file is encrypted for other keys than those that core has for servers of this tier. The message names both.",
 		Good: "creation_rules:\n  - age: age1...   # varan key age show, then: varan secret rekey",
 	},
 	{
 		ID: "sops-mac", Group: GroupSecrets, Severity: fault, Title: "An encrypted file was changed after it was encrypted",
-		Why: "Its seal covers all values and their places. One was moved, changed or removed by someone without the keys, or by hand.",
+		Why:  "Its seal covers all values and their places. One was moved, changed or removed by someone without the keys, or by hand.",
 		Good: "varan secret edit web/secrets.env   # seals what you change",
 	},
 	{
 		ID: "sops-not-encrypted", Group: GroupSecrets, Severity: fault, Title: "What is meant to be encrypted is in plain text",
-		Why: "A file that is named as an encrypted one, or has the block of one, and yet holds plain values is a secret on its way into Git.",
+		Why:  "A file that is named as an encrypted one, or has the block of one, and yet holds plain values is a secret on its way into Git.",
 		Good: "varan secret encrypt web/secrets.enc.yaml",
 	},
 	{
 		ID: "sops-old-key", Group: GroupSecrets, Severity: warning, Title: "A file is encrypted for an old identity only",
-		Why: "Core has a newer identity. When the old one is taken away, the file cannot be opened any more.",
+		Why:  "Core has a newer identity. When the old one is taken away, the file cannot be opened any more.",
 		Good: "varan secret rekey",
 	},
 	{
 		ID: "sops-tier", Group: GroupSecrets, Severity: fault, Title: "A secret of trusted servers is used on an untrusted one",
-		Why: "Whoever controls an untrusted server reads what is on it. Core picks its keys by the server's tier, so that moving a file cannot move the secret.",
+		Why:  "Whoever controls an untrusted server reads what is on it. Core picks its keys by the server's tier, so that moving a file cannot move the secret.",
 		Good: "creation_rules:\n  - path_regex: edge/\n    age: age1...,age1...   # the untrusted recipient, too",
 	},
 	{

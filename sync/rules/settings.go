@@ -20,7 +20,7 @@ const (
 	PresetNone Preset = "none"
 	// PresetRecommended has the severities of the registry. It is the default.
 	PresetRecommended Preset = "recommended"
-	// PresetStrict makes errors of hardening, portability, secrets and fleet rules.
+	// PresetStrict makes errors of what hardening, portability, secrets and fleet rules warn about.
 	PresetStrict Preset = "strict"
 )
 
@@ -204,9 +204,7 @@ func (p Preset) level(entry Entry, reported fleet.Severity) fleet.Severity {
 		}
 	case PresetStrict:
 		switch entry.Group {
-		case GroupHardening, GroupPortability, GroupSecrets:
-			return fault
-		case GroupFleet:
+		case GroupHardening, GroupPortability, GroupSecrets, GroupFleet:
 			if reported == warning {
 				return fault
 			}
