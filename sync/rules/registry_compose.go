@@ -14,10 +14,6 @@ var composeRules = []Entry{
 	},
 	{ID: "data-beside", Group: GroupCompose, Severity: note, Title: "Data lies outside the run directory", Why: "Nothing but the run directory is a stack's own on its host, so such a path leads below `.repo` in it.", Bad: "volumes: [\"../data:/data\"]", Good: "volumes: [\"./data:/data\"]"},
 	{ID: "extra-args", Group: GroupCompose, Severity: fault, Title: "An argument for Compose is not supported", Why: "Arguments of up and build become options of the deploy; the rest has a field of its own, or no meaning without a terminal.", Bad: "extra_args = [\"--env-file\", \"x.env\"]", Good: "additional_env_files = [\"x.env\"]"},
-	{
-		ID: "not-resolved", Group: GroupCompose, Severity: note, Title: "A stack cannot be resolved without core's variables",
-		Why: "What depends on values that only core has is not checked offline. `varan validate --core` checks it.",
-	},
 	{ID: "extends-cycle", Group: GroupCompose, Severity: fault, Title: "Services extend each other", Why: "Neither has a definition of its own to begin with."},
 	{
 		ID: "image-reference", Group: GroupCompose, Severity: fault, Title: "An image's name cannot be read",
