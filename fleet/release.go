@@ -66,8 +66,8 @@ type ReleaseOptions struct {
 	// fails; PostDeploy runs after a successful one. The agent's policy must allow it.
 	PreDeploy  Command `json:"pre_deploy,omitzero"`
 	PostDeploy Command `json:"post_deploy,omitzero"`
-	// FirstDeploy runs in place of PostDeploy when the host had no release of this name yet:
-	// on_clone of a repo, whose on_pull is PostDeploy.
+	// FirstDeploy runs before PostDeploy when the host had no release of this name yet: on_clone
+	// of a repo, whose on_pull is PostDeploy.
 	FirstDeploy Command `json:"first_deploy,omitzero"`
 	// Up and BuildArgs are what extra_args and build_extra_args ask for.
 	Up        UpOptions    `json:"up,omitzero"`
@@ -198,6 +198,7 @@ func (r Release) Blobs() []Digest {
 		add(r.Files[i].Digest)
 	}
 	add(r.Options.PreDeploy.Script)
+	add(r.Options.FirstDeploy.Script)
 	add(r.Options.PostDeploy.Script)
 	return out
 }
@@ -210,7 +211,7 @@ func (r Release) Salted() map[Digest]bool {
 			out[r.Files[i].Digest] = true
 		}
 	}
-	for _, d := range []Digest{r.Options.PreDeploy.Script, r.Options.PostDeploy.Script} {
+	for _, d := range []Digest{r.Options.PreDeploy.Script, r.Options.FirstDeploy.Script, r.Options.PostDeploy.Script} {
 		if d != "" {
 			out[d] = true
 		}

@@ -63,6 +63,7 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 	}
 	// Taking over what is as declared is no deploy.
 	commands := commandsDue(st.Good, release) && (!t.adopting || t.order.Force)
+	first := st.Good == nil || t.rec.First == runsStarted
 	// The point of no return.
 	t.rec.Touched = true
 	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
@@ -86,7 +87,7 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, false)
 	}
 	if commands {
-		f = t.after(context.WithoutCancel(ctx), deadline, s)
+		f = t.after(context.WithoutCancel(ctx), deadline, s, first)
 	}
 	out := t.changed(t.outcome(f, false), now)
 	if len(t.questions) > 0 {

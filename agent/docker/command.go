@@ -224,10 +224,16 @@ func commandsDue(good, release *fleet.Release) bool {
 
 // after runs what is to be done once a release runs. That it fails changes nothing of
 // what runs: the release is good, the order is not.
-func (t *task) after(ctx context.Context, deadline time.Time, s site) *failure {
+func (t *task) after(ctx context.Context, deadline time.Time, s site, first bool) *failure {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	f := t.command(ctx, "post_deploy", t.order.Release.Options.PostDeploy, &t.rec.Post, s)
+	var f *failure
+	if first {
+		f = t.command(ctx, "on_clone", t.order.Release.Options.FirstDeploy, &t.rec.First, s)
+	}
+	if f == nil {
+		f = t.command(ctx, "post_deploy", t.order.Release.Options.PostDeploy, &t.rec.Post, s)
+	}
 	if f != nil {
 		f.Log = t.said.String()
 		f.Hint = "what was deployed runs and stays; mend the command, and deploy the stack by hand to run it again"

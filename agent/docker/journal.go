@@ -33,6 +33,8 @@ type record struct {
 	// Pre and Post say how far the release's commands are.
 	Pre  runs `json:"pre,omitempty"`
 	Post runs `json:"post,omitempty"`
+	// First is how far the command is that only a first deploy runs.
+	First runs `json:"first,omitempty"`
 	// Worker is the process that was last started for the order.
 	Worker  *process       `json:"worker,omitempty"`
 	Outcome *fleet.Outcome `json:"outcome,omitempty"`

@@ -317,6 +317,7 @@ func TestARepoIsFilesAndNothingElse(t *testing.T) {
 			r.Files = append(r.Files, fleet.File{Path: path, Mode: 0o644, Size: int64(len(files[path])), Digest: h.blobs.add(files[path])})
 		}
 		r.Options.Dir = dir
+		r.Options.FirstDeploy = h.script("echo cloned >> pulls")
 		r.Options.PostDeploy = h.script("echo pulled >> pulls")
 		return seal(r)
 	}
@@ -328,7 +329,7 @@ func TestARepoIsFilesAndNothingElse(t *testing.T) {
 	if r := h.observe("dots"); r.Release.Digest == "" || len(r.Drift) > 0 || len(r.Containers) > 0 {
 		t.Errorf("report %+v", r)
 	}
-	if b, _ := os.ReadFile(filepath.Join(dir, "pulls")); string(b) != "pulled\n" {
+	if b, _ := os.ReadFile(filepath.Join(dir, "pulls")); string(b) != "cloned\npulled\n" {
 		t.Errorf("the command left %q", b)
 	}
 	put(t, filepath.Join(dir, "b", "c"), "by hand")

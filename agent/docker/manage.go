@@ -210,6 +210,7 @@ func (t *task) refresh(ctx context.Context, deadline time.Time, blobs agent.Blob
 	release := t.order.Release
 	release.Files, release.Options.Pull = nil, true
 	release.Options.PreDeploy, release.Options.PostDeploy = fleet.Command{}, fleet.Command{}
+	release.Options.FirstDeploy = fleet.Command{}
 	wanted := map[string]bool{}
 	for _, s := range release.Services {
 		wanted[s.Image] = len(t.order.Services) == 0 || slices.Contains(t.order.Services, s.Name) || wanted[s.Image]

@@ -57,7 +57,8 @@ func (t *task) permitted(release *fleet.Release) *failure {
 	if _, f := t.e.siteOf(t.order.Stack, release); f != nil {
 		return f
 	}
-	if (options.PreDeploy.Script != "" || options.PostDeploy.Script != "") && !t.e.cfg.Policy.HostCommands {
+	commands := options.PreDeploy.Script + options.FirstDeploy.Script + options.PostDeploy.Script
+	if commands != "" && !t.e.cfg.Policy.HostCommands {
 		return &failure{
 			Reason: "the stack wants to run commands on the host, and the policy of this host does not let it",
 			Hint:   "set host_commands = true in the policy file of the host, or take pre_deploy and post_deploy out",

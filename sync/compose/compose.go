@@ -116,7 +116,7 @@ type Request struct {
 	ExtraArgs, BuildExtraArgs []string
 	// PreDeploy and PostDeploy run on the host around a deploy.
 	PreDeploy, PostDeploy Hook
-	// FirstDeploy runs in place of PostDeploy after the first deploy of a checkout.
+	// FirstDeploy runs before PostDeploy after the first deploy of a checkout.
 	FirstDeploy Hook
 	// InterpolateFiles replaces [[NAME]] in Compose files and config files of the tree; nil
 	// leaves it as it is.
