@@ -1,6 +1,7 @@
 package compose_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -52,8 +53,26 @@ networks:
 // BenchmarkLoad loads one stack, scan, policy, digests and model included, and compares
 // with compose-go alone on the same file, taken in turns.
 func BenchmarkLoad(b *testing.B) {
-	req := request(files(map[string]string{"compose.yaml": benchFile, "api.env": "A=1\nB=2\n", "conf/site": "server {}"}))
-	req.Environment = []compose.Variable{{Name: "LEVEL", Value: "info"}, {Name: "DOMAIN", Value: "example.org"}}
+	alone := request(files(map[string]string{
+		"compose.yaml": benchFile, "api.env": "A=1\nB=2\n", "conf/site": "server {}", "more.env": "LEVEL=debug\n", "conf/api": "x",
+	}))
+	alone.Environment = []compose.Variable{{Name: "LEVEL", Value: "info"}, {Name: "DOMAIN", Value: "example.org"}}
+	b.Run("alone", func(b *testing.B) { compareLoad(b, alone) })
+
+	settings := alone
+	settings.Environment = []compose.Variable{{Name: "LEVEL", Value: "${BASE}", Expand: true}}
+	settings.Variables = []compose.Variable{{Name: "DOMAIN", Value: "example.org"}, {Name: "BASE", Value: "info", Secret: true}}
+	for i := range 1000 {
+		settings.Variables = append(settings.Variables, compose.Variable{Name: fmt.Sprintf("V%d", i), Value: "x"})
+	}
+	settings.AdditionalEnvFiles = []compose.EnvFile{{Path: "more.env", Track: true}}
+	settings.ConfigFiles = []compose.ConfigFile{{Path: "conf/api", Requires: compose.ReactRestart}}
+	settings.ExtraArgs = []string{"--scale api=2", "-t 20"}
+	b.Run("with settings and a pool of variables", func(b *testing.B) { compareLoad(b, settings) })
+}
+
+func compareLoad(b *testing.B, req compose.Request) {
+	b.Helper()
 	dir := b.TempDir()
 	writeFile(b, filepath.Join(dir, "api.env"), "A=1\nB=2\n")
 	bare := func() {
