@@ -47,7 +47,7 @@ type Decrypter interface {
 	// Decrypt opens a file. ok is false for a file that is not encrypted, which is most.
 	// fault says what is wrong, without a secret: why an encrypted file cannot be opened, or
 	// that one in plain text looks like a mistake.
-	Decrypt(path string, data []byte) (plain Plaintext, ok bool, fault *fleet.Diagnostic)
+	Decrypt(name string, data []byte) (plain Plaintext, ok bool, fault *fleet.Diagnostic)
 }
 
 // Plaintext is a decrypted file.

@@ -60,7 +60,7 @@ secrets: {s: {file: ../token}}
 	}
 	run := filepath.Join(dir, "run")
 	options, err := cli.NewProjectOptions(
-		[]string{filepath.Join(run, "sub/compose.yaml"), filepath.Join(run, "other/override.yaml")},
+		[]string{filepath.Join(run, "sub", "compose.yaml"), filepath.Join(run, "other", "override.yaml")},
 		cli.WithEnvFiles(), cli.WithDotEnv, cli.WithName("web"), cli.WithDiscardEnvFile)
 	if err != nil {
 		t.Fatal(err)

@@ -291,8 +291,8 @@ func (l *load) splitPath(parts []string) []string {
 	for i := 0; i < len(parts); {
 		end := i + 1
 		for j := len(parts); j > i+1; j-- {
-			path := append(slices.Clone(out), strings.Join(parts[i:j], "."))
-			if l.find(path...).depth == len(path) {
+			joined := append(slices.Clone(out), strings.Join(parts[i:j], "."))
+			if l.find(joined...).depth == len(joined) {
 				end = j
 				break
 			}

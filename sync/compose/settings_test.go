@@ -122,7 +122,8 @@ func TestExtraArgs(t *testing.T) {
 	}{
 		"nothing": {nil, nil, result{}},
 		"flags": {
-			[]string{"--force-recreate --always-recreate-deps", "-V", "--no-deps", "-t", "20"}, nil,
+			[]string{"--force-recreate --always-recreate-deps", "-V", "--no-deps", "-t", "20"},
+			nil,
 			result{Up: fleet.UpOptions{
 				ForceRecreate: true, AlwaysRecreateDeps: true, RenewAnonymousVolume: true, NoDeps: true, TimeoutSeconds: 20,
 			}},

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/template"
@@ -97,10 +98,5 @@ func (l *load) mentionsUnknown(n *yaml.Node) bool {
 		}
 		return false
 	}
-	for _, child := range n.Content {
-		if l.mentionsUnknown(child) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.Content, l.mentionsUnknown)
 }
