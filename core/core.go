@@ -50,6 +50,9 @@ type Config struct {
 	LocalRoots []string
 	// KeyFiles open encrypted files of the repositories; optional.
 	KeyFiles KeyFiles
+	// HookSecret is for webhooks of declared syncs, stacks and repos that have no secret of
+	// their own; optional.
+	HookSecret fleet.Secret
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -214,7 +217,7 @@ func (c *core) handler() (http.Handler, error) {
 	public := c.keys.core.Public()
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Guard: guard, Logger: c.cfg.Logger,
-		Fingerprint: public.Fingerprint(), Ready: c.store.Ping,
+		Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: c.cfg.HookSecret,
 		Version: api.Version{
 			Version: buildinfo.Version(), API: 1, Fingerprint: public.Fingerprint().String(), PublicKey: public.String(),
 			Started: time.Now().UTC(),

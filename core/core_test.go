@@ -185,10 +185,20 @@ environment = "TOKEN=[[WEB_TOKEN]]"
 
 func (r *rig) push(secret, commit string) int {
 	r.t.Helper()
-	body := `{"ref":"refs/heads/main","after":"` + commit + `"}`
+	return r.signed("/listener/github/sync/main/sync", secret, `{"ref":"refs/heads/main","after":"`+commit+`"}`)
+}
+
+// hook is a push to the branch main at another path.
+func (r *rig) hook(path, secret string) int {
+	r.t.Helper()
+	return r.signed(path, secret, `{"ref":"refs/heads/main"}`)
+}
+
+func (r *rig) signed(path, secret, body string) int {
+	r.t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(body))
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.BaseURL+"/listener/github/sync/main/sync", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.BaseURL+path, strings.NewReader(body))
 	must(r.t, err)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))

@@ -52,7 +52,9 @@ type place struct{ server, stack string }
 type pending struct {
 	load, check bool
 	// apply asks that this once the plan is carried out even if the sync only plans.
-	apply   bool
+	apply bool
+	// only asks the same for these stacks and resources alone.
+	only    []string
 	trigger Trigger
 	actor   string
 	// checkTrigger and checkActor go with check.
@@ -79,14 +81,16 @@ func (l *loop) reset(settings SyncSettings) {
 	l.mu.Lock()
 	l.interval = settings.Interval
 	l.mu.Unlock()
-	l.poke(TriggerManual, "settings", false)
+	l.poke(TriggerManual, "settings", false, nil)
 }
 
-// poke asks for a look at the source; with apply, also that what it finds is done.
-func (l *loop) poke(trigger Trigger, actor string, apply bool) (coalesced bool) {
+// poke asks for a look at the source; with apply, also that what it finds is done, and with
+// only, what it finds of these.
+func (l *loop) poke(trigger Trigger, actor string, apply bool, only []string) (coalesced bool) {
 	l.mu.Lock()
 	coalesced = l.pending.load
 	l.pending.apply = l.pending.apply || apply
+	l.pending.only = append(l.pending.only, only...)
 	// A person who asks does not wait for the end of a burst.
 	if !coalesced || trigger == TriggerManual {
 		l.pending.load, l.pending.trigger, l.pending.actor = true, trigger, actor
@@ -151,7 +155,7 @@ func (l *loop) noticed(loaded Loaded) {
 	news := !loaded.AutoApply && loaded.Desired.Commit.ID != l.status.Head.ID
 	l.mu.Unlock()
 	if news {
-		l.poke(TriggerPoll, "news", false)
+		l.poke(TriggerPoll, "news", false, nil)
 	}
 }
 
@@ -162,6 +166,7 @@ type reading struct {
 	trigger Trigger
 	actor   string
 	apply   bool
+	only    []string
 }
 
 // watch is the state of one loop's goroutine.
@@ -197,7 +202,7 @@ func (l *loop) run(ctx, work context.Context) {
 		w.rest.Stop()
 		w.group.Wait()
 	}()
-	l.poke(TriggerStart, "core", false)
+	l.poke(TriggerStart, "core", false, nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -207,7 +212,7 @@ func (l *loop) run(ctx, work context.Context) {
 		case <-l.woken:
 		case <-w.rest.C:
 		case <-w.poll.C:
-			l.poke(TriggerPoll, "poll", false)
+			l.poke(TriggerPoll, "poll", false, nil)
 		case <-w.retry.C:
 			l.check(TriggerResult, "retry")
 		case <-w.settle.C:
@@ -228,14 +233,14 @@ func (w *watch) begin(ctx context.Context) {
 		if ask.trigger == TriggerWebhook {
 			w.looked = time.Now()
 		}
-		w.pending.load, w.pending.apply = false, false
+		w.pending.load, w.pending.apply, w.pending.only = false, false, nil
 		w.loading = true
 	}
 	w.mu.Unlock()
 	if load {
 		w.group.Go(func() {
 			loaded, err := w.read(ctx)
-			w.loaded <- reading{loaded, err, ask.trigger, ask.actor, ask.apply}
+			w.loaded <- reading{loaded, err, ask.trigger, ask.actor, ask.apply, ask.only}
 		})
 	}
 	if ask.check && !w.settling {
@@ -267,7 +272,7 @@ func (w *watch) settled(ctx, work context.Context) {
 	}
 	w.mu.Unlock()
 	if good != nil && ask.check {
-		w.pass(ctx, work, good, wakeUp{ask.checkTrigger, ask.checkActor, good.AutoApply})
+		w.pass(ctx, work, good, wakeUp{trigger: ask.checkTrigger, actor: ask.checkActor, apply: good.AutoApply})
 	}
 }
 
@@ -314,7 +319,11 @@ func (w *watch) accept(ctx, work context.Context, read reading) {
 	if loaded != nil {
 		// A stalled head has nothing that a request could ask to be applied.
 		apply := loaded.AutoApply || read.apply && !stalled
-		w.pass(ctx, work, loaded, wakeUp{read.trigger, read.actor, apply})
+		by := wakeUp{trigger: read.trigger, actor: read.actor, apply: apply}
+		if !stalled {
+			by.only = read.only
+		}
+		w.pass(ctx, work, loaded, by)
 	}
 }
 
@@ -340,6 +349,8 @@ type wakeUp struct {
 	trigger Trigger
 	actor   string
 	apply   bool
+	// only are the stacks and resources that it may act on when apply is not set.
+	only []string
 }
 
 // pass plans, and begins what there is to do. It waits for none of it.
@@ -354,7 +365,12 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	w.vain = 0
 	p := plan.Compute(in)
 	w.keep(p)
-	if !by.apply {
+	switch {
+	case by.apply:
+	case len(by.only) > 0:
+		in.Policy.Only = by.only
+		p = plan.Compute(in)
+	default:
 		return
 	}
 	w.adopt(ctx, in, p)

@@ -156,7 +156,7 @@ func (r *Reconciler) Poke(name string, trigger Trigger, actor string) (coalesced
 	if !ok {
 		return false
 	}
-	return l.poke(trigger, actor, false)
+	return l.poke(trigger, actor, false, nil)
 }
 
 // PokeApply is Poke, and has what it finds carried out this once even if the sync only
@@ -166,7 +166,16 @@ func (r *Reconciler) PokeApply(name string, trigger Trigger, actor string) (coal
 	if !ok {
 		return false
 	}
-	return l.poke(trigger, actor, true)
+	return l.poke(trigger, actor, true, nil)
+}
+
+// PokeOnly is PokeApply for a selection, as plan.Policy.Only has it.
+func (r *Reconciler) PokeOnly(name string, trigger Trigger, actor string, only ...string) (coalesced bool) {
+	l, ok := r.find(name)
+	if !ok {
+		return false
+	}
+	return l.poke(trigger, actor, false, only)
 }
 
 // PokeServer tells that an agent reported a change: of the stacks named, or of anything

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/cmd/internal/logging"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/fleet"
@@ -26,6 +28,7 @@ type coreFlags struct {
 	logFormat  string
 	logLevel   string
 	keyFiles   tierFiles
+	hookSecret string
 }
 
 func (a *app) coreCommand() *cobra.Command {
@@ -47,12 +50,18 @@ port. The first signal drains; a second one exits at once.`,
 	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
 	cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.keyFiles.register(cmd.Flags())
+	cmd.Flags().StringVar(&f.hookSecret, "webhook-secret-file", os.Getenv("VARAN_WEBHOOK_SECRET_FILE"),
+		"file with the secret for webhooks of declared resources that have none ($VARAN_WEBHOOK_SECRET_FILE)")
 	cmd.AddCommand(a.coreInitCommand(&f))
 	return cmd
 }
 
 func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 	logger, err := logging.New(a.stderr, f.logFormat, f.logLevel)
+	if err != nil {
+		return err
+	}
+	hookSecret, err := readHookSecret(f.hookSecret)
 	if err != nil {
 		return err
 	}
@@ -66,6 +75,7 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 		DataDir:    f.dir,
 		Listen:     f.listen,
 		LocalRoots: f.localRoots,
+		HookSecret: hookSecret,
 		KeyFiles:   keyFiles,
 		Logger:     logger,
 		Ready: func(addr net.Addr) {
@@ -78,6 +88,22 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 			}
 		},
 	})
+}
+
+// readHookSecret reads the default secret of webhooks; there need not be one.
+func readHookSecret(path string) (fleet.Secret, error) {
+	if path == "" {
+		return fleet.Secret{}, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fleet.Secret{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read the webhook secret: %w", err)}
+	}
+	secret := strings.TrimSpace(string(raw))
+	if len(secret) < 8 {
+		return fleet.Secret{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("the webhook secret in %s is shorter than 8 characters", path)}
+	}
+	return fleet.NewSecret(secret), nil
 }
 
 // trimEvery is how often an idle core gives back the memory of its last burst.

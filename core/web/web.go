@@ -49,6 +49,7 @@ type Loops interface {
 	Remove(name string)
 	Poke(name string, trigger reconciler.Trigger, actor string) (coalesced bool)
 	PokeApply(name string, trigger reconciler.Trigger, actor string) (coalesced bool)
+	PokeOnly(name string, trigger reconciler.Trigger, actor string, only ...string) (coalesced bool)
 	Status(name string) (reconciler.SyncStatus, bool)
 }
 
@@ -84,6 +85,8 @@ type SyncStore interface {
 // HookStore keeps what webhooks are checked against.
 type HookStore interface {
 	WebhookSecret(ctx context.Context, sync string) (fleet.Secret, error)
+	// Hook is that of a stack or repo, with the sync that declares it.
+	Hook(ctx context.Context, kind, name string) (sync string, hook fleet.Hook, err error)
 	// WebhookSeen remembers a delivery and its event, and reports a replay.
 	WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error)
 }
@@ -155,8 +158,11 @@ type Reconciler interface {
 	Loops
 }
 
-// Config wires the handlers. All of it is required but Now.
+// Config wires the handlers. All of it is required but HookSecret and Now.
 type Config struct {
+	// HookSecret is for webhooks of declared resources that have no secret of their own; empty
+	// refuses these.
+	HookSecret fleet.Secret
 	Store      Store
 	Reconciler Reconciler
 	Agents     Agents
@@ -198,7 +204,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.HandleFunc("/listener/{provider}/sync/{name}/{action}", s.webhook)
+	mux.HandleFunc("/listener/{provider}/{kind}/{name}/{action}", s.webhook)
 	mux.Handle("/", cfg.Guard.Wrap(guarded, refuse))
 	return secureHeaders(boundBodies(mux)), nil
 }

@@ -69,6 +69,13 @@ func (l *loop) PokeApply(name string, trigger reconciler.Trigger, actor string) 
 	return l.Poke(name, trigger, actor)
 }
 
+func (l *loop) PokeOnly(name string, trigger reconciler.Trigger, actor string, only ...string) bool {
+	l.mu.Lock()
+	l.applied = append(l.applied, name+": "+strings.Join(only, " "))
+	l.mu.Unlock()
+	return l.Poke(name, trigger, actor)
+}
+
 func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {
 	status, ok := l.status[name]
 	return status, ok

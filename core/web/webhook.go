@@ -16,6 +16,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -46,17 +47,27 @@ func newHookLimits() *hookLimits {
 
 // delivery is a webhook whose form is right.
 type delivery struct {
-	provider, sync, action string
-	body                   []byte
+	provider, kind, name, action string
+	body                         []byte
+}
+
+// target is what a delivery is for: a sync, or one stack or repo that it declares.
+type target struct {
+	sync   api.Sync
+	branch string
+	// only is empty for the whole sync.
+	only string
 }
 
 // webhook answers a Git host. Whatever is wrong with who sent it gives one and the same
 // answer; the payload is looked at only when the sender is known, and chooses nothing.
 func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
-	d := delivery{provider: r.PathValue("provider"), sync: r.PathValue("name"), action: r.PathValue("action")}
+	d := delivery{
+		provider: r.PathValue("provider"), kind: r.PathValue("kind"), name: r.PathValue("name"), action: r.PathValue("action"),
+	}
 	if !knownHook(d) {
 		writeError(w, notFound("there is no such webhook",
-			"POST to /listener/{github|gitlab}/sync/{name}/{refresh|sync}"))
+			"POST to /listener/{github|gitlab}/sync/{name}/{refresh|sync}, .../stack/{name}/{refresh|deploy} or .../repo/{name}/{clone|pull}"))
 		return
 	}
 	if problem := hookForm(r); problem != nil {
@@ -71,12 +82,12 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 		writeError(w, problem)
 		return
 	}
-	sync, err := s.authenticate(r, d)
+	to, err := s.authenticate(r, d)
 	if err != nil {
 		s.refuseHook(w, r, d, err)
 		return
 	}
-	if !s.hooks.accepted.Allow(d.provider+"/"+d.sync, s.Now()) {
+	if !s.hooks.accepted.Allow(d.provider+"/"+d.kind+"/"+d.name, s.Now()) {
 		w.Header().Set("Retry-After", "60")
 		writeError(w, &api.Error{
 			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited,
@@ -84,11 +95,14 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	s.accept(w, r, d, sync)
+	s.accept(w, r, d, to)
 }
 
 func knownHook(d delivery) bool {
-	return (d.provider == "github" || d.provider == "gitlab") && (d.action == "refresh" || d.action == "sync")
+	actions := map[string][]string{
+		"sync": {"refresh", "sync"}, "stack": {"refresh", "deploy"}, "repo": {"clone", "pull"},
+	}
+	return (d.provider == "github" || d.provider == "gitlab") && slices.Contains(actions[d.kind], d.action)
 }
 
 // hookForm refuses what no Git host sends, before anything is read.
@@ -127,25 +141,57 @@ func hookBody(w http.ResponseWriter, r *http.Request) ([]byte, *api.Error) {
 // errUnsigned is every failure to prove knowledge of a sync's secret.
 var errUnsigned = errors.New("not signed with the sync's secret")
 
-// authenticate checks the sender. A sync that does not exist takes the same path as one
+// authenticate checks the sender. A resource that does not exist takes the same path as one
 // that does, with a secret that nothing can have signed.
-func (s *server) authenticate(r *http.Request, d delivery) (api.Sync, error) {
-	secret, err := s.Store.WebhookSecret(r.Context(), d.sync)
+func (s *server) authenticate(r *http.Request, d delivery) (target, error) {
+	to, secret, err := s.hookTarget(r.Context(), d)
 	missing := errors.Is(err, store.ErrNotFound)
 	if err != nil && !missing {
-		return api.Sync{}, err
+		return target{}, err
 	}
 	check := signedByGitHub
 	if d.provider == "gitlab" {
 		check = tokenOfGitLab
 	}
 	if err := check(r.Header, d.body, secret); err != nil {
-		return api.Sync{}, err
+		return target{}, err
 	}
 	if missing || secret.IsEmpty() {
-		return api.Sync{}, errUnsigned
+		return target{}, errUnsigned
 	}
-	return s.Store.Sync(r.Context(), d.sync)
+	return to, nil
+}
+
+// hookTarget finds what a delivery is for, and the secret that it must prove to know.
+func (s *server) hookTarget(ctx context.Context, d delivery) (to target, secret fleet.Secret, err error) {
+	name, hook := d.name, fleet.Hook{}
+	if d.kind != "sync" {
+		if name, hook, err = s.Store.Hook(ctx, d.kind, d.name); err != nil {
+			return to, secret, err
+		}
+		// What was read last is newer than what was applied.
+		desired, _ := s.Sources.Desired(name)
+		for _, h := range desired.Hooks {
+			if h.Kind == d.kind && h.Name == d.name {
+				hook = h
+			}
+		}
+		to.only, secret = d.kind+"/"+d.name, hook.Secret
+	} else if secret, err = s.Store.WebhookSecret(ctx, name); err != nil {
+		return to, secret, err
+	}
+	if to.sync, err = s.Store.Sync(ctx, name); err != nil {
+		return to, fleet.Secret{}, err
+	}
+	to.branch = cmp.Or(hook.Branch, to.sync.Branch)
+	declared := d.kind != "sync" || to.sync.DeclaredBy != ""
+	switch {
+	case d.kind == "sync" && to.sync.Declared.NoWebhook:
+		secret = fleet.Secret{}
+	case secret.IsEmpty() && declared:
+		secret = s.HookSecret
+	}
+	return to, secret, nil
 }
 
 // signedByGitHub checks the one signature that GitHub, Gitea and Forgejo send.
@@ -203,10 +249,10 @@ func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, 
 		})
 		return
 	}
-	s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("sync", d.sync),
+	s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("of", d.kind+"/"+d.name),
 		slog.String("provider", d.provider), slog.String("peer", peer), slog.String("err", err.Error()))
 	writeError(w, &api.Error{
-		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "the sync or its webhook secret is wrong",
+		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "the " + d.kind + " or its webhook secret is wrong",
 		Hint: "varan sync add showed the secret once; core's log has the refusal",
 	})
 }
@@ -219,48 +265,71 @@ func (s *server) unavailableHook(w http.ResponseWriter, r *http.Request, err err
 }
 
 // accept records the delivery, wakes the sync if it concerns it, and says so.
-func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, sync api.Sync) {
+func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, to target) {
 	ref, err := parseRef(d.body)
 	if err != nil {
 		writeError(w, badRequest(err.Error(), ""))
 		return
 	}
 	event := cmp.Or(r.Header.Get("X-Github-Event"), r.Header.Get("X-Gitlab-Event"))
-	reason, concerned := concerns(sync, ref, event)
-	sum := sha256.Sum256(append([]byte(d.provider+"\x00"+d.sync+"\x00"+d.action+"\x00"), d.body...))
+	reason, concerned := concerns(d.kind, to.branch, ref, event)
+	sum := sha256.Sum256(append([]byte(d.provider+"\x00"+hookPath(d)+"\x00"+d.action+"\x00"), d.body...))
 	ctx := context.WithoutCancel(r.Context()) // a host that hangs up early must not lose the push
 	replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
-		return api.Event{Kind: "webhook", Sync: d.sync, Actor: d.provider, Text: hookText(reason, concerned, replay)}
+		return api.Event{Kind: "webhook", Sync: to.sync.Name, Actor: d.provider, Text: hookText(d, reason, concerned, replay)}
 	})
 	if err != nil {
 		s.unavailableHook(w, r, err)
 		return
 	}
-	answer := api.Accepted{Accepted: concerned, Sync: d.sync, Action: "none", Reason: reason}
+	answer := api.Accepted{Accepted: concerned, Sync: to.sync.Name, Action: "none", Reason: reason}
 	if concerned {
-		// A replayed request must not set going again what was applied and then undone.
-		wake := s.Reconciler.Poke
-		if d.action == "sync" && !replay {
-			wake = s.Reconciler.PokeApply
-		}
-		coalesced := wake(d.sync, reconciler.TriggerWebhook, "webhook")
-		answer.Action, answer.Reason = promise(sync, d.action, reason, replay, coalesced)
+		coalesced := s.wake(d, to, replay)
+		answer.Action, answer.Reason = promise(to, d, reason, replay, coalesced)
 	}
 	writeJSON(w, http.StatusAccepted, answer)
 }
 
-func hookText(reason string, concerned, replay bool) string {
+// wake has the sync looked at. A replayed request must not set going again what was applied
+// and then undone.
+func (s *server) wake(d delivery, to target, replay bool) (coalesced bool) {
+	const trigger = reconciler.TriggerWebhook
+	switch {
+	case !acts(d) || replay:
+		return s.Reconciler.Poke(to.sync.Name, trigger, "webhook")
+	case to.only != "":
+		return s.Reconciler.PokeOnly(to.sync.Name, trigger, "webhook", to.only)
+	}
+	return s.Reconciler.PokeApply(to.sync.Name, trigger, "webhook")
+}
+
+// acts reports whether a delivery asks for more than a look.
+func acts(d delivery) bool { return d.action != "refresh" }
+
+// hookPath tells deliveries for different things apart.
+func hookPath(d delivery) string {
+	if d.kind == "sync" {
+		return d.name
+	}
+	return d.kind + "/" + d.name
+}
+
+func hookText(d delivery, reason string, concerned, replay bool) string {
 	switch {
 	case !concerned:
 		return "ignored: " + reason
 	case replay:
 		return "duplicate: " + reason
 	}
+	if d.kind != "sync" {
+		return "sync woken for " + d.kind + " " + d.name + ": " + reason
+	}
 	return "sync woken: " + reason
 }
 
-// concerns says in words whether a delivery is a push to the branch of the sync.
-func concerns(sync api.Sync, ref, event string) (reason string, concerned bool) {
+// concerns says in words whether a delivery is a push to the branch of the sync, stack or
+// repo.
+func concerns(kind, follows, ref, event string) (reason string, concerned bool) {
 	branch, isBranch := strings.CutPrefix(ref, "refs/heads/")
 	switch {
 	case strings.EqualFold(event, "ping"):
@@ -270,13 +339,13 @@ func concerns(sync api.Sync, ref, event string) (reason string, concerned bool) 
 	case ref == "":
 		return "the payload names no ref, so it is no push", false
 	case strings.HasPrefix(ref, "refs/tags/"):
-		return fmt.Sprintf("%s is a tag; the sync follows branch %s", shown(ref), sync.Branch), false
+		return fmt.Sprintf("%s is a tag; the %s follows branch %s", shown(ref), kind, follows), false
 	case !isBranch:
-		return fmt.Sprintf("%s is not a branch; the sync follows branch %s", shown(ref), sync.Branch), false
-	case branch != sync.Branch:
-		return fmt.Sprintf("branch %s was pushed; the sync follows branch %s", shown(branch), sync.Branch), false
+		return fmt.Sprintf("%s is not a branch; the %s follows branch %s", shown(ref), kind, follows), false
+	case branch != follows:
+		return fmt.Sprintf("branch %s was pushed; the %s follows branch %s", shown(branch), kind, follows), false
 	}
-	return "branch " + sync.Branch + " was pushed", true
+	return "branch " + follows + " was pushed", true
 }
 
 // shown is text from a payload as an answer may repeat it.
@@ -289,17 +358,22 @@ func shown(s string) string {
 }
 
 // promise says what follows from waking the sync. As in Komodo, the path "sync" applies what
-// it finds and "refresh" only looks; a sync with auto_apply applies either way.
-func promise(sync api.Sync, action, reason string, replay, coalesced bool) (does, why string) {
+// it finds and "refresh" only looks; "deploy" and "pull" apply what they are for. A sync with
+// auto_apply applies all of it either way.
+func promise(to target, d delivery, reason string, replay, coalesced bool) (does, why string) {
 	does, why = "refresh", reason
+	what := "the " + d.kind
+	if to.sync.AutoApply {
+		what = "the sync"
+	}
 	switch {
-	case sync.AutoApply, action == "sync" && !replay:
+	case to.sync.AutoApply, acts(d) && !replay:
 		does = "sync"
-		why += "; the sync will be planned and applied"
-	case action == "sync":
-		why += "; the sync will only be planned, because this delivery came before"
+		why += "; " + what + " will be planned and applied"
+	case acts(d):
+		why += "; " + what + " will only be planned, because this delivery came before"
 	default:
-		why += "; the sync will be planned"
+		why += "; " + what + " will be planned"
 	}
 	switch {
 	case replay:
