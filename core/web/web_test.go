@@ -180,7 +180,8 @@ func newFixture(tb testing.TB) *fixture {
 	must(tb, err)
 	handler, err := web.New(web.Config{
 		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Guard: guard, Logger: logger,
-		Version: api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
+		HookSecret: fleet.NewSecret("default-secret"),
+		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})
 	must(tb, err)
 	f.server = httptest.NewServer(handler)
