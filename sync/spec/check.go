@@ -12,6 +12,10 @@ import (
 const (
 	maxCrossErrors  = 50
 	maxCrossRemarks = 1_000
+	// maxHints is how many unknown names are compared with all that are known.
+	maxHints = 100
+	// maxPatternWork bounds matching, counted in names times the length of patterns.
+	maxPatternWork = 1 << 20
 )
 
 // checker finds what is wrong between resources rather than inside one.
@@ -23,6 +27,12 @@ type checker struct {
 	diags fleet.Diagnostics
 	// errors and remarks count what was found, listed or not.
 	errors, remarks int
+	// hints are those looked for already, by kind and name: looking is slow.
+	hints map[[2]string]string
+	// carried remembers which lists of tags some server carries.
+	carried map[string]bool
+	// patternWork is what reading and matching patterns has cost so far.
+	patternWork int
 }
 
 // nameSet is the names of one type.
@@ -41,7 +51,7 @@ func (n *nameSet) add(name string) {
 // crossCheck checks names and references. Where a file is faulty, references are left
 // alone: what they name may be in the part that could not be read.
 func crossCheck(decls Declarations, opts Options, faulty bool) fleet.Diagnostics {
-	c := checker{decls: decls, opts: opts, known: map[string]*nameSet{}}
+	c := checker{decls: decls, opts: opts, known: map[string]*nameSet{}, hints: map[[2]string]string{}, carried: map[string]bool{}}
 	c.count()
 	c.names()
 	if !faulty {
@@ -95,6 +105,35 @@ func (c *checker) add(severity fleet.Severity, at fleet.Position, rule, hint, fo
 	c.diags = append(c.diags, fleet.Diagnostic{
 		Rule: rule, Severity: severity, Position: at, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
+}
+
+// hint is the known name that an unknown one may be a slip of, while there are few.
+func (c *checker) hint(kind, name string) string {
+	key := [2]string{kind, name}
+	hint, done := c.hints[key]
+	if !done && len(c.hints) < maxHints {
+		hint = didYouMean(name, c.of(kind).list)
+		c.hints[key] = hint
+	}
+	return hint
+}
+
+// pattern reads a pattern and returns the names of a kind that it matches. When patterns
+// have cost too much in all, what is left is not looked at.
+func (c *checker) pattern(text, kind string) (matched []string, looked bool, err error) {
+	names := c.of(kind).list
+	cost := len(text) * 16
+	if isPattern(text) {
+		cost += len(names) * (1 + len(text)/32)
+	}
+	if c.patternWork += cost; c.patternWork > maxPatternWork {
+		return nil, false, nil
+	}
+	pattern, err := ParsePattern(text)
+	if err != nil {
+		return nil, true, err
+	}
+	return pattern.Select(names), true, nil
 }
 
 // full reports whether nothing more will be listed, so that looking for hints can end.

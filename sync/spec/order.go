@@ -147,13 +147,12 @@ func (c *checker) execution(e *Execution, by string) (runs []string) {
 				c.refer(reference{kind: p.Resource, name: name, by: by, at: e.At(p.Name), loose: true})
 			}
 		case ParamPattern:
-			pattern, err := ParsePattern(e.Text(p.Name))
+			matched, looked, err := c.pattern(e.Text(p.Name), p.Resource)
 			if err != nil {
 				c.fail(e.At(p.Name), "invalid-pattern", "", "%s has a pattern that is wrong: %v", by, err)
 				continue
 			}
-			matched := pattern.Select(c.of(p.Resource).list)
-			if len(matched) == 0 && e.Text(p.Name) != "" {
+			if looked && len(matched) == 0 && e.Text(p.Name) != "" {
 				c.remark(fleet.SeverityNote, e.At(p.Name), "unmatched-pattern", "", "%s matches no %s that is declared here", by, p.Resource)
 			}
 			if typ.Name == "BatchRunProcedure" {
@@ -176,6 +175,9 @@ func (c *checker) cycles(nodes []node, rule, message string) {
 	var path []int
 	var visit func(i int)
 	visit = func(i int) {
+		if c.full() {
+			return
+		}
 		state[i] = onPath
 		path = append(path, i)
 		for _, e := range nodes[i].edges {

@@ -13,8 +13,8 @@ type Pattern struct {
 	exprs []*regexp.Regexp
 }
 
-// maxPatternParts bounds what one pattern may be made of.
-const maxPatternParts = 1_000
+// maxPattern is how long a pattern may be.
+const maxPattern = 10_000
 
 // isPattern reports whether a name is a wildcard or a regular expression.
 func isPattern(name string) bool {
@@ -24,10 +24,10 @@ func isPattern(name string) bool {
 // ParsePattern reads a pattern.
 func ParsePattern(text string) (Pattern, error) {
 	p := Pattern{names: map[string]bool{}}
-	for i, part := range patternParts(text) {
-		if i == maxPatternParts {
-			return Pattern{}, fmt.Errorf("it has more than %d parts", maxPatternParts)
-		}
+	if len(text) > maxPattern {
+		return Pattern{}, fmt.Errorf("it is longer than %d characters", maxPattern)
+	}
+	for _, part := range patternParts(text) {
 		expr := ""
 		switch {
 		case len(part) >= 2 && part[0] == '\\' && part[len(part)-1] == '\\':

@@ -23,7 +23,8 @@ type reference struct {
 // is not known, unless the name is a slip away from one that is declared.
 func (c *checker) refer(r reference) {
 	known := c.of(r.kind)
-	if r.name == "" || known.names[r.name] || c.full() {
+	quiet := c.opts.Offline || r.loose
+	if r.name == "" || known.names[r.name] || c.full() || quiet && c.remarks > maxCrossRemarks {
 		return
 	}
 	rule := "unknown-" + strings.ReplaceAll(r.kind, "_", "-")
@@ -33,8 +34,8 @@ func (c *checker) refer(r reference) {
 		c.remark(fleet.SeverityNote, r.at, "reference-by-id", "write the name", "%s names a %s by its id, which cannot be checked", r.by, kind)
 	case objectID(r.name) && !r.loose:
 		c.fail(r.at, rule, "this looks like an id: write the name", "%s names the %s %s, which does not exist", r.by, kind, quoted(r.name))
-	case c.opts.Offline || r.loose:
-		severity, hint := fleet.SeverityNote, didYouMean(r.name, known.list)
+	case quiet:
+		severity, hint := fleet.SeverityNote, c.hint(r.kind, r.name)
 		if hint != "" {
 			severity = fleet.SeverityWarning
 		}
@@ -44,7 +45,7 @@ func (c *checker) refer(r reference) {
 		}
 		c.remark(severity, r.at, rule, hint, "%s names the %s %s, which is not declared here; %s", r.by, kind, quoted(r.name), where)
 	default:
-		c.fail(r.at, rule, didYouMean(r.name, known.list), "%s names the %s %s, which does not exist", r.by, kind, quoted(r.name))
+		c.fail(r.at, rule, c.hint(r.kind, r.name), "%s names the %s %s, which does not exist", r.by, kind, quoted(r.name))
 	}
 }
 
@@ -110,11 +111,13 @@ func (c *checker) tagged(tags []string, by string, at fleet.Position) {
 	if len(tags) == 0 {
 		return
 	}
-	carries := func(has []string) bool {
-		return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(has, tag) })
+	key := strings.Join(tags, "\x00")
+	carried, known := c.carried[key]
+	if !known {
+		carried = c.someServerCarries(tags)
+		c.carried[key] = carried
 	}
-	if slices.ContainsFunc(c.decls.Servers, func(s Server) bool { return !s.Template && carries(s.Tags) }) ||
-		slices.ContainsFunc(c.opts.KnownServers, func(s fleet.Server) bool { return carries(s.Tags) }) {
+	if carried {
 		return
 	}
 	severity, where := fleet.SeverityWarning, ""
@@ -123,6 +126,18 @@ func (c *checker) tagged(tags []string, by string, at fleet.Position) {
 	}
 	c.remark(severity, at, "unmatched-server-tags", "", "%s is for servers tagged %s, and no server%s has that",
 		by, quoted(strings.Join(tags, ", ")), where)
+}
+
+func (c *checker) someServerCarries(tags []string) bool {
+	carries := func(has []string) bool {
+		return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(has, tag) })
+	}
+	for i := range c.decls.Servers {
+		if s := &c.decls.Servers[i]; !s.Template && carries(s.Tags) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.opts.KnownServers, func(s fleet.Server) bool { return carries(s.Tags) })
 }
 
 // references checks what the other fields name.
@@ -212,7 +227,7 @@ func (c *checker) target(t Target, by string, patterns bool) {
 		return
 	}
 	if patterns && isPattern(t.ID) {
-		if _, err := ParsePattern(t.ID); err != nil {
+		if _, _, err := c.pattern(t.ID, kind); err != nil {
 			c.fail(t.Pos, "invalid-pattern", "", "%s names %s by a pattern that is wrong: %v", by, t.Type, err)
 		}
 		return
