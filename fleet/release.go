@@ -30,6 +30,9 @@ type Release struct {
 	// is left to interpolate in it, and paths inside the run directory are relative
 	// ("./conf/app.toml"). It can hold secrets.
 	Model Digest `json:"model"`
+	// SecretModel says that values out of encrypted files are in the model, so that a host
+	// keeps it in memory as it does with such files.
+	SecretModel bool `json:"secret_model,omitempty"`
 	// Services are sorted by name.
 	Services []Service `json:"services"`
 	// Volumes are the named volumes, sorted by name. Compose would destroy the data of
@@ -206,6 +209,9 @@ func (r Release) Blobs() []Digest {
 // Salted lists those of Blobs that must never be on a disk.
 func (r Release) Salted() map[Digest]bool {
 	out := map[Digest]bool{}
+	if r.SecretModel {
+		out[r.Model] = true
+	}
 	for i := range r.Files {
 		if r.Files[i].Salted {
 			out[r.Files[i].Digest] = true

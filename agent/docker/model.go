@@ -14,7 +14,7 @@ import (
 )
 
 // writeModel puts the model of a release where the worker reads it: in memory when it
-// holds secrets of this host.
+// holds secrets of this host, or out of encrypted files.
 func (e *Engine) writeModel(stack string, release *fleet.Release) (string, error) {
 	raw, err := e.blobs.get(release.Model)
 	if err != nil {
@@ -25,13 +25,13 @@ func (e *Engine) writeModel(stack string, release *fleet.Release) (string, error
 		return "", err
 	}
 	dir, out := filepath.Dir(e.modelPath(stack)), raw
-	secret := e.secrets.has(raw)
-	if secret || len(inRAM) > 0 {
+	local := e.secrets.has(raw)
+	if local || len(inRAM) > 0 {
 		if out, err = e.completeModel(raw, inRAM, filepath.Join(e.blobs.ram.dir, ramStack(stack))); err != nil {
 			return "", err
 		}
 	}
-	if secret {
+	if local || release.SecretModel {
 		dir, err = e.blobs.ram.ensure(ramModel(stack))
 	} else {
 		err = os.MkdirAll(dir, 0o700)

@@ -12,10 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/client"
 
+	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/sops"
 )
 
 func TestSecretReachesItsContainerAndNoOtherPlace(t *testing.T) {
@@ -51,7 +55,89 @@ func TestSecretReachesItsContainerAndNoOtherPlace(t *testing.T) {
 	}
 
 	for _, canary := range canaries {
-		w.expectNowhere(canary, plan)
+		w.expectNowhere(canary, plan, true)
+	}
+}
+
+// TestEncryptedFilesReachTheirContainerInMemoryOnly has a file in every place that a stack
+// can use one from. What was decrypted is not even on the disk of the host.
+func TestEncryptedFilesReachTheirContainerInMemoryOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, api.SyncSpec{AutoApply: true}, "alpha")
+	recipient, err := core.GenerateAge(core.AgeKeyFile(w.path("core"), fleet.TierTrusted), false, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.core.kill()
+	w.restartCore()
+	w.waitOnline("alpha", true)
+
+	const env, inline, token, mounted = "canary-env-5811", "canary-inline-5812", "canary-file-5813", "canary-mounted-5814"
+	encrypt := func(name, text string, rule sops.Rule) string {
+		t.Helper()
+		to := []sops.Recipient{{Kind: sops.KindAge, ID: recipient}}
+		data, err := sops.Encrypt(name, sops.FormatOf(name), []byte(text), to, rule, nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	stack := func(content string) map[string]string {
+		app := compose(service{name: "app", extra: `    environment:
+      INLINE_PASSWORD: ` + inline + `
+    env_file: [secrets.env]
+    volumes: ["./conf:/conf:ro"]
+    secrets: [token]
+`}) + "secrets:\n  token: {file: token.txt}\n"
+		return with(w.declare("web@alpha"),
+			file("web/compose.yaml", encrypt("compose.yaml", app, sops.Rule{EncryptedRegex: "PASSWORD"})),
+			file("web/secrets.env", encrypt("secrets.env", "TOKEN="+env+"\n", sops.Rule{})),
+			file("web/token.txt", encrypt("token.txt", content, sops.Rule{})),
+			file("web/conf/plain.conf", "plain\n"),
+			file("web/conf/app.yaml", encrypt("app.yaml", "password: "+mounted+"\n", sops.Rule{})))
+	}
+	w.waitCommit("web", w.push("encrypted", stack(token)))
+	before := w.running("web")
+	w.expectToken(before["app"], env)
+	w.expectFile(before["app"], "/run/secrets/token", token)
+	w.expectFile(before["app"], "/conf/app.yaml", "password: "+mounted+"\n")
+	w.expectFile(before["app"], "/conf/plain.conf", "plain\n")
+
+	const changed = "canary-file-5815"
+	w.waitCommit("web", w.push("another token", stack(changed)))
+	now := w.running("web")
+	if now["app"] == before["app"] {
+		t.Error("the service was not recreated for its new secret")
+	}
+	w.expectFile(now["app"], "/run/secrets/token", changed)
+	plan, err := w.api.Plan(t.Context(), "fleet", api.PlanRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, canary := range []string{env, inline, token, mounted, changed} {
+		w.expectNowhere(canary, plan, false)
+	}
+}
+
+// expectFile reads a file as a process of the container does.
+func (w *world) expectFile(id, name, want string) {
+	w.t.Helper()
+	inspect, err := w.docker.ContainerInspect(w.t.Context(), id, client.ContainerInspectOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/%d/root", inspect.Container.State.Pid))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	rel := strings.TrimPrefix(name, "/")
+	if target, err := root.Readlink(rel); err == nil {
+		rel = strings.TrimPrefix(target, "/") // as seen from inside
+	}
+	got, err := root.ReadFile(rel)
+	if err != nil || string(got) != want {
+		w.t.Errorf("%s in the container holds %q, %v; want %q", name, got, err, want)
 	}
 }
 
@@ -80,9 +166,9 @@ func (w *world) expectToken(id, value string) {
 }
 
 // expectNowhere looks for a secret where it must not be: in core's data, every log, the
-// API's answers and process arguments. On the agent's host it may lie in files that only
-// their owner can read.
-func (w *world) expectNowhere(canary string, plan api.PlanResult) {
+// API's answers and process arguments. With onHost it may lie on the agent's disk, in files
+// that only their owner can read.
+func (w *world) expectNowhere(canary string, plan api.PlanResult, onHost bool) {
 	w.t.Helper()
 	answers := []any{plan}
 	if status, err := w.api.Status(w.t.Context()); err == nil {
@@ -118,7 +204,7 @@ func (w *world) expectNowhere(canary string, plan api.PlanResult) {
 			return err
 		}
 		info, err := d.Info()
-		if !strings.HasPrefix(path, w.path("alpha")+string(filepath.Separator)) || info.Mode().Perm() != 0o600 {
+		if !onHost || !strings.HasPrefix(path, w.path("alpha")+string(filepath.Separator)) || info.Mode().Perm() != 0o600 {
 			w.t.Errorf("%s holds the secret (mode %s)", path, info.Mode())
 		}
 		return err

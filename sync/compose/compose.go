@@ -257,6 +257,8 @@ type load struct {
 	// about already, by path relative to the run directory.
 	plain   map[string]Plaintext
 	faulted map[string]bool
+	// secretModel says that one of them is not only passed on.
+	secretModel bool
 	// guessed says that the model is made of stand-ins for what could not be opened.
 	guessed bool
 	// asIs leaves encrypted files as they are: into an image goes no secret. kept are the

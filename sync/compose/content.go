@@ -62,6 +62,7 @@ func (l *load) read(rel string) ([]byte, *refusal) {
 		return nil, refused
 	}
 	l.texts[rel] = c
+	l.secretModel = l.secretModel || c.secret
 	return c.data, nil
 }
 

@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"unicode"
-
-	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/memdir"
@@ -108,28 +105,6 @@ func isWeak(value string) bool {
 		}
 	}
 	return len(kinds) < 2 && len(value) < plainSecret
-}
-
-// bindRevealed mounts the decrypted files of a mounted directory on top of it, one by one:
-// they are kept in memory on the host, where a link in the directory would lead nowhere
-// inside the container.
-func (l *load) bindRevealed(s *types.ServiceConfig, v types.ServiceVolumeConfig, rel string, files []mount) {
-	for _, m := range files {
-		if !m.file.Salted || m.file.Path == rel {
-			continue
-		}
-		below := m.file.Path
-		if rel != "." {
-			below = strings.TrimPrefix(m.file.Path, rel+"/")
-		}
-		target := path.Join(v.Target, below)
-		if slices.ContainsFunc(s.Volumes, func(o types.ServiceVolumeConfig) bool { return path.Clean(o.Target) == target }) {
-			continue
-		}
-		s.Volumes = append(s.Volumes, types.ServiceVolumeConfig{
-			Type: types.VolumeTypeBind, Source: l.place(m.file.Path), Target: target, ReadOnly: true,
-		})
-	}
 }
 
 // doubt turns the errors since mark into notes when part of the stack is a stand-in: they

@@ -3,7 +3,6 @@ package compose_test
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +99,9 @@ func TestEncryptedFilesAreOpenedEverywhere(t *testing.T) {
 			t.Errorf("the model lacks %q:\n%s", want, model)
 		}
 	}
+	if !result.Release.SecretModel {
+		t.Error("a host would keep the model on its disk")
+	}
 	got := map[string]string{}
 	for _, f := range result.Release.Files {
 		text := blob(t, result, req, f.Digest)
@@ -122,41 +124,6 @@ func TestEncryptedFilesAreOpenedEverywhere(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
-	}
-}
-
-// TestDecryptedFileOfAMountedDirectoryGetsItsOwnMount holds because a link to memory leads
-// nowhere inside the container.
-func TestDecryptedFileOfAMountedDirectoryGetsItsOwnMount(t *testing.T) {
-	v := newVault(t)
-	req := request(files(encryptedRepo(t, v)))
-	req.Decrypter = v.decrypter(fleet.TierTrusted)
-	result := mustLoad(t, req)
-	var model struct {
-		Services map[string]struct {
-			Volumes []struct {
-				Source, Target string
-				ReadOnly       bool `json:"read_only"`
-			}
-		}
-	}
-	_, text, _ := strings.Cut(blob(t, result, req, result.Release.Model), "\n")
-	if err := json.Unmarshal([]byte(text), &model); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, m := range model.Services["app"].Volumes {
-		mode := ""
-		if m.ReadOnly {
-			mode = ":ro"
-		}
-		got = append(got, m.Source+":"+m.Target+mode)
-	}
-	want := []string{"./conf:/etc/app", "./conf/secret.yaml:/etc/app/secret.yaml:ro", "./single.yaml:/single.yaml:ro"}
-	slices.Sort(got)
-	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
 }
 

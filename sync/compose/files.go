@@ -104,9 +104,7 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 				"write an absolute path for data that is elsewhere on the host")
 		}
 		// What is not in the repository is data: the engine makes a directory of it.
-		files := g.gather(g.ctx, rel, pos, false)
-		g.bindRevealed(s, v, rel, files)
-		g.take(files)
+		g.take(g.gather(g.ctx, rel, pos, false))
 	}
 }
 

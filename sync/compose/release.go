@@ -53,6 +53,7 @@ func (l *load) release(project *types.Project, used map[string]usage) (fleet.Rel
 	if release.Model, err = l.model(project); err != nil {
 		return fleet.Release{}, err
 	}
+	release.SecretModel = l.secretModel
 	release.Digest, err = releaseDigest(release)
 	return release, err
 }
