@@ -55,6 +55,10 @@ var resourceRules = []Entry{
 		Why: "Its settings have no effect; a server or tag is probably misspelt.",
 	},
 	{
+		ID: "port-syntax", Group: GroupResources, Severity: fault, Title: "A port of a deployment cannot be read",
+		Why: "Docker would refuse it. The host's side comes first, the container's after it.", Bad: `ports = "80 to 8080"`, Good: `ports = "8080 = 80/tcp"`,
+	},
+	{
 		ID: "ports-ignored", Group: GroupResources, Severity: note, Title: "Ports have no effect on a deployment's network",
 		Why: "On the host's network a container has every port that it opens, and on none it has no network at all.",
 		Bad: "network = \"host\"\nports = \"8080:80\"", Good: "network = \"bridge\"\nports = \"8080:80\"",
