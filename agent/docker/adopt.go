@@ -46,6 +46,17 @@ func (s *states) adoptedProjects(stack string) []string {
 	return slices.Compact(out)
 }
 
+// adopt takes over what somebody else started, if there is any.
+func (t *task) adopt(ctx context.Context, release *fleet.Release, deadline time.Time) *failure {
+	if len(t.foreign) > 0 {
+		return t.takeOver(ctx, release, deadline)
+	}
+	if t.order.Kind == fleet.OrderAdopt && len(t.before) == 0 {
+		return &failure{Reason: "no Compose project " + t.project + " runs here", Hint: "deploy the stack instead"}
+	}
+	return nil
+}
+
 // takeOver makes a Compose project that somebody else started the stack's own, without
 // touching a container: each is compared with what the release asks for. Unless a person
 // forces it, one that differs stops the order.

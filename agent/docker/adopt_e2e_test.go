@@ -58,7 +58,8 @@ func (h *host) byHand(r fleet.Release) string {
 	lines := strings.Split(string(h.blobs[r.Model]), "\n")
 	for i, line := range lines {
 		ours := strings.Contains(line, fleet.LabelDigest)
-		if !ours && !(strings.TrimSpace(line) == "labels:" && strings.Contains(lines[i+1], fleet.LabelDigest)) {
+		head := strings.TrimSpace(line) == "labels:" && strings.Contains(lines[i+1], fleet.LabelDigest)
+		if !ours && !head {
 			out = append(out, line)
 		}
 	}

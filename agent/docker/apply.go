@@ -52,22 +52,23 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 	if f := t.filled(release); f != nil {
 		return t.outcome(f, !t.rec.Touched)
 	}
-	if len(t.foreign) > 0 {
-		if f := t.takeOver(prepare, release, deadline); f != nil {
-			return t.outcome(f, true)
-		}
-	} else if t.order.Kind == fleet.OrderAdopt && len(t.before) == 0 {
-		return t.outcome(&failure{
-			Reason: "no Compose project " + t.project + " runs here", Hint: "deploy the stack instead",
-		}, true)
+	if f := t.adopt(prepare, release, deadline); f != nil {
+		return t.outcome(f, true)
 	}
-	// Taking over what is as declared is no deploy.
-	commands := commandsDue(st.Good, release) && (!t.adopting || t.order.Force)
-	first := st.Good == nil || t.rec.First == runsStarted
 	// The point of no return.
 	t.rec.Touched = true
 	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
+	return t.deploy(ctx, release, images.build, deadline)
+}
+
+// deploy brings a release up whose images and content are on the host.
+func (t *task) deploy(ctx context.Context, release *fleet.Release, build []string, deadline time.Time) fleet.Outcome {
+	// Taking over what is as declared is no deploy.
+	good := t.e.states.get(t.order.Stack).Good
+	commands := commandsDue(good, release) && (!t.adopting || t.order.Force)
+	first := good == nil || t.rec.First == runsStarted
+	t.tell(fleet.PhaseFiles, "", "placing files")
 	s, f := t.place(release)
 	if f == nil && commands {
 		if f = t.command(ctx, "pre_deploy", release.Options.PreDeploy, &t.rec.Pre, s); f != nil {
@@ -76,7 +77,7 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 	}
 	var now []live
 	if f == nil {
-		now, f = t.bring(ctx, release, s, images.build, deadline)
+		now, f = t.bring(ctx, release, s, build, deadline)
 	}
 	if f != nil {
 		f.Log = t.evidence(ctx, f)

@@ -103,7 +103,7 @@ func newHost(tb testing.TB) *host {
 		tb.Fatal(err)
 	}
 	h := &host{t: tb, dir: tb.TempDir(), server: "test-" + strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(tb.Name())), cl: cl, blobs: memoryBlobs{}}
-	if h.ram, err = os.MkdirTemp("/dev/shm", "varan-test"); err != nil {
+	if h.ram, err = os.MkdirTemp("/dev/shm", "varan-test"); err != nil { //nolint:usetesting // it has to be in memory
 		tb.Fatal(err)
 	}
 	h.Engine = h.open()

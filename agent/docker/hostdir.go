@@ -35,9 +35,9 @@ func (e *Engine) hostDir(dir string) string {
 // dir itself. Symbolic links are followed before anything is compared, and what is then
 // opened is opened below the directory of the policy: a link that is made in between
 // leads nowhere.
-func (e *Engine) allowed(dir string) (base, rel, real string, f *failure) {
+func (e *Engine) allowed(dir string) (base, rel, resolved string, f *failure) {
 	dir = e.hostDir(dir)
-	real, err := resolve(dir)
+	resolved, err := resolve(dir)
 	if err != nil {
 		return "", "", "", &failure{Reason: fmt.Sprintf("look at %s: %v", dir, err)}
 	}
@@ -46,14 +46,14 @@ func (e *Engine) allowed(dir string) (base, rel, real string, f *failure) {
 		if err != nil {
 			continue
 		}
-		rel, err := filepath.Rel(prefix, real)
+		rel, err := filepath.Rel(prefix, resolved)
 		if err == nil && filepath.IsLocal(rel) {
-			return prefix, rel, real, nil
+			return prefix, rel, resolved, nil
 		}
 	}
 	named := dir
-	if real != dir {
-		named += " (which is " + real + ")"
+	if resolved != dir {
+		named += " (which is " + resolved + ")"
 	}
 	return "", "", "", &failure{
 		Reason: "the policy of this host does not let core use the directory " + named,
@@ -65,9 +65,9 @@ func (e *Engine) allowed(dir string) (base, rel, real string, f *failure) {
 func resolve(name string) (string, error) {
 	rest := ""
 	for at := filepath.Clean(name); ; at = filepath.Dir(at) {
-		real, err := filepath.EvalSymlinks(at)
+		resolved, err := filepath.EvalSymlinks(at)
 		if err == nil {
-			return filepath.Join(real, rest), nil
+			return filepath.Join(resolved, rest), nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
 			return "", err

@@ -104,6 +104,7 @@ func TestCoreReadsOnlyWhereThePolicyLetsIt(t *testing.T) {
 		"nothing":                  {Dir: srv},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var out bytes.Buffer
 			err := e.Files(t.Context(), req, &out)
 			refusal, ok := errors.AsType[*wire.Error](err)

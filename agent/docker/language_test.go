@@ -32,7 +32,7 @@ func TestChainedLinesStopAtTheFirstThatFails(t *testing.T) {
 	} {
 		cmd := exec.CommandContext(t.Context(), "/bin/sh")
 		cmd.Stdin = strings.NewReader(chain(text))
-		out, _ := cmd.Output() //nolint:errcheck // some of them fail; what they said is what counts
+		out, _ := cmd.Output() // some of them fail; what they said is what counts
 		if diff := cmp.Diff(want, string(out)); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", text, diff)
 		}
@@ -95,7 +95,7 @@ func TestSecretFilesNeedMemory(t *testing.T) {
 	if err != nil || dir != filepath.Join(disk, "secrets", "blobs") {
 		t.Errorf("the policy accepts a disk: %q, %v", dir, err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // that is the point
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.ensure("blobs"); err == nil {

@@ -133,7 +133,7 @@ func bind(source, target string) *yaml.Node {
 	}
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
 		scalar("type"), scalar("bind"), scalar("source"), scalar(source), scalar("target"), scalar(target),
-		scalar("read_only"), {Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"},
+		scalar("read_only"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"},
 	}}
 }
 

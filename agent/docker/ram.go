@@ -26,8 +26,8 @@ type ram struct {
 func chooseRAM(cfg *Config) ram {
 	id := fleet.SumDigest([]byte(cfg.Dir)).Short()
 	candidates := []string{
-		filepath.Join("/run/varan-agent", id),
-		filepath.Join("/dev/shm", "varan-agent-"+strconv.Itoa(os.Geteuid()), id),
+		"/run/varan-agent/" + id,
+		"/dev/shm/varan-agent-" + strconv.Itoa(os.Geteuid()) + "/" + id,
 	}
 	if cfg.SecretsDir != "" {
 		candidates = []string{cfg.SecretsDir}

@@ -56,7 +56,7 @@ func redactor(texts []string) *strings.Replacer {
 func (s localSecrets) clean(text string) string { return s.redact.Replace(text) }
 
 // has reports whether a content holds the place of a secret.
-func (s localSecrets) has(content []byte) bool {
+func (localSecrets) has(content []byte) bool {
 	return bytes.Contains(content, []byte(fleet.LocalSecretMark))
 }
 

@@ -43,11 +43,11 @@ func (e *Engine) siteOf(stack string, release *fleet.Release) (site, *failure) {
 }
 
 func (e *Engine) hostSite(dir string) (site, *failure) {
-	base, rel, real, f := e.allowed(dir)
+	base, rel, resolved, f := e.allowed(dir)
 	if f != nil {
 		return site{}, f
 	}
-	return site{dir: real, base: base, rel: rel, host: true}, nil
+	return site{dir: resolved, base: base, rel: rel, host: true}, nil
 }
 
 // permitted refuses what the policy of the host does not allow, or the host cannot do.

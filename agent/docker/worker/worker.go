@@ -21,7 +21,7 @@ import (
 
 	"github.com/docker/cli/cli/command"
 	"github.com/docker/cli/cli/config/configfile"
-	clitypes "github.com/docker/cli/cli/config/types"
+	"github.com/docker/cli/cli/config/types"
 	"github.com/docker/cli/cli/flags"
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/docker/compose/v5/pkg/compose"
@@ -142,9 +142,9 @@ func (w *work) logIn(config *configfile.ConfigFile) {
 			key = hub
 		}
 		if config.AuthConfigs == nil {
-			config.AuthConfigs = map[string]clitypes.AuthConfig{}
+			config.AuthConfigs = map[string]types.AuthConfig{}
 		}
-		config.AuthConfigs[key] = clitypes.AuthConfig{Username: l.Username, Password: l.Password, ServerAddress: key}
+		config.AuthConfigs[key] = types.AuthConfig{Username: l.Username, Password: l.Password, ServerAddress: key}
 		if config.CredentialsStore != "" || config.CredentialHelpers != nil {
 			if config.CredentialHelpers == nil {
 				config.CredentialHelpers = map[string]string{}
