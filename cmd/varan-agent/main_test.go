@@ -53,6 +53,14 @@ func TestExitCodesAndMessages(t *testing.T) {
 			args: []string{"--core", "ws://127.0.0.1:1", "--onboarding-key-file", "/does/not/exist"}, code: exit.Config,
 			stderr: []string{"/does/not/exist", "nothing says which core to trust"},
 		},
+		"a policy file that is not there": {
+			args: []string{"--core", "ws://127.0.0.1:1", "--policy", "/does/not/exist"}, code: exit.Config,
+			stderr: []string{"policy:", "/does/not/exist", "hint: "},
+		},
+		"a secrets file that is not there": {
+			args: []string{"--core", "ws://127.0.0.1:1"}, env: map[string]string{"VARAN_AGENT_SECRETS_FILE": "/does/not/exist"}, code: exit.Config,
+			stderr: []string{"secrets file:", "/does/not/exist"},
+		},
 		"a switch that is none": {
 			args: []string{"--core", "ws://127.0.0.1:1"}, env: map[string]string{"VARAN_INSECURE_SKIP_VERIFY": "maybe"}, code: exit.Usage,
 			stderr: []string{"VARAN_INSECURE_SKIP_VERIFY"},

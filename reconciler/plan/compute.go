@@ -287,7 +287,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 func (p *planner) commandsRefused(s *fleet.Stack) (text, hint string) {
 	options := &s.Release.Options
 	switch {
-	case options.PreDeploy.Script == "" && options.PostDeploy.Script == "":
+	case options.PreDeploy.Script == "" && options.FirstDeploy.Script == "" && options.PostDeploy.Script == "":
 		return "", ""
 	case p.servers[s.Server].Tier == fleet.TierUntrusted:
 		return "commands of a stack never run on an untrusted server",
