@@ -23,6 +23,7 @@ import (
 	"github.com/varanhq/varan/sync/render"
 	"github.com/varanhq/varan/sync/rules"
 	"github.com/varanhq/varan/sync/sops"
+	"github.com/varanhq/varan/sync/spec"
 	"github.com/varanhq/varan/wire"
 )
 
@@ -58,8 +59,9 @@ type agents interface {
 // syncState is what is kept of a sync between loads.
 type syncState struct {
 	// desired and declarations are what its last good commit says.
-	desired fleet.Desired
-	good    bool
+	desired      fleet.Desired
+	declarations spec.Declarations
+	good         bool
 	// content is that of the last render: another one means that it was rendered afresh.
 	content reconciler.Content
 	// known is what the last render opened besides the sync's own tree.
@@ -103,12 +105,12 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 	opened := s.checkouts(name)
 	input.Commit, input.Tree, input.Repository = own.commit, own.tree, own.repository
 	input.Sources, input.Revisions = opened, opened.look(ctx, last)
-	loaded, err := s.render(ctx, settings, input)
+	loaded, declarations, err := s.render(ctx, settings, input)
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
 	loaded.Diagnostics = append(loaded.Diagnostics, s.circles(name, loaded.Desired)...)
-	s.keep(name, own, opened, loaded)
+	s.keep(name, own, opened, loaded, declarations)
 	// Advice would be repeated at each pass; validate and plans of a directory tell it.
 	kept, _ := rules.Brief(loaded.Diagnostics)
 	loaded.Diagnostics = slices.Concat(own.stale, opened.stale, kept)
@@ -116,11 +118,11 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 }
 
 // keep remembers a load, and lets go of repositories that it did not use.
-func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconciler.Loaded) {
+func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconciler.Loaded, declarations spec.Declarations) {
 	s.mu.Lock()
 	state := s.state(name)
 	if !loaded.Diagnostics.HasErrors() {
-		state.desired, state.good = loaded.Desired, true
+		state.desired, state.declarations, state.good = loaded.Desired, declarations, true
 	}
 	if loaded.Content == state.content {
 		s.mu.Unlock()
@@ -135,15 +137,17 @@ func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconc
 	s.mirrors.settle(name, used)
 }
 
-func (s *source) render(ctx context.Context, settings api.Sync, input render.Input) (reconciler.Loaded, error) {
+func (s *source) render(
+	ctx context.Context, settings api.Sync, input render.Input,
+) (reconciler.Loaded, spec.Declarations, error) {
 	output, err := s.renderer.Render(ctx, input)
 	if err != nil {
-		return reconciler.Loaded{}, fmt.Errorf("render sync %q: %w", settings.Name, err)
+		return reconciler.Loaded{}, spec.Declarations{}, fmt.Errorf("render sync %q: %w", settings.Name, err)
 	}
 	return reconciler.Loaded{
 		Desired: output.Desired, Diagnostics: output.Diagnostics, Content: output.Content, AutoApply: settings.AutoApply,
 		Policy: plan.Policy{Delete: settings.Delete, SelfHeal: settings.SelfHeal, MaxRemovals: settings.MaxRemovals},
-	}, nil
+	}, output.Declarations, nil
 }
 
 // Desired implements web.Sources.
@@ -186,17 +190,18 @@ func (s *source) Upload(ctx context.Context, name string, files map[string]api.U
 			input.Repository = loc.String()
 		}
 	}
-	return s.render(ctx, settings, input)
+	loaded, _, err := s.render(ctx, settings, input)
+	return loaded, err
 }
 
 // Check implements web.Sources.
-func (s *source) Check(spec api.SyncSpec) error {
-	_, err := git.ParseURL(spec.URL, s.git.LocalRoots)
+func (s *source) Check(sync api.SyncSpec) error {
+	_, err := git.ParseURL(sync.URL, s.git.LocalRoots)
 	if bad, ok := errors.AsType[*git.URLError](err); ok {
 		return &api.Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Message: bad.Error(), Hint: bad.Hint}
 	}
 	if err != nil {
-		return fmt.Errorf("check the URL of sync %q: %w", spec.Name, err)
+		return fmt.Errorf("check the URL of sync %q: %w", sync.Name, err)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type exportFlags struct {
 	names   []string
 	paths   []string
 	lenient bool
+	live    bool
 }
 
 func (a *app) exportCommand() *cobra.Command {
@@ -33,10 +34,19 @@ func (a *app) exportCommand() *cobra.Command {
 		Short: "Write resource files in their shortest form",
 		Long: `Write what the resource files of a directory declare as one file: sorted, references by name,
 and of each resource no more than what differs from the defaults. Reading the file gives the same
-resources. Values of secrets are left out; comments are not kept.`,
-		Example: "  varan export > resources.toml\n  varan export komodo/ --type stack --name 'media-*'",
+resources. Values of secrets are left out; comments are not kept.
+
+With --from-core it is what core holds: what the applied commits of all syncs declare, and the
+variables that were set in core.`,
+		Example: "  varan export > resources.toml\n  varan export komodo/ --type stack --name 'media-*'\n  varan export --from-core --type variable",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.live {
+				if len(args) > 0 || len(f.paths) > 0 {
+					return exit.Usagef("--from-core takes no directory and no --path")
+				}
+				return a.exportCore(cmd, f)
+			}
 			dir := "."
 			if len(args) > 0 {
 				dir = args[0]
@@ -49,6 +59,7 @@ resources. Values of secrets are left out; comments are not kept.`,
 	flags.StringArrayVar(&f.types, "type", nil, "only resources of this type, such as stack (repeatable)")
 	flags.StringArrayVar(&f.names, "name", nil, "only resources of this name: a wildcard, or \\a regular expression\\ (repeatable)")
 	flags.StringArrayVar(&f.paths, "path", nil, "resource file or folder in DIR (repeatable; default all)")
+	flags.BoolVar(&f.live, "from-core", false, "export what core holds instead of a directory")
 	flags.BoolVar(&f.lenient, "lenient", false, "treat unknown keys as warnings, and leave them out")
 	return cmd
 }
@@ -72,6 +83,31 @@ func (a *app) export(dir string, f exportFlags) error {
 		printDiagnostics(a.stderr, slices.DeleteFunc(findings, func(d fleet.Diagnostic) bool { return d.Severity == fleet.SeverityNote }))
 		return &exit.Error{Code: exit.Config, Err: invalid(findings)}
 	}
+	return a.writeExport(decls, keep, f)
+}
+
+// exportCore is export for what core holds.
+func (a *app) exportCore(cmd *cobra.Command, f exportFlags) error {
+	keep, err := f.filter()
+	if err != nil {
+		return err
+	}
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	held, err := client.Export(cmd.Context())
+	if err != nil {
+		return err
+	}
+	file, findings := spec.ParseFile("core.toml", []byte(held.TOML))
+	if findings.HasErrors() {
+		return fmt.Errorf("read what core holds: %w", findings)
+	}
+	return a.writeExport(spec.Declarations{Resources: file.Resources}, keep, f)
+}
+
+func (a *app) writeExport(decls spec.Declarations, keep func(kind, name string) bool, f exportFlags) error {
 	decls.Resources = decls.Select(keep)
 	text := spec.Export(decls)
 	switch {

@@ -34,6 +34,15 @@ func (c *Client) Resource(ctx context.Context, kind, name string) (Resource, err
 	return get[Resource](ctx, c, "/resources/"+url.PathEscape(kind)+"/"+url.PathEscape(name))
 }
 
+// Export is what core holds as one resource file: what the applied commits declare, and the
+// variables that were set in core. Values of secrets are left out.
+type Export struct {
+	TOML string `json:"toml"`
+}
+
+// Export asks for what core holds.
+func (c *Client) Export(ctx context.Context) (Export, error) { return get[Export](ctx, c, "/export") }
+
 // Pending is the last plan of a sync: what is not done yet. It looks at nothing anew.
 func (c *Client) Pending(ctx context.Context, sync string) (PlanResult, error) {
 	return send[PlanResult](ctx, c, http.MethodGet, syncPath(sync, "pending"), nil)

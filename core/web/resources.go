@@ -41,6 +41,11 @@ func (s *server) registerResources(a huma.API) {
 			}
 			return api.Resource{}, notFound(fmt.Sprintf("no applied commit declares a %s %q", in.Kind, in.Name), didYouMean(in.Name, names))
 		})
+	handle(s, a, route(http.MethodGet, "/export", "exportResources", "What core holds as one resource file, without secrets"),
+		func(ctx context.Context, _ *none) (api.Export, error) {
+			text, err := s.Sources.Export(ctx)
+			return api.Export{TOML: string(text)}, err
+		})
 	handle(s, a, route(http.MethodGet, "/syncs/{name}/pending", "pendingSync", "What the last plan of a sync found and is not done"),
 		func(ctx context.Context, in *named) (api.PlanResult, error) {
 			sync, err := s.syncNamed(ctx, in.Name)

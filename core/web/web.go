@@ -70,6 +70,8 @@ type Sources interface {
 	Desired(sync string) (fleet.Desired, bool)
 	// Upload renders a directory in place of the sync's repository.
 	Upload(ctx context.Context, sync string, files map[string]api.UploadFile) (reconciler.Loaded, error)
+	// Export is what core holds as one resource file, without secrets.
+	Export(ctx context.Context) ([]byte, error)
 	// Forget drops what is kept of a removed sync.
 	Forget(sync string)
 }

@@ -119,6 +119,8 @@ func (s *sources) Upload(_ context.Context, _ string, files map[string]api.Uploa
 	return reconciler.Loaded{Desired: fleet.Desired{Sync: "uploaded"}}, nil
 }
 
+func (*sources) Export(context.Context) ([]byte, error) { return []byte("# nothing\n"), nil }
+
 func (*sources) Forget(string) {}
 
 // fixture is a core without agents and repositories, and a client with a key.

@@ -33,3 +33,13 @@ func kindOfType(t reflect.Type) string {
 	i := slices.IndexFunc(schemas, func(s *schema) bool { return s.top.defaults.Type() == t })
 	return schemas[i].name
 }
+
+// Join is all resources of both.
+func (r Resources) Join(other Resources) Resources {
+	all, more := reflect.ValueOf(&r).Elem(), reflect.ValueOf(other)
+	for i := range all.NumField() {
+		joined := reflect.MakeSlice(all.Field(i).Type(), 0, all.Field(i).Len()+more.Field(i).Len())
+		all.Field(i).Set(reflect.AppendSlice(reflect.AppendSlice(joined, all.Field(i)), more.Field(i)))
+	}
+	return r
+}

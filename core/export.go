@@ -1,0 +1,55 @@
+package core
+
+import (
+	"context"
+	"slices"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/sync/spec"
+)
+
+// Export implements web.Sources: what the applied commits declare and what was set in core, as
+// one resource file. Values of secrets are left out.
+func (s *source) Export(ctx context.Context) ([]byte, error) {
+	syncs, err := s.store.Syncs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all spec.Declarations
+	taken := map[string]bool{}
+	for i := range syncs {
+		records, _, err := s.store.Records(ctx, syncs[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		recorded := make(map[string]bool, len(records))
+		for _, r := range records {
+			recorded[r.ID()] = true
+		}
+		s.mu.Lock()
+		declared := s.state(syncs[i].Name).declarations
+		s.mu.Unlock()
+		all.Resources = all.Join(declared.Select(func(kind, name string) bool {
+			id := kind + "/" + name
+			if !recorded[id] || taken[id] {
+				return false
+			}
+			taken[id] = true
+			return true
+		}))
+	}
+	stored, err := s.store.Variables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range stored {
+		if taken["variable/"+v.Name] {
+			continue
+		}
+		all.Variables = append(all.Variables, spec.Variable{
+			Name: v.Name, Description: v.Description, Value: fleet.NewSecret(v.Value), IsSecret: v.Secret,
+			Tags: slices.Clone(v.Tags), Servers: v.Servers, ServerTags: v.ServerTags, Stacks: v.Stacks,
+		})
+	}
+	return spec.Export(all), nil
+}
