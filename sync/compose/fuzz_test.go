@@ -2,6 +2,8 @@ package compose_test
 
 import (
 	"bytes"
+	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
@@ -64,6 +66,47 @@ func FuzzEnvFile(f *testing.F) {
 		}
 		if len(got) != len(want) || got[name] != want[name] || got["AFTER"] != "1" {
 			t.Fatalf("%q became %q", want, got)
+		}
+	})
+}
+
+// FuzzSettings feeds what a stack's own table may hold beside its Compose file. Whatever is
+// accepted has a release, and the commands of a hook keep their words.
+func FuzzSettings(f *testing.F) {
+	f.Add("--scale app=2 -t 3", "make all # x\nb \\\n c", "a${B:-c}$$", "conf/x")
+	f.Add("--build-arg 'A=b", "'\n#\n\\", "${", "../x")
+	f.Add("-Vdt20 --profile=x", "\\\n\\\n", "$A$$", "./conf/../.")
+	f.Fuzz(func(t *testing.T, args, command, value, path string) {
+		req := one(app("environment: {V: \"${V}\"}"))
+		req.Tree.(tree).MapFS["conf/x"] = files(map[string]string{"x": "1"}).MapFS["x"]
+		req.ExtraArgs, req.BuildExtraArgs = []string{args}, []string{args}
+		req.PreDeploy = compose.Hook{Command: command, Path: path}
+		req.Environment = []compose.Variable{{Name: "V", Value: value, Expand: true}}
+		req.ConfigFiles = []compose.ConfigFile{{Path: path, Requires: compose.ReactRestart}}
+		result, findings := compose.Load(t.Context(), req)
+		for _, d := range findings {
+			if d.Rule == "" || d.File == "" || d.Message == "" {
+				t.Errorf("a finding that does not explain itself: %+v", d)
+			}
+		}
+		if findings.HasErrors() {
+			return
+		}
+		for _, file := range result.Release.Files {
+			if !fs.ValidPath(file.Path) {
+				t.Errorf("file %q is not in the run directory", file.Path)
+			}
+		}
+		if dir := result.Release.Options.PreDeploy.Path; dir != "" && !fs.ValidPath(dir) {
+			t.Errorf("the hook runs in %q", dir)
+		}
+		if script := result.Release.Options.PreDeploy.Script; script != "" {
+			_, text, _ := strings.Cut(blob(t, result, req, script), "\n")
+			for line := range strings.Lines(text) {
+				if strings.TrimSpace(line) == "" || strings.HasPrefix(line, "#") {
+					t.Errorf("a command %q of %q", line, command)
+				}
+			}
 		}
 	})
 }
