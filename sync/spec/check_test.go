@@ -42,7 +42,7 @@ func TestReferencesOfEveryType(t *testing.T) {
 		{"repo without a server", with(`[[repo]]`, `name = "r"`), spec.Options{}, nil, ""},
 		{"linked repo that is misspelt", with(`[[repo]]`, `name = "files"`, `[[stack]]`, `name = "w"`, `server = "s"`, `linked_repo = "file"`), spec.Options{Offline: true}, []string{"a.toml:8:1 unknown-repo"}, "did you mean `files`?"},
 		{"linked repo that may be in core", with(`[[stack]]`, `name = "w"`, `server = "s"`, `linked_repo = "x"`), spec.Options{Offline: true}, nil, "unknown-repo"},
-		{"build of a deployment", with(`[[build]]`, `name = "thing"`, `[[deployment]]`, `name = "d"`, `server = "s"`, `image = { type = "Build", params.build = "thnig" }`), spec.Options{}, []string{"a.toml:8:11 unknown-build"}, "`thing`"},
+		{"build of a deployment", with(`[[build]]`, `name = "paint"`, `[[deployment]]`, `name = "d"`, `server = "s"`, `image = { type = "Build", params.build = "piant" }`), spec.Options{}, []string{"a.toml:8:11 unknown-build"}, "`paint`"},
 		{"alerter about a misspelt stack", with(`[[stack]]`, `name = "web"`, `server = "s"`, `[[alerter]]`, `name = "a"`, `resources = [{ type = "Stack", id = "wbe" }]`), spec.Options{}, []string{"a.toml:8:16 unknown-stack"}, "alerter `a`"},
 		{"permissions by wildcard and expression", with(`[[user_group]]`, `name = "g"`, `permissions = [{ target.type = "Stack", target.id = "x-*" }, { target.type = "Server", target.id = "\\^a.*$\\" }]`), spec.Options{}, nil, ""},
 		{"permissions by a wrong expression", with(`[[user_group]]`, `name = "g"`, `permissions = [{ target.type = "Stack", target.id = "\\(\\" }]`), spec.Options{}, []string{"a.toml:5:18 invalid-pattern"}, ""},

@@ -34,7 +34,7 @@ type ExecutionType struct {
 }
 
 // param returns a parameter by name.
-func (t *ExecutionType) param(name string) *ParamType {
+func (t ExecutionType) param(name string) *ParamType {
 	for i := range t.Params {
 		if t.Params[i].Name == name {
 			return &t.Params[i]
@@ -45,7 +45,7 @@ func (t *ExecutionType) param(name string) *ParamType {
 
 // Target is the parameter that names what the execution is about; nil when it is about
 // nothing declared.
-func (t *ExecutionType) Target() *ParamType {
+func (t ExecutionType) Target() *ParamType {
 	for i := range t.Params {
 		switch t.Params[i].Kind { //nolint:exhaustive // the rest name nothing
 		case ParamReference, ParamPattern:

@@ -228,7 +228,7 @@ func (x *exporter) inlineTable(set *fieldSet, v reflect.Value) string {
 		if atDefault(value, set.defaults.FieldByIndex(f.index)) {
 			continue
 		}
-		if secret, ok := value.Interface().(fleet.Secret); ok && !isReference(secret.Reveal()) {
+		if secret, ok := reflect.TypeAssert[fleet.Secret](value); ok && !isReference(secret.Reveal()) {
 			continue
 		}
 		onlyShort = onlyShort && f.short

@@ -98,7 +98,7 @@ func (m maker) field(v reflect.Value, sf reflect.StructField) {
 }
 
 func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // the declarations hold nothing else
 	case reflect.String:
 		s := m.text()
 		if sf.Tag.Get("form") == "file" {
@@ -217,9 +217,7 @@ func (m maker) object() string {
 // resources makes some of every type.
 func (m maker) resources() spec.Resources {
 	var r spec.Resources
-	all := reflect.ValueOf(&r).Elem()
-	for i := range all.NumField() {
-		list := all.Field(i)
+	for _, list := range reflect.ValueOf(&r).Elem().Fields() {
 		for n := range rapid.IntRange(0, 2).Draw(m.t, "resources") {
 			item := reflect.New(list.Type().Elem()).Elem()
 			m.fill(item)

@@ -259,7 +259,7 @@ func executionSchema() object {
 	}
 }
 
-func (t *ExecutionType) properties(into object) {
+func (t ExecutionType) properties(into object) {
 	for i := range t.Params {
 		p := &t.Params[i]
 		node := p.jsonType()
@@ -275,7 +275,7 @@ func (t *ExecutionType) properties(into object) {
 	}
 }
 
-func (p *ParamType) jsonType() object {
+func (p ParamType) jsonType() object {
 	switch p.Kind {
 	case ParamList, ParamReferences:
 		return listSchema(textSchema())

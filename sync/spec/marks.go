@@ -9,7 +9,7 @@ import (
 
 // marks remembers where a resource and its fields were written. It is small: a mark
 // a field that is set, and one an item of a list.
-type marks struct {
+type marks struct { //nolint:recvcheck // only place sets them; copies answer too
 	file string
 	list []mark
 }

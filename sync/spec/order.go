@@ -95,22 +95,27 @@ func (c *checker) procedures() {
 	for i := range d.Procedures {
 		p := &d.Procedures[i]
 		for s := range p.Config.Stages {
-			stage := &p.Config.Stages[s]
-			for e := range stage.Executions {
-				execution := &stage.Executions[e]
-				called := c.execution(execution, "procedure "+quoted(p.Name))
-				if !stage.Enabled || !execution.Enabled {
-					continue
-				}
-				for _, name := range called {
-					if to, ok := index[name]; ok {
-						nodes[i].edges = append(nodes[i].edges, edge{to: to, at: execution.At(procedureParam(execution))})
-					}
-				}
-			}
+			nodes[i].edges = append(nodes[i].edges, c.stage(&p.Config.Stages[s], "procedure "+quoted(p.Name), index)...)
 		}
 	}
 	c.cycles(nodes, "procedure-cycle", "procedures run each other without end: %s")
+}
+
+// stage checks what a stage runs, and returns the edges to procedures that it calls.
+func (c *checker) stage(s *Stage, by string, index map[string]int) (edges []edge) {
+	for i := range s.Executions {
+		e := &s.Executions[i]
+		called := c.execution(e, by)
+		if !s.Enabled || !e.Enabled {
+			continue
+		}
+		for _, name := range called {
+			if to, ok := index[name]; ok {
+				edges = append(edges, edge{to: to, at: e.At(procedureParam(e))})
+			}
+		}
+	}
+	return edges
 }
 
 // procedureParam is the parameter by which an execution runs procedures.
@@ -139,29 +144,30 @@ func (c *checker) execution(e *Execution, by string) (runs []string) {
 			if loose || !slices.Contains(c.opts.KnownStacks, name) {
 				c.refer(reference{kind: p.Resource, name: name, by: by, at: e.At(p.Name), loose: loose})
 			}
-			if typ.Name == "RunProcedure" {
-				runs = append(runs, name)
-			}
+			runs = append(runs, name)
 		case ParamReferences:
-			for _, name := range e.List(p.Name) {
-				c.refer(reference{kind: p.Resource, name: name, by: by, at: e.At(p.Name), loose: true})
-			}
+			c.referAll(p.Resource, e.List(p.Name), by, func(int) fleet.Position { return e.At(p.Name) })
 		case ParamPattern:
-			matched, looked, err := c.pattern(e.Text(p.Name), p.Resource)
-			if err != nil {
-				c.fail(e.At(p.Name), "invalid-pattern", "", "%s has a pattern that is wrong: %v", by, err)
-				continue
-			}
-			if looked && len(matched) == 0 && e.Text(p.Name) != "" {
-				c.remark(fleet.SeverityNote, e.At(p.Name), "unmatched-pattern", "", "%s matches no %s that is declared here", by, p.Resource)
-			}
-			if typ.Name == "BatchRunProcedure" {
-				runs = append(runs, matched...)
-			}
+			runs = append(runs, c.batch(e, p, by)...)
 		case ParamText, ParamList, ParamInt, ParamBool, ParamObject:
 		}
 	}
+	if typ.Name != "RunProcedure" && typ.Name != "BatchRunProcedure" {
+		return nil
+	}
 	return runs
+}
+
+// batch checks the pattern of an execution, and returns what it matches.
+func (c *checker) batch(e *Execution, p *ParamType, by string) []string {
+	matched, looked, err := c.pattern(e.Text(p.Name), p.Resource)
+	switch {
+	case err != nil:
+		c.fail(e.At(p.Name), "invalid-pattern", "", "%s has a pattern that is wrong: %v", by, err)
+	case looked && len(matched) == 0 && e.Text(p.Name) != "":
+		c.remark(fleet.SeverityNote, e.At(p.Name), "unmatched-pattern", "", "%s matches no %s that is declared here", by, p.Resource)
+	}
+	return matched
 }
 
 // cycles walks depth first and reports each edge that closes a cycle.

@@ -28,7 +28,7 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("it is longer than %d characters", maxPattern)
 	}
 	for _, part := range patternParts(text) {
-		expr := ""
+		var expr string
 		switch {
 		case len(part) >= 2 && part[0] == '\\' && part[len(part)-1] == '\\':
 			expr = part[1 : len(part)-1]

@@ -12,10 +12,9 @@ func Kinds() []string { return typeNames() }
 func KindOf(name string) (kind string, ok bool) { return typeOf(name) }
 
 // Select returns the resources that keep wants.
-func (r Resources) Select(keep func(kind, name string) bool) Resources {
-	all := reflect.ValueOf(&r).Elem()
-	for i := range all.NumField() {
-		list := all.Field(i)
+func (r *Resources) Select(keep func(kind, name string) bool) Resources {
+	out := *r
+	for _, list := range reflect.ValueOf(&out).Elem().Fields() {
 		kind := kindOfType(list.Type().Elem())
 		kept := reflect.MakeSlice(list.Type(), 0, list.Len())
 		for n := range list.Len() {
@@ -25,7 +24,7 @@ func (r Resources) Select(keep func(kind, name string) bool) Resources {
 		}
 		list.Set(kept)
 	}
-	return r
+	return out
 }
 
 // kindOfType is the table that holds declarations of a Go type.

@@ -102,7 +102,7 @@ func (c *checker) unplaced(by, swarm string, deploy bool, at func(string) fleet.
 
 func (c *checker) referAll(kind string, names []string, by string, at func(int) fleet.Position) {
 	for n, name := range names {
-		c.refer(reference{kind: kind, name: name, by: by, at: at(n)})
+		c.refer(reference{kind: kind, name: name, by: by, at: at(n), loose: kind != "server"})
 	}
 }
 
