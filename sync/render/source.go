@@ -144,7 +144,7 @@ func (p *pass) takenAsOwn(s *spec.Stack) bool {
 	if p.in.Repository != "" {
 		return false
 	}
-	dir := p.runDirectory(s, where{own: true})
+	dir := runDirectory(s, where{own: true})
 	names := s.Config.FilePaths
 	if len(names) == 0 {
 		return slices.ContainsFunc(compose.UsualNames(), func(name string) bool { return p.has(path.Join(dir, name)) })
@@ -159,7 +159,7 @@ func (p *pass) has(name string) bool {
 
 // runDirectory is the directory in the repository. Under Komodo an absolute one inside
 // the stack's own clone is one of the repository.
-func (p *pass) runDirectory(s *spec.Stack, w where) string {
+func runDirectory(s *spec.Stack, w where) string {
 	dir := s.Config.RunDirectory
 	if !path.IsAbs(dir) || s.Config.FilesOnHost {
 		return dir
@@ -171,8 +171,8 @@ func (p *pass) runDirectory(s *spec.Stack, w where) string {
 		}
 	}
 	parts := strings.Split(strings.Trim(path.Clean(dir), "/"), "/")
-	for i := len(parts) - 1; i >= 0; i-- {
-		if slices.Contains(clones, parts[i]) {
+	for i, part := range slices.Backward(parts) {
+		if slices.Contains(clones, part) {
 			return path.Join(".", strings.Join(parts[i+1:], "/"))
 		}
 	}

@@ -31,7 +31,7 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 	if !s.Template {
 		j.own = append(j.own, checkTier("stack "+s.Name, s.Tags, s.At("tags"), server)...)
 	}
-	dir := p.runDirectory(s, w)
+	dir := runDirectory(s, w)
 	if dir != config.RunDirectory {
 		j.own = append(j.own, fleet.Diagnostic{
 			Rule: "absolute-run-directory", Severity: fleet.SeverityNote, Position: s.At("config.run_directory"),
