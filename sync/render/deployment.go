@@ -102,16 +102,14 @@ func (p *pass) deploymentImage(d *spec.Deployment, w *container) (image string, 
 	name := d.Config.Image.Build
 	i := slices.IndexFunc(p.decls.Builds, func(b spec.Build) bool { return b.Name == name })
 	if i < 0 {
-		severity := fleet.SeverityError
-		if p.in.Offline {
-			severity = fleet.SeverityNote
-		}
 		known := make([]string, len(p.decls.Builds))
 		for i := range p.decls.Builds {
 			known[i] = p.decls.Builds[i].Name
 		}
-		w.report(severity, "unknown-build", at,
-			fmt.Sprintf("deployment %s runs the build %s, which is not declared", d.Name, name), compose.DidYouMean(name, known))
+		if !p.in.Offline {
+			w.report(fleet.SeverityError, "unknown-build", at,
+				fmt.Sprintf("deployment %s runs the build %s, which is not declared", d.Name, name), compose.DidYouMean(name, known))
+		}
 		return unknown + "/" + projectName(name), false
 	}
 	image, pushed := builtImage(&p.decls.Builds[i], d.Config.Image.Version)

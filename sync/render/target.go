@@ -136,14 +136,8 @@ func checkOverlays(s *spec.Stack, servers []fleet.Server) fleet.Diagnostics {
 	var out fleet.Diagnostics
 	for i := range s.Config.Overlays {
 		o := &s.Config.Overlays[i]
-		switch {
-		case len(o.Servers)+len(o.ServerTags) == 0:
-			out = append(out, fleet.Diagnostic{
-				Rule: "overlay-selector", Severity: fleet.SeverityError, Position: o.Pos,
-				Message: fmt.Sprintf("an overlay of stack %s does not say which servers it is for", s.Name),
-				Hint:    "add servers = [...] or server_tags = [...]",
-			})
-		case !slices.ContainsFunc(servers, func(server fleet.Server) bool { return applies(o, server) }):
+		selects := len(o.Servers)+len(o.ServerTags) > 0 // else spec says that it does not
+		if selects && !slices.ContainsFunc(servers, func(server fleet.Server) bool { return applies(o, server) }) {
 			out = append(out, fleet.Diagnostic{
 				Rule: "overlay-unused", Severity: fleet.SeverityWarning, Position: o.Pos,
 				Message: fmt.Sprintf("an overlay of stack %s is for no server that the stack is on", s.Name),

@@ -114,12 +114,6 @@ func TestSelectorsThatMatchNothing(t *testing.T) {
 	if len(out.Desired.Stacks) != 0 {
 		t.Error("the stack runs somewhere")
 	}
-	r["fleet.toml"] = strings.Replace(r["fleet.toml"], "server_tags = [\"edge\", \"big\"]\n", "", 1)
-	faulty, err := newRenderer().Render(t.Context(), input(t, r, "c1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantFinding(t, faulty.Diagnostics, fleet.SeverityError, "overlay-selector", "fleet.toml:21:1")
 }
 
 // tiered is a stack that uses a variable, on a server of a tier.
