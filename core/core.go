@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/varanhq/varan/core/alert"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/hub"
@@ -21,6 +22,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
 	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/procedure"
 	"github.com/varanhq/varan/sync/git"
 )
 
@@ -68,6 +70,8 @@ type core struct {
 	source     *source
 	hub        *hub.Hub
 	reconciler *reconciler.Reconciler
+	operations *operations
+	alerts     *alert.Service
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }
@@ -137,7 +141,28 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	runner, err := procedure.New(procedure.Config{
+		Applier: c.reconciler, Hosts: c.hub, Alerts: c.alerts, Journal: c.store, Catalog: c.catalog, Logger: c.cfg.Logger,
+		Ended: c.alerts.ProcedureEnded,
+	})
+	if err != nil {
+		return err
+	}
+	c.operations = &operations{Runner: runner, core: c}
+	commits := map[string]string{} // of the runs under way
 	c.reconciler.Subscribe(func(e reconciler.Event) {
+		switch e.Kind { //nolint:exhaustive // the others are no news for people
+		case reconciler.EventRunStarted:
+			commits[e.Run] = e.Plan.Commit.ID
+		case reconciler.EventOpEnded:
+			c.alerts.OpEnded(e, commits[e.Run])
+		case reconciler.EventRunEnded:
+			delete(commits, e.Run)
+		}
 		if e.Kind != reconciler.EventStatus {
 			return
 		}
@@ -216,8 +241,8 @@ func (c *core) handler() (http.Handler, error) {
 	}
 	public := c.keys.core.Public()
 	handler, err := web.New(web.Config{
-		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Guard: guard, Logger: c.cfg.Logger,
-		Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: c.cfg.HookSecret,
+		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts,
+		Guard: guard, Logger: c.cfg.Logger, Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: c.cfg.HookSecret,
 		Version: api.Version{
 			Version: buildinfo.Version(), API: 1, Fingerprint: public.Fingerprint().String(), PublicKey: public.String(),
 			Started: time.Now().UTC(),
@@ -253,6 +278,8 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 		defer dismiss()
 		return c.reconciler.Run(ctx)
 	})
+	group.Go(func() error { return c.operations.Run(ctx) })
+	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)

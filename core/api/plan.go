@@ -141,7 +141,7 @@ type Op struct {
 type Event struct {
 	ID int64     `json:"id"`
 	At time.Time `json:"at"`
-	// Kind is "webhook", "sync", "run", "op", "server", "key", "variable", "onboarding" or
+	// Kind is "webhook", "sync", "run", "op", "procedure", "alert", "server", "key", "variable", "onboarding" or
 	// "core".
 	Kind   string `json:"kind"`
 	Sync   string `json:"sync,omitempty"`

@@ -97,9 +97,11 @@ type SyncRun struct {
 
 // Accepted answers a webhook: what will happen, and why.
 type Accepted struct {
-	Accepted bool   `json:"accepted"`
-	Sync     string `json:"sync"`
-	// Action is "sync", "refresh" or "none".
+	Accepted bool `json:"accepted"`
+	// Sync or Procedure is what it is about.
+	Sync      string `json:"sync,omitempty"`
+	Procedure string `json:"procedure,omitempty"`
+	// Action is "sync", "refresh", "run" or "none".
 	Action string `json:"action"`
 	Reason string `json:"reason"`
 }

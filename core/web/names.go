@@ -38,6 +38,9 @@ func closest(name string, names []string) []string {
 	return best
 }
 
+// DidYouMean is a hint with the closest names, or with all of a few.
+func DidYouMean(name string, names []string) string { return didYouMean(name, names) }
+
 // didYouMean is a hint with the closest names, or with all of a few.
 func didYouMean(name string, names []string) string {
 	if best := closest(name, names); len(best) > 0 {

@@ -152,6 +152,8 @@ type Store interface {
 	AccountStore
 	ResourceStore
 	HistoryStore
+	ProcedureStore
+	AlertStore
 }
 
 // Reconciler is the loop as handlers need it.
@@ -169,6 +171,8 @@ type Config struct {
 	Reconciler Reconciler
 	Agents     Agents
 	Sources    Sources
+	Procedures Procedures
+	Alerters   Alerters
 	Guard      *auth.Guard
 	Logger     *slog.Logger
 	// Version is answered as it is; its fingerprint also goes into onboarding tokens.
@@ -187,8 +191,8 @@ type server struct {
 // New returns the handler of everything but the agents' endpoint.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Store == nil || cfg.Reconciler == nil || cfg.Agents == nil || cfg.Sources == nil ||
-		cfg.Guard == nil || cfg.Logger == nil || cfg.Ready == nil {
-		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Guard, Logger and Ready are required")
+		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Guard == nil || cfg.Logger == nil || cfg.Ready == nil {
+		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Guard, Logger and Ready are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -207,6 +211,9 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("/listener/{provider}/{kind}/{name}/{action}", s.webhook)
+	mux.HandleFunc("/listener/{provider}/procedure/{name}/{branch}", s.procedureHook)
+	// Branches have slashes in their names.
+	mux.HandleFunc("/listener/{provider}/procedure/{name}/{branch}/{rest...}", s.procedureHook)
 	mux.Handle("/", cfg.Guard.Wrap(guarded, refuse))
 	return secureHeaders(boundBodies(mux)), nil
 }
@@ -250,6 +257,8 @@ func (s *server) register(a huma.API) {
 	s.registerAdmin(a)
 	s.registerValues(a)
 	s.registerResources(a)
+	s.registerProcedures(a)
+	s.registerAlerts(a)
 }
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {

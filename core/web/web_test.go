@@ -130,6 +130,7 @@ type fixture struct {
 	loop    *loop
 	agents  *agents
 	sources *sources
+	ops     *operations
 	server  *httptest.Server
 	log     *syncBuffer
 	ready   error
@@ -167,6 +168,7 @@ func newFixture(tb testing.TB) *fixture {
 		loop:    &loop{waiting: map[string]bool{}, status: map[string]reconciler.SyncStatus{}},
 		agents:  &agents{observed: fleet.Observed{}},
 		sources: &sources{desired: map[string]fleet.Desired{}},
+		ops:     &operations{},
 		log:     &syncBuffer{},
 		now:     time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC),
 	}
@@ -181,7 +183,7 @@ func newFixture(tb testing.TB) *fixture {
 	guard, err := auth.New(auth.Config{Keys: f.store, Logger: logger, Now: clock})
 	must(tb, err)
 	handler, err := web.New(web.Config{
-		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Guard: guard, Logger: logger,
+		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Guard: guard, Logger: logger,
 		HookSecret: fleet.NewSecret("default-secret"),
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})

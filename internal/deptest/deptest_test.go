@@ -103,6 +103,10 @@ func law() []rule {
 		},
 		{why: "the reconciler knows only its seams", of: []string{"./reconciler"}, ours: []string{"./fleet", "./reconciler/plan"}},
 		{
+			why: "alerts know neither the store nor the handlers", of: []string{"./core/alert"},
+			ours: []string{"./fleet", "./reconciler", "./reconciler/plan", "./reconciler/procedure"},
+		},
+		{
 			why: "procedures know only the reconciler", of: []string{"./reconciler/procedure"},
 			ours: []string{"./fleet", "./reconciler", "./reconciler/plan"},
 		},

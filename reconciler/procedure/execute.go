@@ -225,13 +225,13 @@ func (x *run) nested(ctx context.Context, u *unit) []Step {
 	if err != nil {
 		return all(u, StatusFailed, err.Error())
 	}
-	stages, err := stagesOf(&catalog, u.procedure)
+	p, err := runnable(&catalog, u.procedure)
 	if err != nil {
 		return all(u, StatusFailed, err.Error())
 	}
 	record := Run{
 		ID: uuid.Must(uuid.NewV7()).String(), Procedure: u.procedure, Parent: x.record.ID, Trigger: x.record.Trigger,
-		Actor: x.record.Actor, Status: StatusQueued, Stages: stages, Steps: []Step{}, Created: time.Now(),
+		Actor: x.record.Actor, Status: StatusQueued, Stages: p.Stages, Steps: []Step{}, Created: time.Now(),
 	}
 	child := x.r.newRun(record, func(e Event) {
 		if e.Step != nil && (e.Kind == EventStepStarted || e.Kind == EventStepEnded) {

@@ -36,6 +36,8 @@ type Run struct {
 	Status  Status             `json:"status"`
 	// Reason is a sentence; empty on success.
 	Reason string `json:"reason,omitempty"`
+	// FailureAlert is what the procedure says about a run that fails.
+	FailureAlert bool `json:"failure_alert,omitempty"`
 	// Stages are what is run, as it was declared when the run began.
 	Stages  []fleet.Stage `json:"stages"`
 	Steps   []Step        `json:"steps"`

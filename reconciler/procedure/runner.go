@@ -23,6 +23,8 @@ const maxWaiting = 256
 var (
 	// ErrUnknown: no procedure of that name is declared.
 	ErrUnknown = errors.New("unknown procedure")
+	// ErrLoop: the procedure runs itself.
+	ErrLoop = errors.New("the procedure runs itself")
 	// ErrTooMany: too many runs wait already.
 	ErrTooMany = errors.New("too many runs wait for their turn")
 	// ErrStopped: Run has returned.
@@ -140,8 +142,12 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 		x.Enabled = true
 		record.Procedure = ""
 		record.Stages = []fleet.Stage{{Name: x.Type, Enabled: true, Executions: []fleet.Execution{x}}}
-	} else if record.Stages, err = stagesOf(&catalog, req.Procedure); err != nil {
-		return Run{}, false, err
+	} else {
+		p, err := runnable(&catalog, req.Procedure)
+		if err != nil {
+			return Run{}, false, err
+		}
+		record.Stages, record.FailureAlert = p.Stages, p.FailureAlert
 	}
 	x, waiting, err := r.enter(record, req)
 	switch {
@@ -167,16 +173,16 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 	return Run{}, false, err
 }
 
-// stagesOf are the stages of a procedure that may run.
-func stagesOf(c *Catalog, name string) ([]fleet.Stage, error) {
+// runnable is a procedure that may run.
+func runnable(c *Catalog, name string) (fleet.Procedure, error) {
 	p, ok := find(c.Procedures, name)
 	if !ok {
-		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+		return p, fmt.Errorf("%w: %q", ErrUnknown, name)
 	}
 	if loop := Loop(c.Procedures, name); loop != nil {
-		return nil, fmt.Errorf("procedure %s runs itself: %s", name, strings.Join(loop, " → "))
+		return p, fmt.Errorf("%w: %s", ErrLoop, strings.Join(loop, " → "))
 	}
-	return p.Stages, nil
+	return p, nil
 }
 
 // enter makes a run known, unless one that waits stands for it.

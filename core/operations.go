@@ -1,0 +1,163 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/varanhq/varan/core/alert"
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/web"
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler/procedure"
+	"github.com/varanhq/varan/sync/spec"
+)
+
+var _ web.Procedures = (*operations)(nil)
+
+// operations is what the handlers see of procedures: the runner, and what is declared.
+type operations struct {
+	*procedure.Runner
+	core *core
+}
+
+// desired is what the last good commits of all syncs say, by the name of the sync.
+func (c *core) desired(ctx context.Context) ([]fleet.Desired, error) {
+	syncs, err := c.store.Syncs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []fleet.Desired
+	for _, sync := range syncs {
+		if desired, ok := c.source.Desired(sync.Name); ok {
+			desired.Sync = sync.Name
+			all = append(all, desired)
+		}
+	}
+	return all, nil
+}
+
+// Declared implements web.Procedures. Of two with one name that of the first sync counts.
+func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error) {
+	all, err := o.core.desired(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var procedures []fleet.Procedure
+	sources := map[string]string{}
+	for i := range all {
+		for _, p := range all[i].Procedures {
+			if _, taken := sources[p.Name]; !taken {
+				sources[p.Name] = all[i].Sync
+				procedures = append(procedures, p)
+			}
+		}
+	}
+	slices.SortFunc(procedures, func(a, b fleet.Procedure) int { return strings.Compare(a.Name, b.Name) })
+	return procedures, sources, nil
+}
+
+// view is what alerts are about.
+func (c *core) view(ctx context.Context) (alert.View, error) {
+	all, err := c.desired(ctx)
+	return alert.View{Observed: c.hub.Observed(), Desired: all, Syncs: c.reconciler.Statuses()}, err
+}
+
+// catalog is what there is to run, and on what.
+func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
+	all, err := c.desired(ctx)
+	if err != nil {
+		return procedure.Catalog{}, err
+	}
+	var out procedure.Catalog
+	if out.Procedures, _, err = c.operations.Declared(ctx); err != nil {
+		return out, err
+	}
+	for server := range c.hub.Observed() {
+		out.Servers = append(out.Servers, server)
+	}
+	for i := range all {
+		d := &all[i]
+		out.Syncs = append(out.Syncs, d.Sync)
+		for k := range d.Stacks {
+			s := &d.Stacks[k]
+			out.Stacks = append(out.Stacks, procedure.Target{Name: s.Name, Server: s.Server, Sync: d.Sync, Kind: s.Kind, Tags: s.Tags})
+		}
+		for _, s := range d.Servers {
+			if !slices.Contains(out.Servers, s.Name) {
+				out.Servers = append(out.Servers, s.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Execution implements web.Procedures with the table that resource files are checked by.
+func (o *operations) Execution(typ string, params map[string]string) (fleet.Execution, error) {
+	known, ok := spec.FindExecution(typ)
+	if !ok {
+		names := make([]string, 0, len(spec.ExecutionTypes()))
+		for _, t := range spec.ExecutionTypes() {
+			names = append(names, t.Name)
+		}
+		return fleet.Execution{}, badExecution(fmt.Sprintf("there is no execution %q", typ), web.DidYouMean(typ, names))
+	}
+	x := fleet.Execution{Type: known.Name, Enabled: true}
+	var names []string
+	for _, p := range known.Params {
+		names = append(names, p.Name)
+		text, given := params[p.Name]
+		if !given && p.Required {
+			return x, badExecution(fmt.Sprintf("%s needs %s", typ, p.Name), fmt.Sprintf("varan run --execution %s %s=...", typ, p.Name))
+		}
+		if !given {
+			continue
+		}
+		value, err := paramOf(p, text)
+		if err != nil {
+			return x, badExecution(fmt.Sprintf("%s of %s: %v", p.Name, typ, err), "")
+		}
+		x.Params = append(x.Params, value)
+	}
+	for name := range params {
+		if !slices.Contains(names, name) {
+			return x, badExecution(fmt.Sprintf("%s has no parameter %q", typ, name), web.DidYouMean(name, names))
+		}
+	}
+	return x, nil
+}
+
+// paramOf reads a parameter written as one text.
+func paramOf(p spec.ParamType, text string) (fleet.Param, error) {
+	out := fleet.Param{Name: p.Name}
+	var err error
+	switch p.Kind {
+	case spec.ParamList, spec.ParamReferences:
+		for item := range strings.SplitSeq(text, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				out.List = append(out.List, item)
+			}
+		}
+	case spec.ParamInt:
+		if out.Int, err = strconv.Atoi(text); err != nil || out.Int < 0 {
+			return out, fmt.Errorf("%q is no number from 0", text)
+		}
+	case spec.ParamBool:
+		if out.Bool, err = strconv.ParseBool(text); err != nil {
+			return out, fmt.Errorf("%q is neither true nor false", text)
+		}
+	case spec.ParamText, spec.ParamReference, spec.ParamPattern, spec.ParamObject:
+		out.Text = text
+		if text == "" && p.Required {
+			return out, fmt.Errorf("it is empty")
+		}
+	}
+	return out, nil
+}
+
+func badExecution(message, hint string) *api.Error {
+	return &api.Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Message: message, Hint: hint}
+}
