@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	_ "time/tzdata" // maintenance windows name zones, and a container may have no zone files
 
 	"github.com/spf13/cobra"
 
