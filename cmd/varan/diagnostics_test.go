@@ -13,7 +13,7 @@ import (
 func TestQuoteShowsTheLineAndThePlaceUnlessItMayHoldASecret(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "fleet.toml")
-	text := "[[stack]]\nnäme = \"web\"\nPASSWORD = \"hunter22\"\nvalue = \"zq9\"\n\tnmae = 1\n"
+	text := "[[stack]]\nnäme = \"web\"\nPASSWORD = \"hunter22\"\nvalue = \"zq9\"\n\tnome = 1\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestQuoteShowsTheLineAndThePlaceUnlessItMayHoldASecret(t *testing.T) {
 	}{
 		{2, 1, "unknown-key", "    2 | näme = \"web\"\n      | ^\n"},
 		{2, 9, "type", "    2 | näme = \"web\"\n      |        ^\n"}, // columns count bytes
-		{5, 2, "unknown-key", "    5 |  nmae = 1\n      |  ^\n"},
+		{5, 2, "unknown-key", "    5 |  nome = 1\n      |  ^\n"},
 		{3, 1, "unknown-key", ""},
 		{4, 1, "unknown-key", ""},
 		{2, 1, "plaintext-secret", ""},

@@ -133,45 +133,52 @@ func (a *app) validateFormat(written string) (findings.Format, error) {
 // examine looks at everything that is named.
 func (a *app) examine(ctx context.Context, f validateFlags, args []string) (findings.Report, error) {
 	report := findings.Report{Version: buildinfo.Version(), Root: findings.Root(".")}
+	var err error
 	switch {
 	case f.stdin && (len(args) > 0 || f.core != ""):
-		return report, exit.Usagef("--stdin checks one file on its own")
+		err = exit.Usagef("--stdin checks one file on its own")
 	case f.stdin:
-		data, err := io.ReadAll(io.LimitReader(a.stdin, maxEdited+1))
-		if err != nil {
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(a.stdin, maxEdited+1)); err != nil {
 			return report, fmt.Errorf("read standard input: %w", err)
 		}
-		return report, addFile(ctx, &report, f.stdinName, data, f.lenient)
+		err = addFile(ctx, &report, f.stdinName, data, f.lenient)
 	case f.core != "" && f.lenient:
-		return report, exit.Usagef("--core checks as core would, which is not --lenient")
+		err = exit.Usagef("--core checks as core would, which is not --lenient")
 	case f.core != "":
-		return report, a.examineWithCore(ctx, &report, f, args)
+		err = a.examineWithCore(ctx, &report, f, args)
+	default:
+		for i, arg := range args {
+			if err = addPath(ctx, &report, f, arg, i == 0); err != nil {
+				break
+			}
+		}
 	}
-	for i, arg := range args {
-		info, err := os.Stat(arg)
-		if err != nil {
-			return report, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read %s: %w", arg, plainPathError(err))}
-		}
-		if i == 0 {
-			report.Root = rootOf(arg, info)
-		}
-		if !info.IsDir() {
-			data, err := readEdited(arg, info)
-			if err == nil {
-				err = addFile(ctx, &report, filepath.ToSlash(arg), data, f.lenient)
-			}
-			if err != nil {
-				return report, err
-			}
-			continue
-		}
+	return report, err
+}
+
+// addPath adds what was found in a directory or a file. The first one says which
+// repository it is about.
+func addPath(ctx context.Context, report *findings.Report, f validateFlags, arg string, first bool) error {
+	info, err := os.Stat(arg)
+	if err != nil {
+		return &exit.Error{Code: exit.Config, Err: fmt.Errorf("read %s: %w", arg, plainPathError(err))}
+	}
+	if first {
+		report.Root = rootOf(arg, info)
+	}
+	if info.IsDir() {
 		output, err := renderTree(ctx, arg, render.Input{ResourcePaths: f.paths, Lenient: f.lenient})
-		if err != nil {
-			return report, err
+		if err == nil {
+			addTree(report, arg, output)
 		}
-		addTree(&report, arg, output)
+		return err
 	}
-	return report, nil
+	data, err := readEdited(arg, info)
+	if err != nil {
+		return err
+	}
+	return addFile(ctx, report, filepath.ToSlash(arg), data, f.lenient)
 }
 
 func rootOf(arg string, info fs.FileInfo) string {
@@ -262,23 +269,23 @@ type validation struct {
 // writeReport writes to standard output, or to a file and a summary to standard output.
 func (a *app) writeReport(report findings.Report, format findings.Format, f validateFlags) error {
 	if f.output == "" {
-		return a.writeFormat(a.stdout, report, format, f.verbose)
+		return writeFormat(a.stdout, report, format, f.verbose)
 	}
 	file, err := os.Create(f.output)
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	err = a.writeFormat(file, report, format, f.verbose)
+	err = writeFormat(file, report, format, f.verbose)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write the report %s: %w", f.output, err)
 	}
 	if format != findings.Text {
-		return a.writeFormat(a.stdout, report, findings.Text, f.verbose)
+		return writeFormat(a.stdout, report, findings.Text, f.verbose)
 	}
 	return nil
 }
 
-func (a *app) writeFormat(w io.Writer, report findings.Report, format findings.Format, verbose bool) error {
+func writeFormat(w io.Writer, report findings.Report, format findings.Format, verbose bool) error {
 	switch format {
 	case findings.JSON:
 		v := validation{

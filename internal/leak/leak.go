@@ -18,7 +18,7 @@ type form struct {
 }
 
 var forms = []form{
-	{"PRIVATE KEY", "a private key", regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY`)},
+	{"PRIVATE KEY", "a private key", regexp.MustCompile(`-{5}BEGIN [A-Z0-9 ]*PRIVATE KEY`)},
 	{"AGE-SECRET-KEY-", "an age identity", regexp.MustCompile(`AGE-SECRET-KEY-1[0-9A-Z]{50,}`)},
 	{"AKIA", "an AWS access key", regexp.MustCompile(`\bAKIA[A-Z0-9]{16}`)},
 	{"ASIA", "an AWS access key", regexp.MustCompile(`\bASIA[A-Z0-9]{16}\b`)},

@@ -89,7 +89,7 @@ func (l *load) checkContainer(s types.ServiceConfig) {
 		l.advise("read-only", pos, fmt.Sprintf("service %s can write to its own file system", s.Name),
 			"read_only: true, with tmpfs or volumes for what it writes")
 	}
-	if l.logsWithoutLimit(s) {
+	if logsWithoutLimit(s) {
 		if s.Logging != nil {
 			pos = l.at("services", s.Name, "logging")
 		}
@@ -99,7 +99,7 @@ func (l *load) checkContainer(s types.ServiceConfig) {
 }
 
 // logsWithoutLimit reports the one driver that never rotates by itself.
-func (l *load) logsWithoutLimit(s types.ServiceConfig) bool {
+func logsWithoutLimit(s types.ServiceConfig) bool {
 	if s.Logging == nil {
 		return s.LogDriver == "" || s.LogDriver == "json-file" && s.LogOpt["max-size"] == ""
 	}

@@ -95,7 +95,7 @@ func fromShell(name string) bool {
 
 // service looks at the environment of one service.
 func (p *portability) service(in *layer, service entry) {
-	p.load.subject = service.key.Value
+	p.subject = service.key.Value
 	definition := resolve(service.value)
 	for _, item := range items(field(definition, "env_file")) {
 		if item.Kind == yaml.MappingNode {

@@ -45,7 +45,7 @@ func places(tb testing.TB, r repo, rules ...string) string {
 	for _, d := range out.Diagnostics {
 		for _, rule := range rules {
 			if d.Rule == rule {
-				found = append(found, strings.TrimSpace(fmt.Sprintf("%s %s %s", d.Severity, d.Position.File, d.Related.File)))
+				found = append(found, strings.TrimSpace(fmt.Sprintf("%s %s %s", d.Severity, d.File, d.Related.File)))
 			}
 		}
 	}

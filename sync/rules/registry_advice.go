@@ -59,7 +59,7 @@ var hardeningRules = []Entry{
 	},
 	{
 		ID: "literal-reference", Group: GroupVariables, Severity: warning, Title: "[[NAME]] in a Compose file is not filled in",
-		Why: "Variables in double brackets are filled in in resource files; in a Compose file of the repository they are deployed as they are written. ${NAME} works there, with and without Varan.",
+		Why: "Resource files fill in names in double brackets; a Compose file of the repository is deployed with the brackets in it. ${NAME} works there, with and without Varan.",
 		Bad: "HOST: app.[[DOMAIN]]", Good: "HOST: app.${DOMAIN}",
 	},
 	{

@@ -123,7 +123,7 @@ var resourceRules = []Entry{
 	{
 		ID: "unknown-key", Group: GroupResources, Severity: fault, Title: "A key that nobody knows",
 		Why: "A misspelt key has no effect, and nobody notices until the day it matters. `--lenient` makes it a warning.",
-		Bad: `run_directroy = "web"`, Good: `run_directory = "web"`,
+		Bad: `run_dir = "web"`, Good: `run_directory = "web"`,
 	},
 	{
 		ID: "unknown-server", Group: GroupResources, Severity: fault, Title: "A stack names a server that does not exist",
@@ -238,7 +238,7 @@ var sourceRules = []Entry{
 	{
 		ID: "url-credentials", Group: GroupSources, Severity: fault, Title: "A repository's URL holds a password",
 		Why: "URLs end up in logs and process lists. Give the token with --password-file.",
-		Bad: "https://user:token@git.example.com/fleet.git", Good: "https://git.example.com/fleet.git",
+		Bad: "https://user:TOKEN@git.example.com/fleet.git", Good: "https://git.example.com/fleet.git",
 	},
 	{ID: "url-empty", Group: GroupSources, Severity: fault, Title: "A repository has no URL", Why: "There is nothing to fetch."},
 	{ID: "url-host", Group: GroupSources, Severity: fault, Title: "A repository's URL names no usable host", Why: "The host is missing, has forbidden characters, or its port is out of range."},

@@ -124,7 +124,7 @@ func TestExceptionThatMatchesNothingIsReported(t *testing.T) {
 		t.Fatal(faults)
 	}
 	judge := rules.NewJudge(settings)
-	judge.Judge("", findings("privileged", fleet.SeverityWarning))
+	_ = judge.Judge("", findings("privileged", fleet.SeverityWarning))
 	want := fleet.Diagnostics{{
 		Rule: "unused-exception", Severity: fleet.SeverityWarning, Position: fleet.Position{File: ".varan.toml", Line: 6, Col: 1}, Stack: "wbe",
 		Message: "the exception of the rule privileged matches nothing", Hint: "remove it, or check its names",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/varanhq/varan/fleet"
@@ -203,11 +204,9 @@ func (p Preset) level(entry Entry, reported fleet.Severity) fleet.Severity {
 			return off
 		}
 	case PresetStrict:
-		switch entry.Group {
-		case GroupHardening, GroupPortability, GroupSecrets, GroupFleet:
-			if reported == warning {
-				return fault
-			}
+		strict := []Group{GroupHardening, GroupPortability, GroupSecrets, GroupFleet}
+		if reported == warning && slices.Contains(strict, entry.Group) {
+			return fault
 		}
 	case PresetRecommended:
 	}

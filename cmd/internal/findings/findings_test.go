@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
@@ -126,7 +127,7 @@ func TestJUnitHasACaseForEachFile(t *testing.T) {
 	}
 	decoder := xml.NewDecoder(bytes.NewReader(out.Bytes()))
 	for {
-		if _, err := decoder.Token(); err == io.EOF {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatalf("not XML: %v\n%s", err, out.String())

@@ -127,17 +127,18 @@ func describeRule(id string) sarifRule {
 	if !ok { // of a core that is newer than this program
 		entry = rules.Entry{ID: id, Title: id, Why: id, Severity: fleet.SeverityWarning}
 	}
-	help := entry.Why
-	markdown := entry.Why + "\n"
+	var help, markdown strings.Builder
+	help.WriteString(entry.Why)
+	markdown.WriteString(entry.Why + "\n")
 	for _, example := range []struct{ head, text string }{{"Instead of", entry.Bad}, {"Write", entry.Good}} {
 		if example.text != "" {
-			help += "\n\n" + example.head + ":\n\n" + example.text
-			markdown += "\n" + example.head + ":\n\n```\n" + example.text + "\n```\n"
+			fmt.Fprintf(&help, "\n\n%s:\n\n%s", example.head, example.text)
+			fmt.Fprintf(&markdown, "\n%s:\n\n```\n%s\n```\n", example.head, example.text)
 		}
 	}
 	return sarifRule{
 		ID: id, ShortDescription: sarifText{Text: entry.Title}, FullDescription: sarifText{Text: entry.Why},
-		Help: sarifText{Text: help, Markdown: markdown}, HelpURI: rulesPage + id,
+		Help: sarifText{Text: help.String(), Markdown: markdown.String()}, HelpURI: rulesPage + id,
 		Default: sarifDefault{sarifLevel(entry.Severity)}, Properties: sarifProperties{[]string{string(entry.Group)}},
 	}
 }
