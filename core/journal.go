@@ -105,24 +105,8 @@ func (j *journal) settings(ctx context.Context, by string, d fleet.SyncSpec) (ap
 		IntervalSeconds: defaultInterval, MaxRemovals: defaultMaxRemovals, WebhookSecret: api.WriteOnly(d.WebhookSecret.Reveal()),
 	}
 	if d.Name == by {
-		self, err := j.Sync(ctx, by)
-		if err != nil {
+		if err := j.ownSettings(ctx, d, &out); err != nil {
 			return out, err
-		}
-		if self.DeclaredBy == "" {
-			if !j.core.source.declaresItself(ctx, self, d) {
-				return out, refused(d, "it is read from another repository than it declares for itself",
-					"give both the same repository and branch, or declare it under another name")
-			}
-			out.URL, out.Branch = self.URL, self.Branch
-			out.IntervalSeconds, out.MaxRemovals = self.IntervalSeconds, self.MaxRemovals
-			out.AutoApply, out.Delete, out.SelfHeal = self.AutoApply, self.Delete, self.SelfHeal
-			if len(out.Paths) == 0 {
-				out.Paths = self.Paths
-			}
-			if len(out.MatchTags) == 0 {
-				out.MatchTags = self.MatchTags
-			}
 		}
 	}
 	if d.Interval > 0 {
@@ -137,17 +121,40 @@ func (j *journal) settings(ctx context.Context, by string, d fleet.SyncSpec) (ap
 			*flag.to = *flag.declared
 		}
 	}
-	if d.Repository.Repo != "" && out.URL == "" {
-		at, err := j.core.source.locate(ctx, refOf(d.Repository))
-		if err == nil {
-			_, err = git.ParseURL(at.url, j.core.source.git.LocalRoots)
-		}
-		if err != nil {
-			return out, refused(d, err.Error(), "check its repo, git_provider and git_account")
-		}
-		out.URL = at.url
+	if d.Repository.Repo == "" || out.URL != "" {
+		return out, nil
 	}
+	at, err := j.core.source.locate(ctx, refOf(d.Repository))
+	if err == nil {
+		_, err = git.ParseURL(at.url, j.core.source.git.LocalRoots)
+	}
+	if err != nil {
+		return out, refused(d, err.Error(), "check its repo, git_provider and git_account")
+	}
+	out.URL = at.url
 	return out, nil
+}
+
+// ownSettings are those that a sync which declares itself has already.
+func (j *journal) ownSettings(ctx context.Context, d fleet.SyncSpec, out *api.SyncSpec) error {
+	self, err := j.Sync(ctx, d.Name)
+	if err != nil || self.DeclaredBy != "" {
+		return err
+	}
+	if !j.core.source.declaresItself(ctx, self, d) {
+		return refused(d, "it is read from another repository than it declares for itself",
+			"give both the same repository and branch, or declare it under another name")
+	}
+	out.URL, out.Branch = self.URL, self.Branch
+	out.IntervalSeconds, out.MaxRemovals = self.IntervalSeconds, self.MaxRemovals
+	out.AutoApply, out.Delete, out.SelfHeal = self.AutoApply, self.Delete, self.SelfHeal
+	if len(out.Paths) == 0 {
+		out.Paths = self.Paths
+	}
+	if len(out.MatchTags) == 0 {
+		out.MatchTags = self.MatchTags
+	}
+	return nil
 }
 
 func refused(d fleet.SyncSpec, why, hint string) error {

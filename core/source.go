@@ -195,13 +195,13 @@ func (s *source) Upload(ctx context.Context, name string, files map[string]api.U
 }
 
 // Check implements web.Sources.
-func (s *source) Check(sync api.SyncSpec) error {
-	_, err := git.ParseURL(sync.URL, s.git.LocalRoots)
+func (s *source) Check(wanted api.SyncSpec) error {
+	_, err := git.ParseURL(wanted.URL, s.git.LocalRoots)
 	if bad, ok := errors.AsType[*git.URLError](err); ok {
 		return &api.Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Message: bad.Error(), Hint: bad.Hint}
 	}
 	if err != nil {
-		return fmt.Errorf("check the URL of sync %q: %w", sync.Name, err)
+		return fmt.Errorf("check the URL of sync %q: %w", wanted.Name, err)
 	}
 	return nil
 }

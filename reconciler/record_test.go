@@ -125,24 +125,24 @@ type several struct {
 	runs map[string]string
 }
 
-func (s *several) Load(ctx context.Context, sync string) (reconciler.Loaded, error) {
-	return s.sources[sync].Load(ctx, sync)
+func (s *several) Load(ctx context.Context, name string) (reconciler.Loaded, error) {
+	return s.sources[name].Load(ctx, name)
 }
 
-func (s *several) Inventory(ctx context.Context, sync string) ([]plan.Owned, map[string]string, error) {
-	return s.journals[sync].Inventory(ctx, sync)
+func (s *several) Inventory(ctx context.Context, name string) ([]plan.Owned, map[string]string, error) {
+	return s.journals[name].Inventory(ctx, name)
 }
 
-func (s *several) Records(ctx context.Context, sync string) ([]fleet.Resource, map[string]string, error) {
-	return s.journals[sync].Records(ctx, sync)
+func (s *several) Records(ctx context.Context, name string) ([]fleet.Resource, map[string]string, error) {
+	return s.journals[name].Records(ctx, name)
 }
 
 func (s *several) Record(ctx context.Context, run reconciler.Run, d fleet.Desired, changes []plan.ResourceChange) error {
 	return s.journals[run.Sync].Record(ctx, run, d, changes)
 }
 
-func (s *several) Adopt(ctx context.Context, sync string, stacks []plan.Owned) error {
-	return s.journals[sync].Adopt(ctx, sync, stacks)
+func (s *several) Adopt(ctx context.Context, name string, stacks []plan.Owned) error {
+	return s.journals[name].Adopt(ctx, name, stacks)
 }
 
 func (s *several) Begin(ctx context.Context, run reconciler.Run) error {
@@ -217,6 +217,7 @@ func TestAStackWaitsForOneOfAnotherSync(t *testing.T) {
 	}, func(f *fakeFleet) {
 		f.takes["db"] = 10 * time.Second
 	}, func(t *testing.T, f *fakeFleet, _ *reconciler.Reconciler) {
+		t.Helper()
 		elapse(t, 5*time.Second)
 		if diff := cmp.Diff([]string{"db"}, f.dispatched()); diff != "" {
 			t.Errorf("too early (-want +got):\n%s", diff)
@@ -237,6 +238,7 @@ func TestAFailedStackOfAnotherSyncStopsItsDependents(t *testing.T) {
 			return fleet.Outcome{Order: o.ID, Stack: o.Stack, Status: fleet.OutcomeFailed, Reason: "it exits"}, nil, o.Stack == "db"
 		}
 	}, func(t *testing.T, f *fakeFleet, r *reconciler.Reconciler) {
+		t.Helper()
 		elapse(t, time.Hour)
 		for _, name := range f.dispatched() {
 			if name == "web" {
@@ -255,6 +257,7 @@ func TestACircleAcrossSyncsEndsAndIsTold(t *testing.T) {
 	onSyncs(t, map[string][]fleet.Stack{
 		"apps": {stack("web", "alpha", "1", "db")}, "infra": {stack("db", "beta", "1", "web"), stack("free", "beta", "1")},
 	}, func(*fakeFleet) {}, func(t *testing.T, f *fakeFleet, r *reconciler.Reconciler) {
+		t.Helper()
 		elapse(t, 10*time.Minute)
 		if diff := cmp.Diff([]string{"free"}, f.dispatched()); diff != "" {
 			t.Errorf("orders (-want +got):\n%s", diff)

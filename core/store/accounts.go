@@ -12,7 +12,7 @@ import (
 
 // SetAccount creates or replaces an account.
 func (s *Store) SetAccount(ctx context.Context, id api.AccountID, spec api.AccountSpec) (api.Account, error) {
-	plain, err := json.Marshal(spec) //nolint:gosec // sealed before it is written
+	plain, err := json.Marshal(spec)
 	if err != nil {
 		return api.Account{}, fmt.Errorf("encode account %s: %w", id, err)
 	}

@@ -30,7 +30,8 @@ func declared(value string) fleet.Desired {
 	return fleet.Desired{
 		Resources: []fleet.Resource{
 			{Kind: "variable", Name: "TOKEN", Fields: []fleet.Field{{Path: "value", Keyed: "k"}}},
-			{Kind: "server", Name: "alpha"}, {Kind: "stack", Name: "web"},
+			{Kind: "server", Name: "alpha"},
+			{Kind: "stack", Name: "web"},
 		},
 		Variables: []fleet.Variable{{Name: "TOKEN", Value: fleet.NewSecret(value), Secret: true}},
 		Servers:   []fleet.Server{{Name: "alpha", Enabled: true, Tier: fleet.TierUntrusted}},

@@ -159,38 +159,46 @@ func (p *planner) gateRemovals() {
 			ops = append(ops, it)
 		}
 	}
-	deletes := slices.ContainsFunc(p.plan.Resources, func(c ResourceChange) bool { return c.Action == ResourceDelete })
-	what := "stacks"
+	what, nothing := "stacks", len(p.in.Desired.Resources) == 0
 	if !onlyStacks {
 		what = "resources"
 	}
 	g := Gate{ID: "removals", Kind: GateRemovals}
 	g.Text = fmt.Sprintf("%d %s would be removed; at most %d go without consent", count, what, most)
 	switch {
-	case len(ops) == 0 && !deletes || count == 0:
+	case count == 0:
 		return
-	case len(p.in.Desired.Stacks) == 0 && (len(ops) > 0 || len(p.in.Desired.Resources) == 0):
+	case len(p.in.Desired.Stacks) == 0 && nothing && !onlyStacks:
+		g.ID, g.Kind = "empty", GateEmpty
+		g.Text = fmt.Sprintf("the source declares nothing at all; %s would be removed", plural(count, "resource"))
+	case len(p.in.Desired.Stacks) == 0 && (len(ops) > 0 || nothing):
 		g.ID, g.Kind = "empty", GateEmpty
 		g.Text = fmt.Sprintf("the source declares no stack at all; %d would be removed", count)
-		if len(p.in.Desired.Resources) == 0 && !onlyStacks {
-			g.Text = fmt.Sprintf("the source declares nothing at all; %s would be removed", plural(count, "resource"))
-		}
 	case count <= most:
 		return
 	}
+	p.close(g, ops)
+}
+
+// close puts a gate before removals, and before the deletion of records.
+func (p *planner) close(g Gate, ops []*item) {
 	for _, it := range ops {
 		g.Ops = append(g.Ops, it.op.ID)
 		p.closeBy(it, g.ID)
 	}
 	for i := range p.plan.Resources {
-		if c := &p.plan.Resources[i]; c.Action == ResourceDelete {
-			c.Gates = append(c.Gates, g.ID)
-			if !workload(c.Kind) || len(g.Ops) == 0 {
-				g.Ops = append(g.Ops, c.ID())
-			}
+		c := &p.plan.Resources[i]
+		if c.Action != ResourceDelete {
+			continue
+		}
+		c.Gates = append(c.Gates, g.ID)
+		if !workload(c.Kind) || len(ops) == 0 {
+			g.Ops = append(g.Ops, c.ID())
 		}
 	}
-	p.plan.Gates = append(p.plan.Gates, g)
+	if len(g.Ops) > 0 {
+		p.plan.Gates = append(p.plan.Gates, g)
+	}
 }
 
 // closeBy makes an op wait for a gate.

@@ -40,7 +40,7 @@ func (r *renderer) resources() {
 	r.table(rows)
 }
 
-func (r *renderer) resource(c *ResourceChange) []row {
+func (*renderer) resource(c *ResourceChange) []row {
 	head := row{indent: 2, name: resourceText(c.Kind, c.Name), origin: c.Origin.String()}
 	switch c.Action {
 	case ResourceCreate:

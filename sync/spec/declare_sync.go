@@ -34,16 +34,16 @@ type ResourceSyncConfig struct {
 	LinkedRepo string `key:"linked_repo" old:"linked_repo_id,repo_id" doc:"Repo resource that holds the files."`
 	GitSource
 	Webhook
-	FilesOnHost       bool          `key:"files_on_host" later:"true" doc:"The files are on core's host."`
+	FilesOnHost       bool          `key:"files_on_host" doc:"The files are on core's host."`
 	ResourcePath      []string      `key:"resource_path" doc:"Files and directories to read; empty is the whole tree."`
-	Managed           bool          `key:"managed" later:"true" doc:"Write changes made elsewhere back to the file."`
+	Managed           bool          `key:"managed" doc:"As delete. Nothing is written back to the file."`
 	Delete            bool          `key:"delete" doc:"Remove what left the files."`
 	IncludeResources  bool          `key:"include_resources" default:"true" doc:"Read resources."`
 	MatchTags         []string      `key:"match_tags" doc:"Read only resources that carry all of these tags."`
 	IncludeVariables  bool          `key:"include_variables" doc:"Read variables."`
 	IncludeUserGroups bool          `key:"include_user_groups" doc:"Read user groups."`
 	PendingAlert      bool          `key:"pending_alert" default:"true" doc:"Alert when changes wait."`
-	FileContents      string        `key:"file_contents" form:"file" later:"true" doc:"The resource file itself, instead of files."`
+	FileContents      string        `key:"file_contents" form:"file" doc:"The resource file itself, instead of files."`
 	AutoApply         bool          `key:"auto_apply" doc:"Apply every commit without asking."`
 	SelfHeal          bool          `key:"self_heal" doc:"Repair what drifts from the last applied commit."`
 	Interval          time.Duration `key:"interval" default:"1m" doc:"Time between two looks at the repository, such as 5m or 1-hr."`
