@@ -61,9 +61,10 @@ generate-check: ## fail when a generated file is stale
 
 check: build lint generate-check ## what must hold before a commit, tests apart
 
-bench: build ## measure against the Engine floor and print the tables of docs/benchmarks.md
+bench: build ## measure against floors and print the tables of docs/benchmarks.md
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent $(GO) run ./bench $(BENCHFLAGS)
 	$(GO) run ./bench/link
+	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/language
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

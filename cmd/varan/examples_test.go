@@ -56,6 +56,25 @@ func TestExamplesAndFixturesValidateAndPlan(t *testing.T) {
 	}
 }
 
+// Each folder is a repository in the forms that people really use. Nothing in them is at
+// fault, whatever only core or a host can know.
+func TestRepositoriesInTheWildHaveNoErrors(t *testing.T) {
+	alone(t)
+	dirs, err := filepath.Glob(filepath.Join(root, "testdata", "fleets", "wild", "*"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no repositories: %v", err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			for _, args := range [][]string{{"validate", dir}, {"plan", "--dir", dir}} {
+				if code, stdout, stderr := runHere(t, args...); code != exit.OK {
+					t.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)
+				}
+			}
+		})
+	}
+}
+
 func TestBrokenFixturesAreRefused(t *testing.T) {
 	alone(t)
 	for _, name := range []string{"broken", "broken-syntax"} {
