@@ -61,10 +61,11 @@ func BenchmarkLoad(b *testing.B) {
 
 	settings := alone
 	settings.Environment = []compose.Variable{{Name: "LEVEL", Value: "${BASE}", Expand: true}}
-	settings.Variables = []compose.Variable{{Name: "DOMAIN", Value: "example.org"}, {Name: "BASE", Value: "info", Secret: true}}
+	list := compose.List{{Name: "DOMAIN", Value: "example.org"}, {Name: "BASE", Value: "info", Secret: true}}
 	for i := range 1000 {
-		settings.Variables = append(settings.Variables, compose.Variable{Name: fmt.Sprintf("V%d", i), Value: "x"})
+		list = append(list, compose.Variable{Name: fmt.Sprintf("V%d", i), Value: "x"})
 	}
+	settings.Variables = list
 	settings.AdditionalEnvFiles = []compose.EnvFile{{Path: "more.env", Track: true}}
 	settings.ConfigFiles = []compose.ConfigFile{{Path: "conf/api", Requires: compose.ReactRestart}}
 	settings.ExtraArgs = []string{"--scale api=2", "-t 20"}

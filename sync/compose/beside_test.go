@@ -141,7 +141,7 @@ func TestEnvironmentRefersToVariables(t *testing.T) {
 	}
 	req := request(files(map[string]string{"compose.yaml": app("env_file: [stack.env]"), ".env": "DOTENV=dot\n"}))
 	req.EnvFilePath = "stack.env"
-	req.Variables = []compose.Variable{{Name: "POOL", Value: "p$$q", Secret: true}}
+	req.Variables = compose.List{{Name: "POOL", Value: "p$$q", Secret: true}}
 	var text strings.Builder
 	for i, line := range lines {
 		text.WriteString(line.name + "=" + line.value + "\n")

@@ -93,9 +93,9 @@ type Request struct {
 	// Environment is the stack's own environment, already interpolated.
 	Environment []Variable
 	// Variables are what ${NAME} can stand for when neither Environment nor an environment
-	// file of the run directory says it: those of core and of the whole tree. There may be
-	// many of which a stack uses few; Result.Variables are the names that counted.
-	Variables []Variable
+	// file of the run directory says it: those of core and of the whole tree. Result.Variables
+	// are the names that counted.
+	Variables Pool `json:"-"`
 	// LocalSecrets are those of the server's agent. A name that nothing else gives a value
 	// to stands for the secret's token, which the agent replaces.
 	LocalSecrets []fleet.LocalSecret
@@ -211,7 +211,7 @@ func newLoad(req Request) *load {
 		kept:    map[string]bool{},
 	}
 	l.seal = newSealer(req.Key)
-	l.env = scope{pool: newPool(&req, l.seal)}
+	l.env = scope{pool: newPool(&l.req, l.seal)}
 	return l
 }
 

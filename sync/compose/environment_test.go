@@ -131,9 +131,11 @@ func TestPrecedenceOfVariables(t *testing.T) {
 	req.EnvFilePath = "stack.env"
 	req.AdditionalEnvFiles = []compose.EnvFile{{Path: "one.env", Track: true}, {Path: "./two.env"}}
 	req.Environment = []compose.Variable{{Name: "E", Value: "stack"}}
+	var list compose.List
 	for _, name := range []string{"A", "B", "C", "D", "E", "H", "UNUSED"} {
-		req.Variables = append(req.Variables, compose.Variable{Name: name, Value: "pool"})
+		list = append(list, compose.Variable{Name: name, Value: "pool"})
 	}
+	req.Variables = list
 	req.LocalSecrets = []fleet.LocalSecret{{Name: "A", Version: "1"}}
 	result := mustLoad(t, req)
 	got := map[string]string{}
@@ -164,10 +166,11 @@ secrets: {s: {environment: SECRET}}
 		"inc/.env":         "DERIVED=${INC}-x\nNEAR=file\n",
 		"app.env":          "OWN=1\nFROM=${ENVFILE} ${OWN}\n",
 	}))
+	var list compose.List
 	for _, name := range []string{"BASE", "INC", "ENVFILE", "NEAR", "OWN"} {
-		req.Variables = append(req.Variables, compose.Variable{Name: name, Value: "pool-" + strings.ToLower(name)})
+		list = append(list, compose.Variable{Name: name, Value: "pool-" + strings.ToLower(name)})
 	}
-	req.Variables = append(req.Variables, compose.Variable{Name: "SECRET", Value: "zq9secret", Secret: true})
+	req.Variables = append(list, compose.Variable{Name: "SECRET", Value: "zq9secret", Secret: true})
 	result := mustLoad(t, req)
 	project := agentLoad(t, "/x", blob(t, result, req, result.Release.Model), "web")
 	app, inc := project.Services["app"], project.Services["inc"]
@@ -189,7 +192,7 @@ secrets: {s: {environment: SECRET}}
 func TestVariablesKeyCoversWhatCounts(t *testing.T) {
 	base := func() compose.Request {
 		req := one(app("hostname: ${A}${B:-x}"))
-		req.Variables = []compose.Variable{{Name: "A", Value: "1"}, {Name: "OTHER", Value: "1"}}
+		req.Variables = compose.List{{Name: "A", Value: "1"}, {Name: "OTHER", Value: "1"}}
 		req.LocalSecrets = []fleet.LocalSecret{{Name: "L", Version: "1"}}
 		return req
 	}
@@ -201,12 +204,12 @@ func TestVariablesKeyCoversWhatCounts(t *testing.T) {
 		same   bool
 	}{
 		"nothing":           {func(*compose.Request) {}, true},
-		"unrelated":         {func(r *compose.Request) { r.Variables[1].Value = "2" }, true},
-		"place":             {func(r *compose.Request) { r.Variables[0].Origin.Line = 3 }, true},
-		"value":             {func(r *compose.Request) { r.Variables[0].Value = "2" }, false},
-		"now secret":        {func(r *compose.Request) { r.Variables[0].Secret = true }, false},
-		"refused":           {func(r *compose.Request) { r.Variables[0].Refused = "no" }, false},
-		"missing one came":  {func(r *compose.Request) { r.Variables[1].Name = "B" }, false},
+		"unrelated":         {func(r *compose.Request) { r.Variables.(compose.List)[1].Value = "2" }, true},
+		"place":             {func(r *compose.Request) { r.Variables.(compose.List)[0].Origin.Line = 3 }, true},
+		"value":             {func(r *compose.Request) { r.Variables.(compose.List)[0].Value = "2" }, false},
+		"now secret":        {func(r *compose.Request) { r.Variables.(compose.List)[0].Secret = true }, false},
+		"refused":           {func(r *compose.Request) { r.Variables.(compose.List)[0].Refused = "no" }, false},
+		"missing one came":  {func(r *compose.Request) { r.Variables.(compose.List)[1].Name = "B" }, false},
 		"local secret came": {func(r *compose.Request) { r.LocalSecrets[0].Name = "B" }, false},
 		"other key":         {func(r *compose.Request) { r.Key = []byte("k") }, false},
 	} {
@@ -227,7 +230,7 @@ func TestVariablesOutOfScopeAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := one(text)
-			req.Variables = []compose.Variable{{Name: "DB", Refused: "variable DB is for trusted servers"}}
+			req.Variables = compose.List{{Name: "DB", Refused: "variable DB is for trusted servers"}}
 			_, findings := compose.Load(t.Context(), req)
 			wantFinding(t, findings, fleet.SeverityError, "variable-scope", "")
 			req.Environment = []compose.Variable{{Name: "DB", Value: "own"}}
@@ -240,7 +243,7 @@ func TestVariablesOutOfScopeAreRefused(t *testing.T) {
 
 func TestUndefinedVariableIsExplained(t *testing.T) {
 	req := one(app("hostname: ${DOMIAN}"))
-	req.Variables = []compose.Variable{{Name: "DOMAIN", Value: "x"}}
+	req.Variables = compose.List{{Name: "DOMAIN", Value: "x"}}
 	_, findings := compose.Load(t.Context(), req)
 	wantFinding(t, findings, fleet.SeverityError, "undefined-variable", "compose.yaml:4:15")
 	if findings[0].Hint != "did you mean DOMAIN?" {

@@ -5,22 +5,61 @@ import (
 	"slices"
 )
 
-// pool is what a stack may use without declaring it, and the names that were looked for.
+// Pool is what a stack may use without declaring it. There may be many variables of which
+// a stack uses few: only those are asked for.
+type Pool interface {
+	// Variable is the variable of a name; ok is false when there is none.
+	Variable(name string) (v Variable, ok bool)
+	// Names are those of all variables, for a hint.
+	Names() []string
+}
+
+// List is a Pool of a few variables; of two with one name, the later counts.
+type List []Variable
+
+// Variable implements Pool.
+func (l List) Variable(name string) (Variable, bool) {
+	for _, v := range slices.Backward(l) {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return Variable{}, false
+}
+
+// Names implements Pool.
+func (l List) Names() []string {
+	names := make([]string, len(l))
+	for i, v := range l {
+		names[i] = v.Name
+	}
+	return names
+}
+
+// pooled is the variable that a request has for a name.
+func (r *Request) pooled(name string) (Variable, bool) {
+	if r.Variables != nil {
+		if v, ok := r.Variables.Variable(name); ok {
+			return v, true
+		}
+	}
+	for _, secret := range r.LocalSecrets {
+		if secret.Name == name {
+			return localVariable(name, secret.Token()), true
+		}
+	}
+	return Variable{}, false
+}
+
+// pool looks in a request's variables, and remembers the names that were looked for.
 type pool struct {
-	vars  map[string]Variable
+	req   *Request
 	asked map[string]bool
 	seal  *sealer
 }
 
 func newPool(req *Request, seal *sealer) *pool {
-	p := &pool{vars: make(map[string]Variable, len(req.Variables)), asked: map[string]bool{}, seal: seal}
-	for _, secret := range req.LocalSecrets {
-		p.vars[secret.Name] = localVariable(secret.Name, secret.Token())
-	}
-	for _, v := range req.Variables {
-		p.vars[v.Name] = v
-	}
-	return p
+	return &pool{req: req, asked: map[string]bool{}, seal: seal}
 }
 
 // localVariable is a secret of the agent's own. Its token counts as secret, so that what
@@ -32,7 +71,7 @@ func localVariable(name, token string) Variable {
 // get returns the value of a variable and remembers that the result depends on it.
 func (p *pool) get(name string) (string, bool) {
 	p.asked[name] = true
-	v, ok := p.vars[name]
+	v, ok := p.req.pooled(name)
 	if !ok || v.Refused != "" {
 		return "", false
 	}
@@ -44,7 +83,10 @@ func (p *pool) get(name string) (string, bool) {
 }
 
 // refused says why a variable that exists may not be used here.
-func (p *pool) refused(name string) string { return p.vars[name].Refused }
+func (p *pool) refused(name string) string {
+	v, _ := p.req.pooled(name)
+	return v.Refused
+}
 
 // names are those that were looked for.
 func (p *pool) names() []string { return slices.Sorted(maps.Keys(p.asked)) }
@@ -68,7 +110,7 @@ func (s scope) peek(name string) (string, bool) {
 	if value, ok := s.own[name]; ok {
 		return value, true
 	}
-	v, ok := s.pool.vars[name]
+	v, ok := s.pool.req.pooled(name)
 	return v.Value, ok && v.Refused == ""
 }
 
@@ -90,13 +132,14 @@ func (s scope) refused(name string) string {
 	return s.pool.refused(name)
 }
 
-// known are all names that have a value, for a hint.
+// known are all names, for a hint.
 func (s scope) known() []string {
 	names := slices.Collect(maps.Keys(s.own))
-	for name, v := range s.pool.vars {
-		if v.Refused == "" {
-			names = append(names, name)
-		}
+	if variables := s.pool.req.Variables; variables != nil {
+		names = append(names, variables.Names()...)
+	}
+	for _, secret := range s.pool.req.LocalSecrets {
+		names = append(names, secret.Name)
 	}
 	return names
 }

@@ -64,19 +64,9 @@ func (r *Request) VariablesKey(names []string) string {
 	}
 	found := make(map[string]Variable, len(names))
 	for _, name := range names {
-		found[name] = Variable{}
-	}
-	offer := func(v Variable) {
-		if _, wanted := found[v.Name]; wanted {
-			v.Origin = fleet.Position{}
-			found[v.Name] = v
-		}
-	}
-	for _, secret := range r.LocalSecrets {
-		offer(localVariable(secret.Name, secret.Token()))
-	}
-	for _, v := range r.Variables {
-		offer(v)
+		v, _ := r.pooled(name)
+		v.Origin = fleet.Position{}
+		found[name] = v
 	}
 	data, err := json.Marshal(found)
 	if err != nil {

@@ -30,7 +30,10 @@ type job struct {
 	// sourceAt is the field that says where the files are.
 	sourceAt fleet.Position
 	request  compose.Request
+	// pool is what the Compose files may use; likeness is the same on servers where that is
+	// the same.
 	pool     *pool
+	likeness string
 	load     loader
 	// explain finds the place of a line of the Compose file that is part of the declaration,
 	// or made from it; nil when there is none.
@@ -64,7 +67,9 @@ func (j *job) settle() {
 	if j.source.hostDir != "" {
 		j.request.HostDir, j.request.Options.Dir = j.source.hostDir, j.source.hostDir
 	}
-	j.request.Variables, j.request.LocalSecrets = j.pool.list, j.pool.locals
+	if j.pool != nil {
+		j.request.Variables, j.request.LocalSecrets = j.pool, j.pool.place.locals
+	}
 }
 
 // loadAll loads what the caches do not have, several at once. Servers on which a stack is
@@ -83,7 +88,7 @@ func (p *pass) loadAll(ctx context.Context, jobs []*job) (loads int, err error) 
 			continue
 		}
 		flight := strings.Join([]string{
-			j.key(), fingerprint, j.source.origin.Repository, j.source.origin.Commit.ID, j.pool.key(p.renderer.key),
+			j.key(), fingerprint, j.source.origin.Repository, j.source.origin.Commit.ID, j.likeness,
 		}, "\x00")
 		if j.source.hostDir == "" && flights[flight] != nil {
 			j.entry, j.shares = flights[flight], true

@@ -121,6 +121,9 @@ func (p *pass) stackJobs(s *spec.Stack, w where) []*job {
 	jobs := make([]*job, len(servers))
 	for i, server := range servers {
 		jobs[i] = p.stackJob(s, w, src, server)
+		if len(servers) > 1 {
+			jobs[i].likeness = p.vars.likeness(jobs[i].pool.place)
+		}
 	}
 	return jobs
 }

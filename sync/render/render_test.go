@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -350,20 +351,32 @@ func BenchmarkRenderThousand(b *testing.B) {
 			}
 		}
 	})
-	b.Run("one-changed", func(b *testing.B) {
-		r := newRenderer()
-		mustRender(b, r, first)
-		trees := []render.Input{
-			gitInput(b, base.with(map[string]string{"stacks/stack0500/conf/x": "y"}), ""), gitInput(b, base, ""),
-		}
-		n := 0
-		for b.Loop() {
-			next := trees[n%2]
-			n++
-			next.Commit.ID = fmt.Sprint("d", n)
-			if out := mustRender(b, r, next); out.Loads != 1 {
-				b.Fatalf("%d loads", out.Loads)
+	trees := []render.Input{
+		gitInput(b, base.with(map[string]string{"stacks/stack0500/conf/x": "y"}), ""), gitInput(b, base, ""),
+	}
+	oneChanged := func(variables []render.Variable) func(b *testing.B) {
+		return func(b *testing.B) {
+			r := newRenderer()
+			begin := first
+			begin.Variables = variables
+			mustRender(b, r, begin)
+			n := 0
+			for b.Loop() {
+				next := trees[n%2]
+				n++
+				next.Commit.ID, next.Variables = fmt.Sprint("d", n), variables
+				if out := mustRender(b, r, next); out.Loads != 1 {
+					b.Fatalf("%d loads", out.Loads)
+				}
 			}
 		}
-	})
+	}
+	b.Run("one-changed", oneChanged(first.Variables))
+	many := slices.Clone(first.Variables)
+	for i := range 2000 {
+		many = append(many, render.Variable{
+			Name: fmt.Sprintf("V%d", i), Value: "x", Secret: i%2 == 0, Scope: fleet.Scope{Stacks: []string{"other"}},
+		})
+	}
+	b.Run("one-changed-of-2000-variables", oneChanged(many))
 }

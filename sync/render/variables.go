@@ -3,7 +3,9 @@ package render
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/sync/compose"
@@ -25,7 +27,9 @@ type variables struct {
 	byName  map[string]variable
 	names   []string
 	offline bool
-	// narrowed is set when what a variable may be used for depends on the stack.
+	// scoped are the variables that are for some servers or stacks; narrowed is set when there
+	// is one for some stacks.
+	scoped   []string
 	narrowed bool
 	pools    map[string]*pool
 }
@@ -57,8 +61,12 @@ func newVariables(declared []spec.Variable, in Input) *variables {
 	for name, known := range v.byName {
 		v.names = append(v.names, name)
 		v.narrowed = v.narrowed || slices.ContainsFunc(known.scopes, func(s fleet.Scope) bool { return len(s.Stacks) > 0 })
+		if slices.ContainsFunc(known.scopes, func(s fleet.Scope) bool { return len(s.Servers)+len(s.ServerTags)+len(s.Stacks) > 0 }) {
+			v.scoped = append(v.scoped, name)
+		}
 	}
 	slices.Sort(v.names)
+	slices.Sort(v.scoped)
 	return v
 }
 
@@ -154,53 +162,74 @@ func hasAll(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(tag string) bool { return !slices.Contains(have, tag) })
 }
 
-// pool is what Compose files of one place may use by ${NAME}.
+// pool is what Compose files of one place may use by ${NAME}. A variable is looked at when
+// it is asked for: there may be thousands of which a stack uses three.
 type pool struct {
-	list   []compose.Variable
-	locals []fleet.LocalSecret
-	// full is the key of all of it, made when it is asked for.
-	full string
+	vars  *variables
+	place place
+
+	mu    sync.Mutex // guards known
+	known map[string]compose.Variable
 }
 
-// key tells pools with different content apart.
-func (p *pool) key(hmacKey []byte) string {
-	if p.full == "" {
-		names := make([]string, 0, len(p.list)+len(p.locals))
-		for _, v := range p.list {
-			names = append(names, v.Name)
-		}
-		for _, s := range p.locals {
-			names = append(names, s.Name)
-		}
-		req := compose.Request{Key: hmacKey, Variables: p.list, LocalSecrets: p.locals}
-		p.full = req.VariablesKey(names)
-	}
-	return p.full
-}
+var _ compose.Pool = (*pool)(nil)
 
-// pool is made once for all that share it.
+// pool is the one of all places with the same answers, as far as that is seen at once.
 func (v *variables) pool(at place) *pool {
 	id := at.server.Name
 	if v.narrowed {
 		id += "\x00" + at.stack
 	}
-	if known := v.pools[id]; known != nil {
-		return known
+	if v.pools[id] == nil {
+		v.pools[id] = &pool{vars: v, place: at, known: map[string]compose.Variable{}}
 	}
-	out := &pool{list: make([]compose.Variable, 0, len(v.names)), locals: at.locals}
-	for _, name := range v.names {
-		known := v.byName[name]
-		entry := compose.Variable{Name: name, Secret: known.secret, Origin: known.at}
-		if entry.Refused, _ = known.refuse(at); entry.Refused == "" {
-			x := expander{vars: v, place: at}
-			entry.Value = x.expand(known.value, []string{name})
-			entry.Secret = entry.Secret || len(x.secrets) > 0
-			entry.Refused = x.refusal()
-		}
-		out.list = append(out.list, entry)
+	return v.pools[id]
+}
+
+// Names implements compose.Pool.
+func (p *pool) Names() []string { return p.vars.names }
+
+// Variable implements compose.Pool.
+func (p *pool) Variable(name string) (compose.Variable, bool) {
+	known, ok := p.vars.byName[name]
+	if !ok {
+		return compose.Variable{}, false
 	}
-	v.pools[id] = out
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	entry, ok := p.known[name]
+	if !ok {
+		entry = p.vars.at(known, p.place)
+		p.known[name] = entry
+	}
+	return entry, true
+}
+
+// at is a variable as a place may use it.
+func (v *variables) at(known variable, at place) compose.Variable {
+	out := compose.Variable{Name: known.name, Secret: known.secret, Origin: known.at}
+	if out.Refused, _ = known.refuse(at); out.Refused != "" {
+		return out
+	}
+	x := expander{vars: v, place: at}
+	out.Value = x.expand(known.value, []string{known.name})
+	out.Secret = out.Secret || len(x.secrets) > 0
+	out.Refused = x.refusal()
 	return out
+}
+
+// likeness is the same for places at which every variable has the same value, or none.
+func (v *variables) likeness(at place) string {
+	var b strings.Builder
+	b.WriteString(string(at.tier()))
+	for _, name := range v.scoped {
+		message, _ := v.byName[name].refuse(at)
+		b.WriteString(strconv.FormatBool(message == ""))
+	}
+	for _, secret := range at.locals {
+		b.WriteString("\x00" + secret.Token())
+	}
+	return b.String()
 }
 
 // check reports the variables of the tree that are made of what does not exist.
