@@ -22,6 +22,8 @@ type state struct {
 	// stacks are what was loaded, by job.key: one entry for all servers on which a stack is
 	// made of the same things.
 	stacks map[string][]*entry
+	// records are those of the last render, by what they were made from.
+	records map[any]fleet.Resource
 	// last is the output of the last render, whose input had the key memo.
 	memo string
 	last Output

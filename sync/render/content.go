@@ -18,7 +18,7 @@ type stored struct {
 	tree compose.Tree
 }
 
-func newContent() *Content { return &Content{blobs: map[fleet.Digest]stored{}} }
+func newContent(size int) *Content { return &Content{blobs: make(map[fleet.Digest]stored, size)} }
 
 func (c *Content) add(tree compose.Tree, blobs map[fleet.Digest]compose.Blob) {
 	for digest, blob := range blobs {

@@ -25,19 +25,23 @@ const longField = 1 << 10
 
 // records makes the records of everything that is declared. It knows no resource type by
 // name: what the tags in sync/spec describe is what is compared.
-func records(decls spec.Declarations, key []byte) []fleet.Resource {
-	r := recorder{key: key}
+//
+// known are the records of the last time, by what they were made from. It returns those of
+// this time.
+func records(decls spec.Declarations, key []byte, known map[any]fleet.Resource) ([]fleet.Resource, map[any]fleet.Resource) {
+	r := recorder{key: key, known: known, kept: make(map[any]fleet.Resource, len(known))}
 	r.lists(reflect.ValueOf(decls))
 	slices.SortStableFunc(r.out, func(a, b fleet.Resource) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
-	return r.out
+	return r.out, r.kept
 }
 
 // recorder collects records.
 type recorder struct {
-	key []byte
-	out []fleet.Resource
+	key         []byte
+	out         []fleet.Resource
+	known, kept map[any]fleet.Resource
 	// at finds positions in the resource being recorded.
 	at func(field string) fleet.Position
 	// shown is set when the resource's secrets are none.
@@ -63,18 +67,27 @@ func (r *recorder) lists(all reflect.Value) {
 
 func (r *recorder) resource(kind string, v reflect.Value) {
 	name := v.FieldByName("Name")
-	placed, ok := v.Interface().(interface {
+	placed, ok := v.Addr().Interface().(interface {
 		At(field string) fleet.Position
+		Parse() any
 	})
 	if !ok || name.Kind() != reflect.String || name.String() == "" {
 		return
 	}
+	if known, ok := r.known[placed.Parse()]; ok {
+		r.out, r.kept[placed.Parse()] = append(r.out, known), known
+		return
+	}
 	r.at, r.fields = placed.At, nil
-	variable, isVariable := v.Interface().(spec.Variable)
+	variable, isVariable := placed.(*spec.Variable)
 	r.shown = isVariable && !variable.IsSecret
 	r.table("", v)
 	slices.SortStableFunc(r.fields, func(a, b fleet.Field) int { return cmp.Compare(a.Path, b.Path) })
-	r.out = append(r.out, fleet.Resource{Kind: kind, Name: name.String(), Fields: r.fields, Origin: placed.At("")})
+	made := fleet.Resource{Kind: kind, Name: name.String(), Fields: r.fields, Origin: placed.At("")}
+	r.out = append(r.out, made)
+	if parse := placed.Parse(); parse != nil {
+		r.kept[parse] = made
+	}
 }
 
 // keyedField is a field of a declaration with its TOML key; without one it is a struct whose

@@ -228,10 +228,17 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 
 // output joins what the jobs came to.
 func (p *pass) output(jobs []*job) Output {
-	out := Output{Content: newContent(), Declarations: p.decls}
+	findings, blobs := 0, 0
+	for _, j := range jobs {
+		findings += len(j.own) + len(j.entry.findings) + len(j.entry.result.Advice)
+		blobs += len(j.entry.result.Content)
+	}
+	p.findings = slices.Grow(p.findings, findings)
+	out := Output{Content: newContent(blobs), Declarations: p.decls}
 	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
 	servers := map[string]bool{}
 	var standing []*job
+	out.Desired.Stacks = make([]fleet.Stack, 0, len(jobs))
 	for _, j := range jobs {
 		found := p.judge.Judge(j.request.Tier, j.findings())
 		p.findings = append(p.findings, found...)

@@ -10,7 +10,10 @@ import (
 
 // records fills in what core keeps, acts on and shows to other syncs.
 func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
-	desired.Resources = records(decls, p.renderer.key)
+	desired.Resources, p.kept.records = records(decls, p.renderer.key, p.kept.records)
+	if len(p.in.MatchTags) > 0 || p.in.Commit.ID == "" {
+		p.kept.records = nil // what tags leave out changes declarations that were parsed before
+	}
 	p.operations(decls, desired)
 	for i := range decls.Variables {
 		v := &decls.Variables[i]

@@ -24,6 +24,15 @@ type mark struct {
 // place tells a resource where it was written.
 func (m *marks) place(from marks) { *m = from }
 
+// Parse is the same for values of one declaration that come from one parse of its file, and
+// differs otherwise: what was made from one holds for the other.
+func (m marks) Parse() any {
+	if len(m.list) == 0 {
+		return nil
+	}
+	return &m.list[0]
+}
+
 // At is the position of a field: "name", "config.server", "config.file_paths[1]". A
 // field that is not set has the position of its table, and so has the empty name.
 // Fields are named by where they belong, also when they were written in short form.
