@@ -170,7 +170,8 @@ secrets: {s: {environment: SECRET}}
 	for _, name := range []string{"BASE", "INC", "ENVFILE", "NEAR", "OWN"} {
 		list = append(list, compose.Variable{Name: name, Value: "pool-" + strings.ToLower(name)})
 	}
-	req.Variables = append(list, compose.Variable{Name: "SECRET", Value: "zq9secret", Secret: true})
+	list = append(list, compose.Variable{Name: "SECRET", Value: "zq9secret", Secret: true})
+	req.Variables = list
 	result := mustLoad(t, req)
 	project := agentLoad(t, "/x", blob(t, result, req, result.Release.Model), "web")
 	app, inc := project.Services["app"], project.Services["inc"]

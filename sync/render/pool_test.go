@@ -33,6 +33,7 @@ PASS = x-[[DOLLAR]]-${PUID}-$$
 }
 
 func poolInput(t *testing.T, commit string) render.Input {
+	t.Helper()
 	in := input(t, poolRepo(), commit)
 	in.Variables = []render.Variable{
 		{Name: "TAG", Value: "1"}, {Name: "OTHER", Value: "1"},

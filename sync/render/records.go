@@ -67,10 +67,10 @@ func (r *recorder) lists(all reflect.Value) {
 
 func (r *recorder) resource(kind string, v reflect.Value) {
 	name := v.FieldByName("Name")
-	placed, ok := v.Addr().Interface().(interface {
+	placed, ok := reflect.TypeAssert[interface {
 		At(field string) fleet.Position
 		Parse() any
-	})
+	}](v.Addr())
 	if !ok || name.Kind() != reflect.String || name.String() == "" {
 		return
 	}

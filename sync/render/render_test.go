@@ -356,6 +356,7 @@ func BenchmarkRenderThousand(b *testing.B) {
 	}
 	oneChanged := func(variables []render.Variable) func(b *testing.B) {
 		return func(b *testing.B) {
+			b.Helper()
 			r := newRenderer()
 			begin := first
 			begin.Variables = variables
