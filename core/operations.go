@@ -96,7 +96,7 @@ func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
 }
 
 // Execution implements web.Procedures with the table that resource files are checked by.
-func (o *operations) Execution(typ string, params map[string]string) (fleet.Execution, error) {
+func (*operations) Execution(typ string, params map[string]string) (fleet.Execution, error) {
 	known, ok := spec.FindExecution(typ)
 	if !ok {
 		names := make([]string, 0, len(spec.ExecutionTypes()))

@@ -5,6 +5,7 @@
 package alert
 
 import (
+	"slices"
 	"time"
 
 	"github.com/varanhq/varan/fleet"
@@ -59,19 +60,9 @@ func wants(to fleet.Alerter, a Alert, now time.Time, local *time.Location) bool 
 }
 
 func contains(types []string, typ fleet.AlertType) bool {
-	for _, t := range types {
-		if t == string(typ) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(types, string(typ))
 }
 
 func named(list []fleet.ResourceName, target fleet.ResourceName) bool {
-	for _, n := range list {
-		if n == target {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, target)
 }

@@ -126,8 +126,15 @@ func (w *world) pass(d time.Duration) {
 
 func in(t *testing.T, test func(w *world)) {
 	t.Helper()
+	inWith(t, func(*memory) {}, test)
+}
+
+// inWith is in with a store in which something is already.
+func inWith(t *testing.T, setup func(*memory), test func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, store: &memory{open: map[string]alert.Alert{}}}
+		setup(w.store)
 		w.view = alert.View{
 			Observed: fleet.Observed{"alpha": {Server: "alpha", Online: true, Received: time.Now()}},
 			Desired: []fleet.Desired{{
@@ -175,7 +182,7 @@ func (w *world) online(is bool) {
 
 func (w *world) health(h fleet.HealthState) {
 	w.set(func() {
-		w.view.Syncs = []reconciler.SyncStatus{{Sync: "main", AutoApply: true, Plan: plan.Plan{
+		w.view.Syncs = []reconciler.SyncStatus{{Sync: "main", Planned: true, AutoApply: true, Plan: plan.Plan{
 			Stacks: []plan.StackState{{Stack: "web", Server: "alpha", Health: h, Text: "1 of 2 run"}},
 		}}}
 	})
@@ -288,7 +295,7 @@ func TestSyncsAndProceduresAreToldOf(t *testing.T) {
 	in(t, func(w *world) {
 		w.set(func() {
 			w.view.Syncs = []reconciler.SyncStatus{{
-				Sync: "main", Head: fleet.Commit{ID: "0123456789"},
+				Sync: "main", Planned: true, Head: fleet.Commit{ID: "0123456789"},
 				Diagnostics: fleet.Diagnostics{{Rule: "unknown-key", Severity: fleet.SeverityError, Message: "no such key"}},
 				Plan:        plan.Plan{Ops: []plan.Op{{ID: "update web"}}, Commit: fleet.Commit{ID: "abcdef0123"}},
 			}}
@@ -359,7 +366,8 @@ func TestAnEndpointThatIsAwayIsTriedAgain(t *testing.T) {
 		left := 3
 		w.set(func() {
 			w.answer = func() (int, error) {
-				if left--; left == 2 {
+				left--
+				if left == 2 {
 					return 0, errors.New("connection refused")
 				} else if left >= 0 {
 					return http.StatusServiceUnavailable, nil
@@ -430,19 +438,25 @@ func TestExecutionsSendAndTest(t *testing.T) {
 }
 
 func TestWhatWasToldBeforeARestartIsNotToldAgain(t *testing.T) {
-	in(t, func(w *world) {
+	inWith(t, func(m *memory) {
+		m.open["server/alpha"] = alert.Alert{Key: "server/alpha", Type: fleet.AlertServerUnreachable, Text: "away"}
+		m.open["stack/web@alpha"] = alert.Alert{Key: "stack/web@alpha", Type: fleet.AlertStackStateChange, Text: "not well"}
+	}, func(w *world) {
 		w.online(false)
-		w.store.open["server/alpha"] = alert.Alert{Key: "server/alpha", Type: fleet.AlertServerUnreachable, Text: "away"}
 		w.pass(5 * time.Minute)
 		w.want()
 		w.online(true)
+		w.set(func() { w.view.Syncs = []reconciler.SyncStatus{{Sync: "main"}} }) // not read yet
 		w.pass(time.Minute)
 		w.want("OK ServerUnreachable: over: away")
+		w.set(func() { w.view.Syncs[0].Planned = true })
+		w.pass(time.Minute)
+		w.want("OK StackStateChange: over: not well")
 	})
 }
 
-// real runs a service against real endpoints on loopback and sends one test.
-func real(t *testing.T, e fleet.Endpoint) error {
+// sendTest runs a service against real endpoints on loopback and sends one test.
+func sendTest(t *testing.T, e fleet.Endpoint) error {
 	t.Helper()
 	s, err := alert.New(alert.Config{
 		Store: &memory{open: map[string]alert.Alert{}}, Logger: slog.New(slog.DiscardHandler),
@@ -459,7 +473,7 @@ func real(t *testing.T, e fleet.Endpoint) error {
 func TestEachEndpointGetsItsFormat(t *testing.T) {
 	t.Parallel()
 	for typ, check := range map[fleet.EndpointType]func(r *http.Request, body string) bool{
-		fleet.EndpointCustom: func(r *http.Request, body string) bool {
+		fleet.EndpointCustom: func(_ *http.Request, body string) bool {
 			var a struct {
 				TS       int64
 				Resolved bool
@@ -498,7 +512,7 @@ func TestEachEndpointGetsItsFormat(t *testing.T) {
 		if typ == fleet.EndpointPushover {
 			address += "?token=t&user=u"
 		}
-		if err := real(t, fleet.Endpoint{Type: typ, URL: fleet.NewSecret(address), Email: "me@example.org"}); err != nil {
+		if err := sendTest(t, fleet.Endpoint{Type: typ, URL: fleet.NewSecret(address), Email: "me@example.org"}); err != nil {
 			t.Errorf("%s: %v", typ, err)
 			continue
 		}
@@ -522,20 +536,20 @@ func TestRedirectsStayOnTheirHost(t *testing.T) {
 	t.Cleanup(srv.Close)
 	target = srv.URL + "/moved"
 	e := fleet.Endpoint{Type: fleet.EndpointCustom, URL: fleet.NewSecret(srv.URL + "/hook-canary")}
-	if err := real(t, e); err != nil {
+	if err := sendTest(t, e); err != nil {
 		t.Errorf("on the same host: %v", err)
 	}
 	target = other.URL
-	err := real(t, e)
+	err := sendTest(t, e)
 	if err == nil || !strings.Contains(err.Error(), "redirects to another host") || strings.Contains(err.Error(), "canary") || elsewhere > 0 {
 		t.Errorf("to another host: %v, %d requests there", err, elsewhere)
 	}
-	err = real(t, fleet.Endpoint{Type: fleet.EndpointCustom, URL: fleet.NewSecret("http://127.0.0.1:1/canary")})
+	err = sendTest(t, fleet.Endpoint{Type: fleet.EndpointCustom, URL: fleet.NewSecret("http://127.0.0.1:1/canary")})
 	if err == nil || strings.Contains(err.Error(), "canary") {
 		t.Errorf("nobody there: %v", err)
 	}
 	for _, address := range []string{"", "ftp://canary/x", "http://%zz/canary", "/canary"} {
-		err := real(t, fleet.Endpoint{Type: fleet.EndpointCustom, URL: fleet.NewSecret(address)})
+		err := sendTest(t, fleet.Endpoint{Type: fleet.EndpointCustom, URL: fleet.NewSecret(address)})
 		if err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%q: %v", address, err)
 		}

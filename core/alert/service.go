@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -114,9 +115,11 @@ func (s *Service) look(ctx context.Context, w *watcher, open map[string]bool) {
 			s.begin(ctx, matters[key], view, open)
 		}
 	}
+	// After a start nothing is known of stacks until the syncs were read.
+	read := !slices.ContainsFunc(view.Syncs, func(s reconciler.SyncStatus) bool { return !s.Planned })
 	for _, key := range sorted(open) {
 		_, still := matters[key]
-		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") {
+		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && (read || strings.HasPrefix(key, "server/")) {
 			s.end(ctx, key, view, open)
 		}
 	}
@@ -197,22 +200,13 @@ func (s *Service) end(ctx context.Context, key string, view View, open map[strin
 func (s *Service) tell(a Alert, view View, only []string) {
 	now := time.Now()
 	for _, to := range alertersOf(view) {
-		if len(only) > 0 && !isNamed(only, to.Name) {
+		if len(only) > 0 && !slices.Contains(only, to.Name) {
 			continue
 		}
 		if wants(to, a, now, s.cfg.Local) {
 			s.sender.enqueue(delivery{to, a})
 		}
 	}
-}
-
-func isNamed(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // alertersOf are the declared alerters; of two with one name the first counts.
@@ -231,7 +225,7 @@ func alertersOf(v View) (out []fleet.Alerter) {
 
 func (s *Service) failed(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelError, what, slog.Any("err", err))
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "alerts impaired", slog.String("what", what), slog.Any("err", err))
 	}
 }
 

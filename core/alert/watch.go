@@ -59,9 +59,9 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 		}
 	}
 	servers := serversOf(v)
-	held := w.servers(v, servers, now, local, report, kept)
+	held := watchServers(v, servers, now, local, report, kept)
 	w.stacks(v, held, report, kept)
-	w.syncs(v, report)
+	watchSyncs(v, report)
 	for key := range w.seen {
 		if !current[key] {
 			delete(w.seen, key)
@@ -82,7 +82,7 @@ func serversOf(v View) map[string]fleet.Server {
 }
 
 // servers reports those that are away, and returns those about which nothing is to be said.
-func (w *watcher) servers(
+func watchServers(
 	v View, declared map[string]fleet.Server, now time.Time, local *time.Location,
 	report func(Alert, int, time.Duration), kept map[string]bool,
 ) (held map[string]bool) {
@@ -159,7 +159,7 @@ func komodoState(h fleet.HealthState) string {
 
 // syncs reports those that cannot be read or are invalid, and those with changes that wait
 // for somebody.
-func (w *watcher) syncs(v View, report func(Alert, int, time.Duration)) {
+func watchSyncs(v View, report func(Alert, int, time.Duration)) {
 	quiet := map[string]bool{}
 	for i := range v.Desired {
 		for k := range v.Desired[i].Syncs {

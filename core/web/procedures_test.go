@@ -56,7 +56,7 @@ func (o *operations) Declared(context.Context) ([]fleet.Procedure, map[string]st
 	return o.declared, sources, nil
 }
 
-func (o *operations) Execution(typ string, params map[string]string) (fleet.Execution, error) {
+func (*operations) Execution(typ string, params map[string]string) (fleet.Execution, error) {
 	x := fleet.Execution{Type: typ, Enabled: true}
 	for name, text := range params {
 		x.Params = append(x.Params, fleet.Param{Name: name, Text: text})
@@ -182,7 +182,7 @@ func TestAlertersAreTested(t *testing.T) {
 	f := newFixture(t)
 	f.ops.alerters = []fleet.Alerter{{Name: "chat", Endpoint: fleet.Endpoint{Type: fleet.EndpointSlack, URL: fleet.NewSecret("https://canary")}}}
 	must(t, f.TestAlerter(t.Context(), "chat"))
-	list, err := f.Client.Alerters(t.Context())
+	list, err := f.Alerters(t.Context())
 	must(t, err)
 	if diff := cmp.Diff([]api.Alerter{{Name: "chat", Type: "Slack"}}, list); diff != "" {
 		t.Error(diff)

@@ -38,15 +38,15 @@ func (x *run) do(ctx context.Context, u *unit) []Step {
 	case "RunSync":
 		return x.sync(ctx, u)
 	case "TestAlerter":
-		return x.said(ctx, u, x.r.cfg.Alerts.Test(ctx, u.execution.Text("alerter")))
+		return said(ctx, u, x.r.cfg.Alerts.Test(ctx, u.execution.Text("alerter")))
 	case "SendAlert":
-		return x.said(ctx, u, x.r.cfg.Alerts.Send(ctx, u.execution.Text("level"), u.execution.Text("message"),
+		return said(ctx, u, x.r.cfg.Alerts.Send(ctx, u.execution.Text("level"), u.execution.Text("message"),
 			u.execution.Text("details"), u.execution.List("alerters")))
 	}
 	return all(u, StatusFailed, u.execution.Type+" is not run by Varan yet")
 }
 
-func (x *run) said(ctx context.Context, u *unit, err error) []Step {
+func said(ctx context.Context, u *unit, err error) []Step {
 	if err != nil {
 		return all(u, statusOf(ctx, err), err.Error())
 	}
@@ -68,7 +68,7 @@ func (x *run) host(ctx context.Context, u *unit) []Step {
 		Signal: p.Text("signal"), StopSeconds: p.Int("time"),
 	})
 	u.steps[0].Text = text
-	return x.said(ctx, u, err)
+	return said(ctx, u, err)
 }
 
 // order gives one order to one stack on one server.

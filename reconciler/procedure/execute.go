@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,17 +76,14 @@ func (x *run) summary(at int, stage *fleet.Stage, failed int) string {
 		name = fmt.Sprint(at + 1)
 	}
 	for _, s := range x.snapshot().Steps {
-		if s.Stage == at && s.Status != StatusSucceeded {
-			text := fmt.Sprintf("stage %s: %s", name, s.Type)
-			if s.Target != "" {
-				text += " " + s.Target
-			}
-			text += ": " + s.Reason
-			if failed > 1 {
-				text += fmt.Sprintf(" (and %d more)", failed-1)
-			}
-			return text
+		if s.Stage != at || s.Status == StatusSucceeded {
+			continue
 		}
+		text := strings.TrimSpace(fmt.Sprintf("stage %s: %s %s", name, s.Type, s.Target)) + ": " + s.Reason
+		if failed > 1 {
+			text += fmt.Sprintf(" (and %d more)", failed-1)
+		}
+		return text
 	}
 	return "stage " + name + " failed"
 }

@@ -262,31 +262,36 @@ func Loop(procedures []fleet.Procedure, name string) []string {
 	done := map[string]bool{}
 	var walk func(path []string) []string
 	walk = func(path []string) []string {
-		at := path[len(path)-1]
-		p, _ := find(procedures, at)
-		for _, stage := range p.Stages {
-			for i := range stage.Executions {
-				x := &stage.Executions[i]
-				single, batch := strings.CutPrefix(x.Type, "Batch")
-				if single != "RunProcedure" {
-					continue
-				}
-				names, _ := called(x, batch, c)
-				for _, next := range names {
-					if next == name {
-						return append(path, next)
-					}
-					if done[next] {
-						continue
-					}
-					done[next] = true
-					if found := walk(append(slices.Clone(path), next)); found != nil {
-						return found
-					}
-				}
+		for _, next := range runsFrom(c, path[len(path)-1]) {
+			if next == name {
+				return append(path, next)
+			}
+			if done[next] {
+				continue
+			}
+			done[next] = true
+			if found := walk(append(slices.Clone(path), next)); found != nil {
+				return found
 			}
 		}
 		return nil
 	}
 	return walk([]string{name})
+}
+
+// runsFrom are the procedures that the executions of one run.
+func runsFrom(c *Catalog, name string) (all []string) {
+	p, _ := find(c.Procedures, name)
+	for _, stage := range p.Stages {
+		for i := range stage.Executions {
+			x := &stage.Executions[i]
+			single, batch := strings.CutPrefix(x.Type, "Batch")
+			if single != "RunProcedure" {
+				continue
+			}
+			names, _ := called(x, batch, c) // a pattern that is none runs nothing
+			all = append(all, names...)
+		}
+	}
+	return all
 }

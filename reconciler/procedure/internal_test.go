@@ -29,12 +29,12 @@ func TestPatternsChooseNames(t *testing.T) {
 			t.Errorf("%q: %v", tc.pattern, err)
 			continue
 		}
-		for _, name := range strings.Fields(tc.yes) {
+		for name := range strings.FieldsSeq(tc.yes) {
 			if !p.matches(name) {
 				t.Errorf("%q does not choose %s", tc.pattern, name)
 			}
 		}
-		for _, name := range strings.Fields(tc.nope) {
+		for name := range strings.FieldsSeq(tc.nope) {
 			if p.matches(name) {
 				t.Errorf("%q chooses %s", tc.pattern, name)
 			}
