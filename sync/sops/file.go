@@ -102,6 +102,11 @@ func (f *File) open(ids *Identities, opts Options) (*Opened, *fault) {
 	if bad != nil {
 		return nil, bad
 	}
+	return f.openWith(raw)
+}
+
+// openWith decrypts with the data key.
+func (f *File) openWith(raw []byte) (*Opened, *fault) {
 	choose, err := f.meta.rule.compile()
 	if err != nil {
 		return nil, badFormat(f.meta.at, "the sops block: %v", err)
@@ -289,10 +294,26 @@ func seal(format Format, docs []branch, m metadata, key *sealKey, now time.Time)
 		return nil, err
 	}
 	data, err := emitEncrypted(format, out, &m)
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("the encrypted file would have %d bytes; at most %d are decrypted", len(data), maxFile)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFile:
+		return nil, fmt.Errorf("the encrypted file would have %d bytes; at most %d are decrypted", len(data), maxFile)
+	case !opens(data, key.key):
+		return nil, fmt.Errorf("something in the file cannot be kept as it is in the format %s: use binary, or another format", format)
 	}
-	return data, err
+	return data, nil
+}
+
+// opens checks what was written before it takes the place of the plain text: INI, above
+// all, does not hold every value.
+func opens(data, key []byte) bool {
+	f, bad := Read("", data)
+	if f == nil || bad != nil {
+		return false
+	}
+	_, unopened := f.openWith(key)
+	return unopened == nil
 }
 
 // encryption is a walk over a plain tree.

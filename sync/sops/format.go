@@ -224,6 +224,8 @@ func parsePlain(format Format, data []byte) ([]branch, *fault) {
 		p, bad = parseINI(data)
 	case Binary:
 		return []branch{{{key: binaryKey, value: string(data)}}}, nil
+	default:
+		return nil, badFormat(place{}, "format %q is not known", format)
 	}
 	if bad != nil {
 		return nil, bad

@@ -192,3 +192,11 @@ func runSops(t *testing.T, binary, key, name string, data []byte) string {
 	}
 	return string(out)
 }
+
+func BenchmarkOpen(b *testing.B) {
+	data, ids := read(b, "sops", "all.yaml"), identities(b, "old")
+	b.ReportAllocs()
+	for b.Loop() {
+		open(b, "all.yaml", data, ids)
+	}
+}
