@@ -23,9 +23,6 @@ type KeyFiles struct {
 	Age, PGP map[fleet.Tier][]string
 }
 
-// tiers are all there are.
-func tiers() []fleet.Tier { return []fleet.Tier{fleet.TierTrusted, fleet.TierUntrusted} }
-
 // AgeKeyFile is where a core in dir has the age identities of a tier.
 func AgeKeyFile(dir string, tier fleet.Tier) string {
 	return dataDir(dir).path("keys", "age-"+string(tier)+".key")
@@ -37,35 +34,35 @@ func Keyring(files KeyFiles) (*sops.Keyring, error) { return dataDir("").loadKey
 // loadKeyring reads the identities of the data directory, where they may be missing, and
 // those that were named, which may not.
 func (d dataDir) loadKeyring(files KeyFiles) (*sops.Keyring, error) {
-	ring := &sops.Keyring{}
-	for _, tier := range tiers() {
-		ids := &sops.Identities{}
-		for _, kind := range []struct {
-			own   string
-			named []string
-			add   func([]byte) error
-		}{
-			{AgeKeyFile(string(d), tier), files.Age[tier], ids.AddAge},
-			{d.path("keys", "pgp-"+string(tier)+".asc"), files.PGP[tier], ids.AddPGP},
-		} {
-			if d != "" {
-				if err := addIdentities(kind.own, kind.add); err != nil && !errors.Is(err, fs.ErrNotExist) {
-					return nil, err
-				}
-			}
-			for _, name := range kind.named {
-				if err := addIdentities(name, kind.add); err != nil {
-					return nil, err
-				}
-			}
-		}
+	ring := &sops.Keyring{Trusted: &sops.Identities{}, Untrusted: &sops.Identities{}}
+	for _, tier := range []fleet.Tier{fleet.TierTrusted, fleet.TierUntrusted} {
+		ids := ring.Trusted
 		if tier == fleet.TierUntrusted {
-			ring.Untrusted = ids
-		} else {
-			ring.Trusted = ids
+			ids = ring.Untrusted
+		}
+		if err := d.loadIdentities(AgeKeyFile(string(d), tier), files.Age[tier], ids.AddAge); err != nil {
+			return nil, err
+		}
+		if err := d.loadIdentities(d.path("keys", "pgp-"+string(tier)+".asc"), files.PGP[tier], ids.AddPGP); err != nil {
+			return nil, err
 		}
 	}
 	return ring, nil
+}
+
+// loadIdentities reads one kind of identities of a tier.
+func (d dataDir) loadIdentities(own string, named []string, add func([]byte) error) error {
+	if d != "" {
+		if err := addIdentities(own, add); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, name := range named {
+		if err := addIdentities(name, add); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func addIdentities(name string, add func([]byte) error) error {

@@ -56,42 +56,29 @@ func byTier(flag, variable string, written []string) (map[fleet.Tier][]string, e
 	return out, nil
 }
 
-// ageKeysPath is where SOPS looks for the age identities of a user.
-func ageKeysPath() string {
-	if name := os.Getenv("SOPS_AGE_KEY_FILE"); name != "" {
-		return name
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, "sops", "age", "keys.txt")
-}
-
 // userIdentities are the private keys of whoever runs the command, from the places where
 // SOPS looks for them. The variables that name a command to run have no effect.
 func userIdentities(ageFiles, pgpFiles []string) (*sops.Identities, error) {
 	ids := &sops.Identities{}
-	add := func(name string, optional bool, into func([]byte) error) error {
-		data, err := os.ReadFile(name) //nolint:gosec // the file that this very user names
-		if optional && errors.Is(err, fs.ErrNotExist) {
-			return nil
+	if name := os.Getenv("SOPS_AGE_KEY_FILE"); name != "" {
+		ageFiles = append(ageFiles, name)
+	}
+	if name := os.Getenv("SOPS_AGE_SSH_PRIVATE_KEY_FILE"); name != "" {
+		ageFiles = append(ageFiles, name)
+	}
+	if dir, err := os.UserConfigDir(); err == nil && os.Getenv("SOPS_AGE_KEY_FILE") == "" {
+		name := filepath.Join(dir, "sops", "age", "keys.txt")
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			ageFiles = append(ageFiles, name)
 		}
-		if err == nil {
-			err = into(data)
-		}
-		if err != nil {
-			return &exit.Error{Code: exit.Config, Err: fmt.Errorf("key file %s: %w", name, err)}
-		}
-		return nil
 	}
 	for _, name := range ageFiles {
-		if err := add(name, false, ids.AddAge); err != nil {
+		if err := addKeyFile(name, ids.AddAge); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range pgpFiles {
-		if err := add(name, false, func(data []byte) error { return addPrivate(ids, data) }); err != nil {
+		if err := addKeyFile(name, func(data []byte) error { return addPrivate(ids, data) }); err != nil {
 			return nil, err
 		}
 	}
@@ -100,17 +87,18 @@ func userIdentities(ageFiles, pgpFiles []string) (*sops.Identities, error) {
 			return nil, &exit.Error{Code: exit.Config, Err: fmt.Errorf("SOPS_AGE_KEY: %w", err)}
 		}
 	}
-	if name := ageKeysPath(); name != "" {
-		if err := add(name, os.Getenv("SOPS_AGE_KEY_FILE") == "", ids.AddAge); err != nil {
-			return nil, err
-		}
-	}
-	if name := os.Getenv("SOPS_AGE_SSH_PRIVATE_KEY_FILE"); name != "" {
-		if err := add(name, false, ids.AddAge); err != nil {
-			return nil, err
-		}
-	}
 	return ids, nil
+}
+
+func addKeyFile(name string, add func([]byte) error) error {
+	data, err := os.ReadFile(name) //nolint:gosec // the file that this very user names
+	if err == nil {
+		err = add(data)
+	}
+	if err != nil {
+		return &exit.Error{Code: exit.Config, Err: fmt.Errorf("key file %s: %w", name, err)}
+	}
+	return nil
 }
 
 // addPrivate adds a PGP key that may be a public one, which opens nothing.

@@ -34,7 +34,7 @@ when none did. A file that is not there is made as .sops.yaml says.`,
 			if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 				return a.createSecret(cmd.Context(), name, &keys)
 			}
-			_, opened, err := keys.openSecret(name)
+			opened, err := keys.openSecret(name)
 			if err != nil {
 				return err
 			}
@@ -140,9 +140,9 @@ func (a *app) again(refused error) bool {
 func (a *app) runEditor(ctx context.Context, file string) error {
 	editor := firstOf(os.Getenv("VISUAL"), os.Getenv("EDITOR"), "vi")
 	// As git and crontab have it: the variable may hold arguments.
-	shell := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, editor, file)
+	shell := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, editor, file) //nolint:gosec // the user's own editor
 	if runtime.GOOS == "windows" {
-		shell = exec.CommandContext(ctx, "cmd", "/c", editor, file)
+		shell = exec.CommandContext(ctx, "cmd", "/c", editor, file) //nolint:gosec // the user's own editor
 	}
 	shell.Stdin, shell.Stdout, shell.Stderr = a.stdin, a.stdout, a.stderr
 	if err := shell.Run(); err != nil {

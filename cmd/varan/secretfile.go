@@ -60,23 +60,23 @@ func diagnosed(d *fleet.Diagnostic) error {
 }
 
 // openSecret reads and decrypts a file.
-func (k *fileKeys) openSecret(name string) (*sops.File, *sops.Opened, error) {
+func (k *fileKeys) openSecret(name string) (*sops.Opened, error) {
 	file, err := readSecret(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ids, err := k.identities()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	opened, bad := file.Open(ids, k.options())
 	if bad != nil {
 		if bad.Rule == "sops-key" {
 			bad.Hint = "name your private key: --age-key-file FILE, or SOPS_AGE_KEY_FILE"
 		}
-		return nil, nil, diagnosed(bad)
+		return nil, diagnosed(bad)
 	}
-	return file, opened, nil
+	return opened, nil
 }
 
 func readSecret(name string) (*sops.File, error) {
@@ -146,7 +146,7 @@ func (a *app) secretDecryptCommand() *cobra.Command {
 		Short: "Print an encrypted file in plain text",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			_, opened, err := keys.openSecret(args[0])
+			opened, err := keys.openSecret(args[0])
 			if err != nil {
 				return err
 			}

@@ -118,7 +118,7 @@ func (r *rekeying) one(file *sops.File, name string, out *rekeyed) error {
 		out.Action = "unchanged"
 		return nil
 	}
-	_, opened, err := r.keys.openSecret(name)
+	opened, err := r.keys.openSecret(name)
 	if err != nil {
 		return err
 	}
@@ -150,16 +150,7 @@ func (a *app) reportRekey(r *rekeying, err error) error {
 		}
 	} else {
 		for _, f := range r.files {
-			fmt.Fprintf(a.stdout, "%s: %s\n", printable(f.File), f.Action)
-			for _, who := range f.Added {
-				fmt.Fprintf(a.stdout, "  + %s\n", printable(who.String()))
-			}
-			for _, who := range f.Removed {
-				fmt.Fprintf(a.stdout, "  - %s\n", printable(who.String()))
-			}
-			if f.Error != "" {
-				fmt.Fprintf(a.stdout, "  %s\n", printable(f.Error))
-			}
+			a.printRekeyed(f)
 		}
 		if len(r.files) == 0 {
 			fmt.Fprintln(a.stdout, "no encrypted file")
@@ -169,4 +160,17 @@ func (a *app) reportRekey(r *rekeying, err error) error {
 		return &exit.Error{Code: exit.Config, Err: fmt.Errorf("%s could not be rekeyed", plural(r.failed, "file"))}
 	}
 	return nil
+}
+
+func (a *app) printRekeyed(f rekeyed) {
+	fmt.Fprintf(a.stdout, "%s: %s\n", printable(f.File), f.Action)
+	for _, who := range f.Added {
+		fmt.Fprintf(a.stdout, "  + %s\n", printable(who.String()))
+	}
+	for _, who := range f.Removed {
+		fmt.Fprintf(a.stdout, "  - %s\n", printable(who.String()))
+	}
+	if f.Error != "" {
+		fmt.Fprintf(a.stdout, "  %s\n", printable(f.Error))
+	}
 }

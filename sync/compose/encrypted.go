@@ -55,7 +55,8 @@ func (l *load) sealNames(rel string, vars map[string]string) {
 		if plain.Locked || vars[name] == "" {
 			continue
 		}
-		if l.seal.addDecrypted(vars[name]); l.seal.weak[vars[name]] {
+		l.seal.addDecrypted(vars[name])
+		if l.seal.weak[vars[name]] {
 			weak = append(weak, name)
 		}
 	}

@@ -92,7 +92,7 @@ func TestEncryptedFilesAreOpenedEverywhere(t *testing.T) {
 	result := mustLoad(t, req)
 	model := blob(t, result, req, result.Release.Model)
 	for _, want := range []string{
-		"example.com/app:1", `"` + inlinePass + `"`, "postgres://app:" + strings.ReplaceAll(dbPassword, "$", "$") + "@db/app",
+		"example.com/app:1", `"` + inlinePass + `"`, "postgres://app:" + dbPassword + "@db/app",
 		`"--token",`, `"` + apiToken + `"`, `"key with spaces"`, includeKey,
 	} {
 		if !strings.Contains(strings.ReplaceAll(model, "$$", "$"), strings.ReplaceAll(want, "$$", "$")) {
@@ -250,7 +250,8 @@ func TestEncryptedFilesThatCannotBeUsed(t *testing.T) {
 			fleet.TierTrusted, fleet.SeverityError, "secret-in-label", "compose.yaml:1:42",
 		},
 		"plain text named as encrypted": {
-			map[string]string{"conf/a.enc.yaml": "password: plain\n"}, fleet.TierTrusted, fleet.SeverityWarning,
+			map[string]string{"conf/a.enc.yaml": "password: plain\n"},
+			fleet.TierTrusted, fleet.SeverityWarning,
 			"sops-not-encrypted", "conf/a.enc.yaml:1:1",
 		},
 	} {

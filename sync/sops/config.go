@@ -162,7 +162,8 @@ func (c *Config) For(name string) ([]Recipient, Rule, error) {
 	if r.MACOnlyEncrypted {
 		return nil, Rule{}, errors.New("the rule sets mac_only_encrypted, and core refuses files whose other values can be changed unseen")
 	}
-	return to, rule, rule.check()
+	err := rule.check()
+	return to, rule, err
 }
 
 // Differs reports whether a file is encrypted otherwise than for these recipients and by

@@ -38,7 +38,7 @@ func Read(path string, data []byte) (*File, *fleet.Diagnostic) {
 	if f.meta, bad = readMetadata(p.block, p.at); bad != nil {
 		return nil, bad.diagnostic(path)
 	}
-	if !p.holdsCipherText() {
+	if !p.holds(cipherText.MatchString) {
 		bad = &fault{ruleNotEncrypted, "the file has a sops block, but not one encrypted value", "varan secret encrypt " + path, p.at}
 		return nil, bad.diagnostic(path)
 	}
@@ -123,8 +123,10 @@ func (f *File) openWith(raw []byte) (*Opened, *fault) {
 	want, err := o.key.open(f.meta.mac, f.meta.modified)
 	text, _ := want.(string)
 	if err != nil || subtle.ConstantTimeCompare([]byte(text), []byte(sumText(d.sum))) != 1 {
-		return nil, &fault{ruleMAC, "the MAC is not that of the file: something in it was changed after it was encrypted",
-			"take the file from an earlier commit, or edit it with varan secret edit", f.meta.macAt}
+		return nil, &fault{
+			ruleMAC, "the MAC is not that of the file: something in it was changed after it was encrypted",
+			"take the file from an earlier commit, or edit it with varan secret edit", f.meta.macAt,
+		}
 	}
 	o.Values, o.Names = d.values, d.names
 	if o.Data, err = emitPlain(f.Format, o.docs); err != nil {

@@ -83,10 +83,10 @@ func inspect(name string, data []byte) (*parsed, *fault) {
 	case bad != nil && marked && meantEncrypted(data):
 		return nil, bad
 	case bad != nil || p == nil:
-		return nil, nil //nolint:nilnil // an ordinary file, for its own reader to judge
+		return nil, nil //nolint:nilnil,nilerr // an ordinary file, for its own reader to judge
 	case p.found:
 		return p, nil
-	case marked && p.holdsCipherText():
+	case marked && p.holds(func(text string) bool { return strings.HasPrefix(text, cipherMark) }):
 		return nil, &fault{ruleFormat, "the file holds encrypted values, but not the sops block that says how", wrongBlockHint, place{1, 1}}
 	}
 	return nil, nil //nolint:nilnil // an ordinary file is an answer
@@ -149,7 +149,7 @@ func (p *parsed) isBinary() bool {
 }
 
 // takeBlock takes the metadata out of every document; that of the first one counts.
-func (p *parsed) takeBlock() *fault {
+func (p *parsed) takeBlock() {
 	for i, doc := range p.docs {
 		at := slices.IndexFunc(doc, func(it item) bool {
 			block, ok := it.value.(branch)
@@ -157,7 +157,7 @@ func (p *parsed) takeBlock() *fault {
 		})
 		if at < 0 {
 			if i == 0 {
-				return nil // what follows is not encrypted either
+				return // what follows is not encrypted either
 			}
 			continue
 		}
@@ -167,7 +167,6 @@ func (p *parsed) takeBlock() *fault {
 		}
 		p.docs[i] = slices.Delete(slices.Clone(doc), at, at+1)
 	}
-	return nil
 }
 
 // isBlock tells the metadata from a key that happens to have its name.
@@ -185,28 +184,22 @@ func isBlock(b branch) bool {
 	})
 }
 
-func (p *parsed) holdsCipherText() bool {
-	return len(p.cipherPlaces()) > 0
-}
-
-// cipherPlaces are where the encrypted values are.
-func (p *parsed) cipherPlaces() []place {
-	var out []place
+// holds reports whether some value or comment is of a kind.
+func (p *parsed) holds(kind func(string) bool) bool {
+	found := false
 	look := walker{visit: func(l leaf) (any, error) {
-		text, ok := l.value.(string)
-		if c, isComment := l.value.(comment); isComment {
-			text, ok = c.text, true
+		text, _ := l.value.(string)
+		if c, ok := l.value.(comment); ok {
+			text = c.text
 		}
-		if ok && cipherText.MatchString(text) {
-			out = append(out, l.at)
-		}
+		found = found || kind(text)
 		return l.value, nil
 	}}
 	for _, doc := range p.docs {
 		// What cannot be walked is reported when the file is opened.
 		_, _ = look.branch(doc, nil, nil)
 	}
-	return out
+	return found
 }
 
 // parsePlain reads a file that is to be encrypted.

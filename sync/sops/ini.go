@@ -32,7 +32,8 @@ func parseINI(data []byte) (*parsed, *fault) {
 		doc = append(doc, item{key: section.Name(), value: body, at: iniPlace(data, section.Name())})
 	}
 	p.docs = []branch{doc}
-	return p, p.takeFlatBlock()
+	bad := p.takeFlatBlock()
+	return p, bad
 }
 
 // iniPlace is where a section begins.

@@ -23,7 +23,8 @@ func parseJSON(data []byte) (*parsed, *fault) {
 		return nil, badFormat(r.at(), "there is something after the end of the JSON object")
 	}
 	p := &parsed{format: JSON, docs: []branch{root}}
-	return p, p.takeBlock()
+	p.takeBlock()
+	return p, nil
 }
 
 type jsonReader struct {
@@ -51,7 +52,8 @@ func (r *jsonReader) at() place {
 }
 
 func (r *jsonReader) next(depth int) (json.Token, *fault) {
-	if r.nodes++; r.nodes > maxNodes || depth > maxDepth {
+	r.nodes++
+	if r.nodes > maxNodes || depth > maxDepth {
 		return nil, &fault{rule: ruleTooLarge, message: "the file holds too many values, or nests too deep", at: r.at()}
 	}
 	token, err := r.decoder.Token()
@@ -156,49 +158,53 @@ func emitJSON(docs []branch) ([]byte, error) {
 func writeJSON(out *bytes.Buffer, value any) error {
 	switch v := value.(type) {
 	case branch:
-		out.WriteByte('{')
-		first := true
-		for _, it := range v {
-			key, ok := it.key.(string)
-			if !ok {
-				continue
-			}
-			if !first {
-				out.WriteByte(',')
-			}
-			first = false
-			if err := writeJSON(out, key); err != nil {
-				return err
-			}
-			out.WriteByte(':')
-			if err := writeJSON(out, it.value); err != nil {
-				return err
-			}
-		}
-		out.WriteByte('}')
-		return nil
+		return writeObject(out, v)
 	case list:
-		out.WriteByte('[')
-		first := true
-		for _, e := range v {
-			if _, ok := e.value.(comment); ok {
-				continue
-			}
-			if !first {
-				out.WriteByte(',')
-			}
-			first = false
-			if err := writeJSON(out, e.value); err != nil {
-				return err
-			}
-		}
-		out.WriteByte(']')
-		return nil
+		return writeArray(out, v)
 	}
 	raw, err := json.Marshal(value)
 	if err != nil {
 		return errors.New("a value cannot be written as JSON")
 	}
 	out.Write(raw)
+	return nil
+}
+
+func writeObject(out *bytes.Buffer, b branch) error {
+	out.WriteByte('{')
+	comma := ""
+	for _, it := range b {
+		key, ok := it.key.(string)
+		if !ok {
+			continue
+		}
+		out.WriteString(comma)
+		comma = ","
+		if err := writeJSON(out, key); err != nil {
+			return err
+		}
+		out.WriteByte(':')
+		if err := writeJSON(out, it.value); err != nil {
+			return err
+		}
+	}
+	out.WriteByte('}')
+	return nil
+}
+
+func writeArray(out *bytes.Buffer, l list) error {
+	out.WriteByte('[')
+	comma := ""
+	for _, e := range l {
+		if _, ok := e.value.(comment); ok {
+			continue
+		}
+		out.WriteString(comma)
+		comma = ","
+		if err := writeJSON(out, e.value); err != nil {
+			return err
+		}
+	}
+	out.WriteByte(']')
 	return nil
 }

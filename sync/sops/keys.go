@@ -16,7 +16,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	sopsage "github.com/getsops/sops/v3/age"
+	sopsage "github.com/getsops/sops/v3/age" //nolint:importas // there is another age
 	"golang.org/x/crypto/ssh"
 )
 

@@ -82,7 +82,8 @@ func readMetadata(block branch, at place) (metadata, *fault) {
 			return m, bad
 		}
 	}
-	return m, m.check()
+	bad := m.check()
+	return m, bad
 }
 
 func (m *metadata) read(key string, it item, backends map[string]string) *fault {

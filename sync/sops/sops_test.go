@@ -15,59 +15,59 @@ import (
 
 var now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
-func read(t testing.TB, elem ...string) []byte {
-	t.Helper()
+func read(tb testing.TB, elem ...string) []byte {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join(append([]string{"testdata"}, elem...)...))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
 
 // identities are of keys of testdata: "old", "new", "other", "ssh", "pgp" and "pgp-curve".
-func identities(t testing.TB, names ...string) *sops.Identities {
-	t.Helper()
+func identities(tb testing.TB, names ...string) *sops.Identities {
+	tb.Helper()
 	ids := &sops.Identities{}
 	for _, name := range names {
 		var err error
 		if strings.HasPrefix(name, "pgp") {
-			err = ids.AddPGP(read(t, "keys", name+".asc"))
+			err = ids.AddPGP(read(tb, "keys", name+".asc"))
 		} else {
-			err = ids.AddAge(read(t, "keys", name+".key"))
+			err = ids.AddAge(read(tb, "keys", name+".key"))
 		}
 		if err != nil {
-			t.Fatalf("key %s: %v", name, err)
+			tb.Fatalf("key %s: %v", name, err)
 		}
 	}
 	return ids
 }
 
-func everyone(t testing.TB) *sops.Identities {
-	t.Helper()
-	return identities(t, "old", "ssh", "pgp", "pgp-curve")
+func everyone(tb testing.TB) *sops.Identities {
+	tb.Helper()
+	return identities(tb, "old", "ssh", "pgp", "pgp-curve")
 }
 
-func open(t testing.TB, name string, data []byte, ids *sops.Identities) *sops.Opened {
-	t.Helper()
+func open(tb testing.TB, name string, data []byte, ids *sops.Identities) *sops.Opened {
+	tb.Helper()
 	file, bad := sops.Read(name, data)
 	if bad != nil {
-		t.Fatalf("%s: %s", name, bad)
+		tb.Fatalf("%s: %s", name, bad)
 	}
 	if file == nil {
-		t.Fatalf("%s is taken for an ordinary file", name)
+		tb.Fatalf("%s is taken for an ordinary file", name)
 	}
 	opened, bad := file.Open(ids, sops.Options{MACOnlyEncrypted: true})
 	if bad != nil {
-		t.Fatalf("%s: %s", name, bad)
+		tb.Fatalf("%s: %s", name, bad)
 	}
 	return opened
 }
 
-func fixtures(t testing.TB) []string {
-	t.Helper()
+func fixtures(tb testing.TB) []string {
+	tb.Helper()
 	list, err := os.ReadDir("testdata/sops")
 	if err != nil || len(list) == 0 {
-		t.Fatalf("no fixtures: %v", err)
+		tb.Fatalf("no fixtures: %v", err)
 	}
 	names := make([]string, len(list))
 	for i, e := range list {
@@ -121,12 +121,12 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-func publicKeys(t testing.TB) *sops.PublicKeys {
-	t.Helper()
+func publicKeys(tb testing.TB) *sops.PublicKeys {
+	tb.Helper()
 	known := &sops.PublicKeys{}
 	for _, name := range []string{"pgp.pub.asc", "pgp-curve.asc"} {
-		if err := known.Add(read(t, "keys", name)); err != nil {
-			t.Fatal(err)
+		if err := known.Add(read(tb, "keys", name)); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	return known

@@ -2,6 +2,7 @@ package sops
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -212,5 +213,5 @@ func (w walker) value(at leaf) (any, error) {
 
 // with appends without touching what others hold.
 func with[T any](list []T, last T) []T {
-	return append(list[:len(list):len(list)], last)
+	return append(slices.Clip(list), last)
 }

@@ -29,7 +29,8 @@ func parseYAML(data []byte) (*parsed, *fault) {
 		var doc yaml.Node
 		err := decoder.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return p, p.takeBlock()
+			p.takeBlock()
+			return p, nil
 		}
 		if err != nil {
 			return nil, yamlFault(err)
@@ -167,7 +168,8 @@ func (r *yamlReader) value(n *yaml.Node, told bool) (any, *fault) {
 		return r.value(n.Alias, false)
 	case yaml.ScalarNode, yaml.DocumentNode:
 	}
-	if r.nodes++; r.nodes > maxNodes {
+	r.nodes++
+	if r.nodes > maxNodes {
 		return nil, &fault{rule: ruleTooLarge, message: "the file holds too many values", at: at(n)}
 	}
 	var out any
