@@ -443,10 +443,10 @@ func TestWhatWasToldBeforeARestartIsNotToldAgain(t *testing.T) {
 		m.open["stack/web@alpha"] = alert.Alert{Key: "stack/web@alpha", Type: fleet.AlertStackStateChange, Text: "not well"}
 	}, func(w *world) {
 		w.online(false)
+		w.set(func() { w.view.Syncs = []reconciler.SyncStatus{{Sync: "main"}} }) // not read yet
 		w.pass(5 * time.Minute)
 		w.want()
 		w.online(true)
-		w.set(func() { w.view.Syncs = []reconciler.SyncStatus{{Sync: "main"}} }) // not read yet
 		w.pass(time.Minute)
 		w.want("OK ServerUnreachable: over: away")
 		w.set(func() { w.view.Syncs[0].Planned = true })
