@@ -55,36 +55,31 @@ func resourceOrder(kind string) int {
 	return len(order)
 }
 
-// resources compares what is declared with the records.
+// resources compares what is declared with the records. Both lists are walked in their order,
+// so that thousands that did not change cost little.
 func (p *planner) resources() {
-	have := make(map[string]*fleet.Resource, len(p.in.Records))
-	for i := range p.in.Records {
-		have[p.in.Records[i].ID()] = &p.in.Records[i]
-	}
-	for i := range p.in.Desired.Resources {
-		want := &p.in.Desired.Resources[i]
-		id := want.ID()
-		record := have[id]
-		delete(have, id)
-		if record == want || !p.selects(want.Kind, want.Name) {
-			continue
-		}
-		change := ResourceChange{Kind: want.Kind, Name: want.Name, Action: ResourceCreate, Origin: want.Origin}
-		owner := p.in.ForeignRecords[id]
+	have, want := byResource(p.in.Records), byResource(p.in.Desired.Resources)
+	for len(have) > 0 || len(want) > 0 {
+		order := -1
 		switch {
-		case owner != "" && workload(want.Kind) && p.place[want.Name] != "":
-			continue // its op says so
-		case owner != "":
-			change.Blocked = ownedBy(owner, want.Name)
-		case record != nil:
-			change.Action, change.Fields = ResourceUpdate, fieldCauses(record.Fields, want.Fields)
-			if len(change.Fields) == 0 {
-				continue
-			}
+		case len(want) == 0:
+		case len(have) == 0:
+			order = 1
+		default:
+			order = compareResources(have[0], want[0])
 		}
-		p.plan.Resources = append(p.plan.Resources, change)
+		switch {
+		case order < 0:
+			p.unrecorded(&have[0])
+			have = have[1:]
+		case order > 0:
+			p.unknown(&want[0])
+			want = want[1:]
+		default:
+			p.known(&have[0], &want[0])
+			have, want = have[1:], want[1:]
+		}
 	}
-	p.unrecorded(have)
 	slices.SortStableFunc(p.plan.Resources, func(a, b ResourceChange) int {
 		last := func(c ResourceChange) int {
 			if c.Action == ResourceDelete {
@@ -98,20 +93,60 @@ func (p *planner) resources() {
 	})
 }
 
-// unrecorded deals with the records of what is no longer declared.
-func (p *planner) unrecorded(left map[string]*fleet.Resource) {
-	for _, record := range left {
-		switch {
-		case !p.selects(record.Kind, record.Name):
-		case p.in.Policy.Delete:
-			p.plan.Resources = append(p.plan.Resources, ResourceChange{
-				Kind: record.Kind, Name: record.Name, Action: ResourceDelete, Origin: record.Origin,
-			})
-		case !workload(record.Kind): // of a stack, the containers tell
-			p.plan.Notices = append(p.plan.Notices, Notice{
-				Stack: record.ID(), Kind: NoticeOrphan, Text: "it left Git and is kept; delete = true on the sync would remove it",
-			})
+func compareResources(a, b fleet.Resource) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+}
+
+// byResource returns the list sorted, copying only when it is not.
+func byResource(list []fleet.Resource) []fleet.Resource {
+	if slices.IsSortedFunc(list, compareResources) {
+		return list
+	}
+	sorted := slices.Clone(list)
+	slices.SortStableFunc(sorted, compareResources)
+	return sorted
+}
+
+// unknown plans the record of a resource that has none of this sync's.
+func (p *planner) unknown(want *fleet.Resource) {
+	if !p.selects(want.Kind, want.Name) {
+		return
+	}
+	change := ResourceChange{Kind: want.Kind, Name: want.Name, Action: ResourceCreate, Origin: want.Origin}
+	if owner := p.in.ForeignRecords[want.ID()]; owner != "" {
+		if workload(want.Kind) && p.place[want.Name] != "" {
+			return // its op says so
 		}
+		change.Blocked = ownedBy(owner, want.Name)
+	}
+	p.plan.Resources = append(p.plan.Resources, change)
+}
+
+// known plans the update of a record, if anything differs.
+func (p *planner) known(have, want *fleet.Resource) {
+	if slices.EqualFunc(have.Fields, want.Fields, func(a, b fleet.Field) bool { return a.Path == b.Path && a.Same(b) }) ||
+		!p.selects(want.Kind, want.Name) {
+		return
+	}
+	if fields := fieldCauses(have.Fields, want.Fields); len(fields) > 0 {
+		p.plan.Resources = append(p.plan.Resources, ResourceChange{
+			Kind: want.Kind, Name: want.Name, Action: ResourceUpdate, Fields: fields, Origin: want.Origin,
+		})
+	}
+}
+
+// unrecorded deals with the record of what is no longer declared.
+func (p *planner) unrecorded(record *fleet.Resource) {
+	switch {
+	case !p.selects(record.Kind, record.Name):
+	case p.in.Policy.Delete:
+		p.plan.Resources = append(p.plan.Resources, ResourceChange{
+			Kind: record.Kind, Name: record.Name, Action: ResourceDelete, Origin: record.Origin,
+		})
+	case !workload(record.Kind): // of a stack, the containers tell
+		p.plan.Notices = append(p.plan.Notices, Notice{
+			Stack: record.ID(), Kind: NoticeOrphan, Text: "it left Git and is kept; delete = true on the sync would remove it",
+		})
 	}
 }
 
@@ -120,7 +155,12 @@ func workload(kind string) bool {
 	return kind == string(fleet.KindStack) || kind == string(fleet.KindDeployment) || kind == string(fleet.KindRepo)
 }
 
-func ownedBy(sync, name string) string { return "the sync " + sync + " owns " + name }
+func ownedBy(sync, name string) string {
+	if sync == name { // a sync that no files declare
+		return "a sync " + name + " was added by hand"
+	}
+	return "the sync " + sync + " owns " + name
+}
 
 // Covers reports whether an op of the plan tells of a change already: it deploys or removes
 // what the record is of.
