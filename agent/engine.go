@@ -45,8 +45,8 @@ type Engine interface {
 	// there. A refusal is a *wire.Error with the code denied.
 	Files(ctx context.Context, req wire.FilesRequest, w io.Writer) error
 
-	// Projects lists the Compose projects on the host, sorted by name.
-	Projects(ctx context.Context) ([]wire.Project, error)
+	// Projects lists the Compose projects on the host, and the containers of none.
+	Projects(ctx context.Context) (wire.Projects, error)
 }
 
 // Blobs fetches what an order needs from core. Implementations verify nothing: the

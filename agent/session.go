@@ -174,7 +174,7 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		return nil, answer(ctx, s.agent.cfg.Engine.Files(ctx, req, stream))
 	case wire.VerbProjects:
 		list, err := s.agent.cfg.Engine.Projects(ctx)
-		return wire.Projects{Projects: list}, answer(ctx, err)
+		return list, answer(ctx, err)
 	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry:
 	}
 	return nil, wire.UnknownVerb(verb)

@@ -32,6 +32,16 @@ type AgentInfo struct {
 	LocalSecrets []LocalSecret `json:"local_secrets,omitempty"`
 	// HostCommands says that the agent's policy lets stacks run commands on the host.
 	HostCommands bool `json:"host_commands,omitempty"`
+	// Foreign are the Compose projects on the host that Varan neither made nor took over;
+	// sorted by name.
+	Foreign []ForeignProject `json:"foreign,omitempty"`
+}
+
+// ForeignProject is a Compose project that somebody else started.
+type ForeignProject struct {
+	Name string `json:"name"`
+	// Services are those with a container; sorted.
+	Services []string `json:"services,omitempty"`
 }
 
 // LocalSecret names a secret that only one agent knows.

@@ -189,6 +189,8 @@ type HostFile struct {
 // Projects lists the Compose projects that run on a host, whoever started them.
 type Projects struct {
 	Projects []Project `json:"projects"`
+	// Loose are the containers that belong to no project and are not Varan's; sorted by name.
+	Loose []ProjectContainer `json:"loose,omitempty"`
 }
 
 // Project is one Compose project, as its containers' labels tell it; sorted by name.

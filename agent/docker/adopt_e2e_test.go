@@ -85,7 +85,7 @@ func TestAProjectThatRunsIsAdoptedAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	running := map[string]string{}
-	for _, p := range list {
+	for _, p := range list.Projects {
 		if p.Name == first.Project {
 			if p.Server != "" || p.WorkingDir != srv || !slices.Equal(p.ConfigFiles, []string{filepath.Join(srv, "compose.yaml")}) {
 				t.Errorf("project %+v", p)

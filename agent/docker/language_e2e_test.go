@@ -280,7 +280,7 @@ func TestARenamedProjectTakesTheOldOneDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range list {
+		for _, p := range list.Projects {
 			if p.Server == h.server {
 				names = append(names, p.Name)
 			}

@@ -38,6 +38,10 @@ func (e *Engine) Observe(ctx context.Context) (fleet.AgentInfo, []fleet.StackRep
 			byStack[st.Stack] = nil
 		}
 	}
+	if info.Foreign, err = e.foreign(ctx); err != nil {
+		info.EngineError = err.Error()
+		return info, nil, err
+	}
 	reports := make([]fleet.StackReport, 0, len(byStack))
 	for stack, containers := range byStack {
 		reports = append(reports, e.report(stack, containers))

@@ -39,7 +39,21 @@ func cleanAgent(a fleet.AgentInfo) fleet.AgentInfo {
 		Version: clean(a.Version), Hostname: clean(a.Hostname), OS: clean(a.OS), Arch: clean(a.Arch),
 		Engine: clean(a.Engine), EngineAPI: clean(a.EngineAPI), EngineError: clean(a.EngineError),
 		LocalSecrets: cleanSecrets(a.LocalSecrets), HostCommands: a.HostCommands,
+		Foreign: cleanForeign(a.Foreign),
 	}
+}
+
+// cleanForeign bounds the projects as those of a whole answer.
+func cleanForeign(list []fleet.ForeignProject) []fleet.ForeignProject {
+	list = list[:min(len(list), maxProjects)]
+	for i := range list {
+		list[i].Name = clean(list[i].Name)
+		list[i].Services = list[i].Services[:min(len(list[i].Services), maxContainers)]
+		for n := range list[i].Services {
+			list[i].Services[n] = clean(list[i].Services[n])
+		}
+	}
+	return list
 }
 
 // maxSecrets bounds the local secrets that an agent may name.

@@ -56,23 +56,26 @@ func readHostFiles(r io.Reader) ([]wire.HostFile, error) {
 	}
 }
 
-// Projects lists the Compose projects on a host, whoever started them.
-func (h *Hub) Projects(ctx context.Context, server string) ([]wire.Project, error) {
+// Projects lists the Compose projects on a host, whoever started them, and the containers
+// that belong to none.
+func (h *Hub) Projects(ctx context.Context, server string) (wire.Projects, error) {
 	s := h.session(server)
 	if s == nil {
-		return nil, fmt.Errorf("projects on %s: %w", server, &OfflineError{Server: server})
+		return wire.Projects{}, fmt.Errorf("projects on %s: %w", server, &OfflineError{Server: server})
 	}
 	var answer wire.Projects
 	if err := s.peer.Call(ctx, wire.VerbProjects, nil, &answer); err != nil {
-		return nil, fmt.Errorf("projects on %s: %w", server, err)
+		return wire.Projects{}, fmt.Errorf("projects on %s: %w", server, err)
 	}
-	if len(answer.Projects) > maxProjects {
-		return nil, wire.Errorf(wire.CodeTooLarge, "%s reports %d projects", server, len(answer.Projects))
+	if len(answer.Projects) > maxProjects || len(answer.Loose) > maxContainers {
+		return wire.Projects{}, wire.Errorf(wire.CodeTooLarge, "%s reports %d projects and %d containers of none",
+			server, len(answer.Projects), len(answer.Loose))
 	}
 	for i := range answer.Projects {
 		cleanProject(&answer.Projects[i])
 	}
-	return answer.Projects, nil
+	cleanContainers(answer.Loose)
+	return answer, nil
 }
 
 // cleanProject makes the texts fit to be shown, as everything that an agent says.
@@ -85,8 +88,12 @@ func cleanProject(p *wire.Project) {
 			list[i] = clean(list[i])
 		}
 	}
-	for i := range p.Containers {
-		c := &p.Containers[i]
+	cleanContainers(p.Containers)
+}
+
+func cleanContainers(list []wire.ProjectContainer) {
+	for i := range list {
+		c := &list[i]
 		for _, text := range []*string{&c.ID, &c.Name, &c.Service, &c.Image, &c.ImageID, &c.ConfigHash} {
 			*text = clean(*text)
 		}

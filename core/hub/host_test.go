@@ -44,10 +44,11 @@ func TestFilesAndProjectsOfAHost(t *testing.T) {
 	a.on(wire.VerbProjects, func(context.Context, wire.Verb, []byte, io.Writer) (any, error) {
 		return wire.Projects{Projects: []wire.Project{{
 			Name: "web", WorkingDir: "/srv/web\x1b[2J", Containers: []wire.ProjectContainer{{ID: "1", Name: "web-app-1", State: fleet.StateRunning}},
-		}}}, nil
+		}}, Loose: []wire.ProjectContainer{{ID: "2", Name: "lone\x1b"}}}, nil
 	})
 	projects, err := c.hub.Projects(t.Context(), "alpha")
-	if err != nil || len(projects) != 1 || projects[0].WorkingDir != "/srv/web\ufffd[2J" {
+	if err != nil || len(projects.Projects) != 1 || projects.Projects[0].WorkingDir != "/srv/web\ufffd[2J" ||
+		len(projects.Loose) != 1 || projects.Loose[0].Name != "lone\ufffd" {
 		t.Errorf("projects %+v, %v", projects, err)
 	}
 	for _, err := range []error{

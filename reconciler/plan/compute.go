@@ -239,6 +239,9 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	found := p.examine(s, report)
 	state := StackState{Stack: s.Name, Server: s.Server, Sync: fleet.Synced}
 	state.Health, state.Text = health(s, report)
+	if found.kind == OpCreate && p.runsAlready(s) != nil {
+		state.Health, state.Text = fleet.HealthUnknown, "its Compose project runs there, and is not Varan's yet"
+	}
 	if away.reason != "" {
 		state.Sync, state.Health, state.Text = fleet.SyncUnknown, fleet.HealthUnknown, away.text
 	}

@@ -184,6 +184,7 @@ const (
 	CauseMoved      CauseKind = "moved"      // declared on another server now
 	CauseForced     CauseKind = "forced"     // a person asked for it
 	CauseOptions    CauseKind = "options"    // only deploy options or files differ
+	CauseAdopt      CauseKind = "adopt"      // its Compose project runs there, started by somebody else
 	CauseSource     CauseKind = "source"     // the files are of another commit of another repository
 )
 

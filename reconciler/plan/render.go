@@ -197,7 +197,11 @@ func (r *renderer) services(op *Op) []row {
 	for _, s := range op.Services {
 		if s.Action == ActionKeep {
 			if r.opts.Verbose {
-				rows = append(rows, row{indent: 6, sign: "=", signStyle: dim, name: s.Service, text: "unchanged", textStyle: dim})
+				text := "unchanged"
+				if len(s.Causes) > 0 {
+					text = s.Causes[0].String()
+				}
+				rows = append(rows, row{indent: 6, sign: "=", signStyle: dim, name: s.Service, text: text, textStyle: dim})
 			}
 			continue
 		}

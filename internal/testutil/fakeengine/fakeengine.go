@@ -460,11 +460,11 @@ func (e *Engine) Files(context.Context, wire.FilesRequest, io.Writer) error {
 }
 
 // Projects implements agent.Engine: what was applied, as a project each.
-func (e *Engine) Projects(context.Context) ([]wire.Project, error) {
+func (e *Engine) Projects(context.Context) (wire.Projects, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.away != nil {
-		return nil, e.away
+		return wire.Projects{}, e.away
 	}
 	var list []wire.Project
 	for _, st := range e.stacks {
@@ -478,7 +478,7 @@ func (e *Engine) Projects(context.Context) ([]wire.Project, error) {
 		list = append(list, p)
 	}
 	slices.SortFunc(list, func(a, b wire.Project) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
+	return wire.Projects{Projects: list}, nil
 }
 
 // stack returns the entry of a stack, made if needed; e.mu is held.
