@@ -241,7 +241,7 @@ func (r *run) push(ctx context.Context, files map[string]string) (time.Time, err
 // webhook sends a signed push and returns how long the answer took.
 func (r *run) webhook(ctx context.Context) (time.Duration, error) {
 	push := githook.Push{
-		Core: r.api.BaseURL, Sync: "bench", Action: "sync", Secret: fleet.NewSecret(r.secret), Branch: "main",
+		Core: r.api.BaseURL, Kind: "sync", Name: "bench", Action: "sync", Secret: fleet.NewSecret(r.secret), Branch: "main",
 		ID: time.Now().String(),
 	}
 	req, err := push.Request(ctx)

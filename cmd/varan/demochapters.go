@@ -143,7 +143,7 @@ func (d *demo) settled(ctx context.Context) (bool, error) {
 // webhook sends what GitHub would send for a push, signed with the sync's secret.
 func (d *demo) webhook(ctx context.Context, commit fleet.Commit) error {
 	push := githook.Push{
-		Core: d.api.BaseURL, Sync: demoSync, Action: "sync", Secret: d.secret.Secret(), Branch: commit.Branch, ID: commit.ID,
+		Core: d.api.BaseURL, Kind: "sync", Name: demoSync, Action: "sync", Secret: d.secret.Secret(), Branch: commit.Branch, ID: commit.ID,
 	}
 	req, err := push.Request(ctx)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -278,10 +279,14 @@ func (w *world) push(message string, files map[string]string) string {
 // webhook sends a signed push and returns the answer.
 func (w *world) webhook(action, branch string) (int, api.Accepted) {
 	w.t.Helper()
-	push := githook.Push{
-		Core: w.api.BaseURL, Sync: "fleet", Action: action, Secret: fleet.NewSecret(w.secret), Branch: branch,
+	return w.send(githook.Push{
+		Core: w.api.BaseURL, Kind: "sync", Name: "fleet", Action: action, Secret: fleet.NewSecret(w.secret), Branch: branch,
 		ID: fmt.Sprint(time.Now().UnixNano()),
-	}
+	})
+}
+
+func (w *world) send(push githook.Push) (int, api.Accepted) {
+	w.t.Helper()
 	req, err := push.Request(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
@@ -300,6 +305,19 @@ func (w *world) webhook(action, branch string) (int, api.Accepted) {
 type instance struct {
 	ID, Name, Stack, Service, Server, State, Status string
 	Labels                                          map[string]string
+}
+
+// varan runs the command line against the test's core, and returns all it said.
+func (w *world) varan(stdin string, args ...string) (out string, code int) {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), os.Getenv("VARAN_BIN"), args...)
+	cmd.Env = append(os.Environ(), "VARAN_CORE="+w.api.BaseURL, "VARAN_API_KEY="+w.api.Key.Reveal())
+	cmd.Stdin = strings.NewReader(stdin)
+	said, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		w.t.Fatal(err)
+	}
+	return string(said), cmd.ProcessState.ExitCode()
 }
 
 // list finds the test's containers; stack narrows to one, by its short name.
@@ -338,12 +356,18 @@ func (w *world) running(stack string) map[string]string {
 	return ids
 }
 
-// waitCommit waits until a stack runs what a commit says and is synced and healthy.
+// waitCommit waits until a stack runs what a commit says and is synced and healthy, on all
+// of its servers.
 func (w *world) waitCommit(stack, commit string) {
 	w.t.Helper()
 	w.eventually(stack+" to run "+commit[:8], func() bool {
-		s, ok := w.stack(stack)
-		return ok && s.Sync == fleet.Synced && s.Health == fleet.Healthy && w.head() == commit
+		if w.head() != commit {
+			return false
+		}
+		found := w.stacks(stack)
+		return len(found) > 0 && !slices.ContainsFunc(found, func(s api.Stack) bool {
+			return s.Sync != fleet.Synced || s.Health != fleet.Healthy
+		})
 	})
 }
 
@@ -356,16 +380,19 @@ func (w *world) head() string {
 }
 
 func (w *world) stack(short string) (api.Stack, bool) {
-	stacks, err := w.api.Stacks(w.t.Context())
-	if err != nil {
-		return api.Stack{}, false
-	}
-	for _, s := range stacks {
-		if s.Name == w.name(short) {
-			return s, true
-		}
+	if found := w.stacks(short); len(found) > 0 {
+		return found[0], true
 	}
 	return api.Stack{}, false
+}
+
+// stacks are all of a name: one for each server.
+func (w *world) stacks(short string) []api.Stack {
+	stacks, err := w.api.Stacks(w.t.Context())
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(stacks, func(s api.Stack) bool { return s.Name != w.name(short) })
 }
 
 // lastOp waits for the op that a commit caused on a stack to end, and returns it.

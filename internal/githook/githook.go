@@ -17,9 +17,12 @@ import (
 
 // Push is one push to tell of.
 type Push struct {
-	// Core is like "http://127.0.0.1:9120"; Sync names the sync, Action is "sync" or "refresh".
-	Core, Sync, Action string
-	// Secret is the sync's webhook secret.
+	// Core is like "http://127.0.0.1:9120".
+	Core string
+	// Kind is "sync", "stack", "repo" or "procedure"; Name names one of them, and Action is
+	// what to do with it: "sync", "deploy".
+	Kind, Name, Action string
+	// Secret is its webhook secret.
 	Secret fleet.Secret
 	Branch string
 	// ID makes the delivery unlike others: the commit, or a number.
@@ -32,7 +35,7 @@ func (p Push) Request(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a push: %w", err)
 	}
-	url := p.Core + "/listener/github/sync/" + p.Sync + "/" + p.Action
+	url := p.Core + "/listener/github/" + p.Kind + "/" + p.Name + "/" + p.Action
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make a push: %w", err)
