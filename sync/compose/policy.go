@@ -20,6 +20,13 @@ const (
 	trustedHint = "whoever can write this repository controls the host"
 )
 
+// defaultCapabilities are what Docker gives every container that does not drop them: adding
+// one back after `cap_drop: [ALL]` asks for less than saying nothing does.
+var defaultCapabilities = map[string]bool{
+	"AUDIT_WRITE": true, "CHOWN": true, "DAC_OVERRIDE": true, "FOWNER": true, "FSETID": true, "KILL": true, "MKNOD": true,
+	"NET_BIND_SERVICE": true, "NET_RAW": true, "SETFCAP": true, "SETGID": true, "SETPCAP": true, "SETUID": true, "SYS_CHROOT": true,
+}
+
 // risky reports what hands the host to the stack: an error on an untrusted server, a
 // warning on a trusted one.
 func (l *load) risky(rule string, pos fleet.Position, message string) {
@@ -110,6 +117,9 @@ func (l *load) checkPrivileges(s types.ServiceConfig) {
 		l.risky("privileged", at("privileged"), fmt.Sprintf("service %s is privileged", s.Name))
 	}
 	for _, capability := range s.CapAdd {
+		if defaultCapabilities[strings.TrimPrefix(strings.ToUpper(capability), "CAP_")] {
+			continue
+		}
 		l.risky("cap-add", l.atItem(capability, "services", s.Name, "cap_add"),
 			fmt.Sprintf("service %s adds the capability %s", s.Name, capability))
 	}

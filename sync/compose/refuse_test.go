@@ -217,6 +217,14 @@ func TestHostPaths(t *testing.T) {
 	}
 }
 
+func TestCapabilitiesOfEveryContainerMayBeAddedBack(t *testing.T) {
+	req := one(app("cap_drop: [ALL]\ncap_add: [NET_BIND_SERVICE, cap_chown, CAP_SETUID]"))
+	req.Tier = fleet.TierUntrusted
+	if _, findings := compose.Load(t.Context(), req); len(findings) > 0 {
+		t.Errorf("findings: %v", findings)
+	}
+}
+
 func TestRestrictedOnlyOnUntrustedServers(t *testing.T) {
 	for name, tc := range map[string]struct{ text, rule, place string }{
 		"sysctl":        {app("sysctls: {kernel.msgmax: 1}"), "weak-isolation", "compose.yaml:4:15"},

@@ -408,9 +408,9 @@ func isEmpty(value any) bool {
 	return false
 }
 
-// shown keeps a text of a hostile file short in a message.
+// shown keeps a text of a hostile file short in a message. A recipient of age has 62 characters.
 func shown(text string) string {
-	const most = 60
+	const most = 64
 	if len(text) > most {
 		return text[:most] + "..."
 	}
