@@ -56,6 +56,31 @@ func TestExamplesAndFixturesValidateAndPlan(t *testing.T) {
 	}
 }
 
+// Each of the two identities opens what .sops.yaml says it does, and no more.
+func TestEncryptedFilesOfTheTwoTierExample(t *testing.T) {
+	alone(t)
+	dir := filepath.Join(root, "examples", "two-tier")
+	for _, tc := range []struct {
+		identity, file string
+		code           int
+	}{
+		{"trusted", "notes/secrets/notes.env", exit.OK},
+		{"trusted", "gateway/secrets/tunnel.key", exit.OK},
+		{"untrusted", "gateway/secrets/gateway.env", exit.OK},
+		{"untrusted", "notes/secrets/notes.env", exit.Config},
+	} {
+		code, stdout, stderr := runHere(t, "secret", "decrypt",
+			"--age-key-file", filepath.Join(dir, "keys", tc.identity+".txt"), filepath.Join(dir, "stacks", tc.file))
+		if code != tc.code || (code == exit.OK) != (stdout != "") {
+			t.Errorf("%s with the %s identity ends with %d: %s%s", tc.file, tc.identity, code, stdout, stderr)
+		}
+	}
+	t.Setenv("SOPS_AGE_KEY_FILE", filepath.Join(dir, "keys", "trusted.txt"))
+	if code, stdout, stderr := runHere(t, "validate", "--strict", "-v", dir); code != exit.OK || strings.Contains(stdout, "sops-key") {
+		t.Errorf("validate with the identity ends with %d: %s%s", code, stdout, stderr)
+	}
+}
+
 // Each folder is a repository in the forms that people really use. Nothing in them is at
 // fault, whatever only core or a host can know.
 func TestRepositoriesInTheWildHaveNoErrors(t *testing.T) {
