@@ -84,7 +84,7 @@ func TestValidateActionAnnotatesAndSummarises(t *testing.T) {
 	if err != nil || !strings.Contains(string(sarif), `"ruleId": "unknown-key"`) {
 		t.Errorf("SARIF: %v %.200s", err, sarif)
 	}
-	if strict := runAction(t, "validate", varan, "VARAN_PATHS=examples/homelab", "VARAN_STRICT=true"); strict.code != 4 {
+	if strict := runAction(t, "validate", varan, "VARAN_PATHS=examples/komodo-migration", "VARAN_STRICT=true"); strict.code != 4 {
 		t.Errorf("strict: %+v", strict)
 	}
 }
