@@ -113,16 +113,28 @@ func (ds Diagnostics) HasErrors() bool {
 // Sort orders by file, line, column, rule and message, and drops exact repeats.
 func (ds Diagnostics) Sort() Diagnostics {
 	out := slices.Clone(ds)
-	slices.SortFunc(out, func(a, b Diagnostic) int {
-		return cmp.Or(
-			cmp.Compare(a.File, b.File),
-			cmp.Compare(a.Line, b.Line),
-			cmp.Compare(a.Col, b.Col),
-			cmp.Compare(a.Rule, b.Rule),
-			cmp.Compare(a.Message, b.Message),
-			cmp.Compare(a.Stack, b.Stack),
-			cmp.Compare(a.Service, b.Service),
-		)
-	})
+	// A finding is large and a list has thousands: their places are sorted, not they.
+	order := make([]int32, len(ds))
+	for i := range order {
+		order[i] = int32(i) //nolint:gosec // a list is bounded by what its sources may hold
+	}
+	slices.SortFunc(order, func(a, b int32) int { return ds[a].compare(&ds[b]) })
+	for to, from := range order {
+		out[to] = ds[from]
+	}
 	return slices.Compact(out)
+}
+
+// compare looks at one part after the other: mostly the first two decide.
+func (d *Diagnostic) compare(o *Diagnostic) int {
+	if c := strings.Compare(d.File, o.File); c != 0 {
+		return c
+	}
+	if c := cmp.Or(cmp.Compare(d.Line, o.Line), cmp.Compare(d.Col, o.Col)); c != 0 {
+		return c
+	}
+	return cmp.Or(
+		strings.Compare(d.Rule, o.Rule), strings.Compare(d.Message, o.Message),
+		strings.Compare(d.Stack, o.Stack), strings.Compare(d.Service, o.Service),
+	)
 }

@@ -24,6 +24,11 @@ type state struct {
 	stacks map[string][]*entry
 	// records are those of the last render, by what they were made from.
 	records map[any]fleet.Resource
+	// base names all that the last render was made from but the tree's files. While it stays
+	// the same, so do shared and the fingerprints of jobs.
+	base         string
+	shared       *shared
+	fingerprints map[string]string
 	// last is the output of the last render, whose input had the key memo.
 	memo string
 	last Output
@@ -174,11 +179,11 @@ func fingerprintOf(req compose.Request, identities string) string {
 	return hashJSON([]any{req, filled, identities})
 }
 
-// inputKey covers everything in an input but what it reads through: the commit names the
-// tree, and Identities the decrypter.
+// inputKey covers everything in an input but the commit and what it reads through:
+// Identities names the decrypter.
 func inputKey(in Input) string {
 	return hashJSON([]any{
-		in.Sync, in.Commit, in.ResourcePaths, in.MatchTags, in.Variables, in.KnownServers, in.Repository,
+		in.Sync, in.ResourcePaths, in.MatchTags, in.Variables, in.KnownServers, in.Repository,
 		in.Offline, in.Lenient, in.Sources == nil, in.KnownStacks, in.LocalSecrets, in.Identities,
 		in.KnownRepositories, in.Revisions, in.SkipResources, in.SkipVariables, in.SkipUserGroups,
 	})

@@ -82,7 +82,7 @@ func (p *pass) loadAll(ctx context.Context, jobs []*job) (loads int, err error) 
 		if j.entry != nil {
 			continue
 		}
-		fingerprint := fingerprintOf(j.request, p.in.Identities)
+		fingerprint := p.fingerprint(j)
 		if old := p.keptEntry(j, fingerprint); old != nil {
 			j.entry, j.moved = old, old.moves(j.request)
 			continue
@@ -118,6 +118,18 @@ func (p *pass) loadAll(ctx context.Context, jobs []*job) (loads int, err error) 
 		}
 	}
 	return loads, nil
+}
+
+// fingerprint names what a job asks for, the tree apart.
+func (p *pass) fingerprint(j *job) string {
+	// Where it runs may hang on what the tree holds.
+	place := strings.Join([]string{j.key(), j.about.Server, j.request.RunDirectory, j.request.HostDir}, "\x00")
+	known, ok := p.kept.fingerprints[place]
+	if !ok || !p.unchanged {
+		known = fingerprintOf(j.request, p.in.Identities)
+	}
+	p.fingerprints[place] = known
+	return known
 }
 
 // keptEntry is the result of an earlier render, if it would be the same now.

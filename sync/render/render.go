@@ -156,13 +156,14 @@ func (r *Renderer) Render(ctx context.Context, in Input) (Output, error) {
 	kept := r.state(in.Sync)
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
-	memo := inputKey(in)
+	input := inputKey(in)
+	memo := input + "@" + in.Commit.ID
 	if in.Commit.ID != "" && memo == kept.memo {
 		out := kept.last
 		out.Loads = 0
 		return out, nil
 	}
-	p := &pass{renderer: r, in: in, kept: kept}
+	p := &pass{renderer: r, in: in, kept: kept, input: input, fingerprints: map[string]string{}}
 	out, err := p.run(ctx)
 	if err != nil {
 		return Output{}, err
@@ -186,6 +187,11 @@ type pass struct {
 	names     names
 	checkouts checkouts
 	findings  fleet.Diagnostics
+	// input names all of in but the tree and the commit. unchanged says that it and the
+	// declarations are those of the last render.
+	input        string
+	unchanged    bool
+	fingerprints map[string]string
 }
 
 func (p *pass) run(ctx context.Context) (Output, error) {
@@ -204,6 +210,8 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	p.collectServers(decls)
 	p.vars = newVariables(decls.Variables, p.in)
 	p.decls = decls
+	base := p.input + "@" + decls.ID
+	p.unchanged = decls.ID != "" && base == p.kept.base
 	p.findings = append(p.findings, p.vars.check()...)
 	jobs, err := p.jobs(ctx)
 	if err != nil {
@@ -216,6 +224,7 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 	out := p.output(jobs)
 	out.Loads = loads
 	if p.in.Commit.ID != "" {
+		p.kept.base, p.kept.fingerprints = base, p.fingerprints
 		p.kept.stacks = map[string][]*entry{}
 		for _, j := range jobs {
 			if kept := p.kept.stacks[j.key()]; !slices.Contains(kept, j.entry) {
@@ -228,17 +237,20 @@ func (p *pass) run(ctx context.Context) (Output, error) {
 
 // output joins what the jobs came to.
 func (p *pass) output(jobs []*job) Output {
-	findings, blobs := 0, 0
+	findings := 0
 	for _, j := range jobs {
 		findings += len(j.own) + len(j.entry.findings) + len(j.entry.result.Advice)
-		blobs += len(j.entry.result.Content)
 	}
 	p.findings = slices.Grow(p.findings, findings)
-	out := Output{Content: newContent(blobs), Declarations: p.decls}
+	out := Output{Content: &Content{parts: make([]part, 0, len(jobs))}, Declarations: p.decls}
 	out.Desired = fleet.Desired{Sync: p.in.Sync, Commit: p.in.Commit}
 	servers := map[string]bool{}
 	var standing []*job
 	out.Desired.Stacks = make([]fleet.Stack, 0, len(jobs))
+	jobs = slices.Clone(jobs)
+	slices.SortFunc(jobs, func(a, b *job) int {
+		return cmp.Or(strings.Compare(a.about.Name, b.about.Name), strings.Compare(a.about.Server, b.about.Server))
+	})
 	for _, j := range jobs {
 		found := p.judge.Judge(j.request.Tier, j.findings())
 		p.findings = append(p.findings, found...)
@@ -250,13 +262,10 @@ func (p *pass) output(jobs []*job) Output {
 		out.Desired.Stacks = append(out.Desired.Stacks, j.desired(p.in.Commit))
 		out.Content.add(j.request.Tree, j.entry.result.Content)
 	}
-	slices.SortFunc(out.Desired.Stacks, func(a, b fleet.Stack) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Server, b.Server))
-	})
 	p.findings = append(p.findings, p.across(standing)...)
 	p.findings = append(p.findings, p.leftOver(p.decls, jobs)...)
 	out.Desired.Servers = p.desiredServers(p.decls, servers)
-	p.records(p.decls, &out.Desired)
+	p.share(p.decls, &out.Desired)
 	out.Diagnostics = p.findings.Sort()
 	return out
 }

@@ -8,7 +8,30 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
-// records fills in what core keeps, acts on and shows to other syncs.
+// shared is what a render comes to beside its stacks: what core keeps, acts on and shows to
+// other syncs.
+type shared struct {
+	desired  fleet.Desired
+	findings fleet.Diagnostics
+}
+
+// share fills in what is the same as last time without a look at it: a commit that changes
+// a stack's files changes none of it.
+func (p *pass) share(decls spec.Declarations, desired *fleet.Desired) {
+	if !p.unchanged || p.kept.shared == nil {
+		before := p.findings
+		p.findings = nil
+		p.kept.shared = &shared{}
+		p.records(decls, &p.kept.shared.desired)
+		p.kept.shared.findings, p.findings = p.findings, before
+	}
+	p.findings = append(p.findings, p.kept.shared.findings...)
+	kept := &p.kept.shared.desired
+	desired.Resources, desired.Procedures, desired.Alerters = kept.Resources, kept.Procedures, kept.Alerters
+	desired.Variables, desired.Hooks = kept.Variables, kept.Hooks
+	desired.Repositories, desired.Syncs = kept.Repositories, kept.Syncs
+}
+
 func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 	desired.Resources, p.kept.records = records(decls, p.renderer.key, p.kept.records)
 	if len(p.in.MatchTags) > 0 || p.in.Commit.ID == "" {

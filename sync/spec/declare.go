@@ -56,6 +56,9 @@ type Declarations struct {
 	Files []string
 	// References are the names in double brackets in all of them, sorted.
 	References []string
+	// ID names what was read and how: equal ids, equal declarations. Empty when that is not
+	// known without reading.
+	ID string
 }
 
 // Common is what resources of most types have beside their config.

@@ -1,8 +1,11 @@
 package spec
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -60,6 +63,9 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 		l.kept = make(map[cacheKey]parsed, len(opts.Cache.files))
 	}
 	l.discover()
+	if last := opts.Cache; last != nil && l.identify() && l.decls.ID == last.decls.ID {
+		return last.decls, last.diags
+	}
 	l.read()
 	if opts.Cache != nil {
 		opts.Cache.files = l.kept
@@ -68,7 +74,31 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 	l.callByName()
 	l.diags = append(l.diags, crossCheck(l.decls, opts, l.unreadable)...)
 	l.matchTags()
-	return l.decls, l.relax().Sort()
+	diags := l.relax().Sort()
+	if opts.Cache != nil {
+		opts.Cache.decls, opts.Cache.diags = l.decls, diags
+	}
+	return l.decls, diags
+}
+
+// identify names what is about to be read. ok is false when that takes reading.
+func (l *loader) identify() (ok bool) {
+	if l.opts.ObjectID == nil || len(l.diags) > 0 {
+		return false
+	}
+	opts := l.opts
+	opts.Cache, opts.ObjectID = nil, nil
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%+v\n", opts)
+	for _, f := range l.files {
+		id, err := l.opts.ObjectID(f.path)
+		if err != nil || id == "" {
+			return false
+		}
+		_, _ = io.WriteString(hash, f.path+"\x00"+id+"\n")
+	}
+	l.decls.ID = hex.EncodeToString(hash.Sum(nil))
+	return true
 }
 
 // Cache keeps parsed files by path and content. It belongs to one source: it forgets
@@ -77,6 +107,9 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 type Cache struct {
 	mu    sync.Mutex
 	files map[cacheKey]parsed
+	// decls and diags are what the last Load came to.
+	decls Declarations
+	diags fleet.Diagnostics
 }
 
 type cacheKey struct{ path, id string }
