@@ -18,11 +18,9 @@ import (
 // execute waits for the run's turn, carries it out and records its end.
 func (x *run) execute(ctx context.Context) Run {
 	recording := context.WithoutCancel(ctx)
-	release, err := x.r.turn(ctx, x)
-	if err != nil {
+	if err := x.await(ctx); err != nil {
 		return x.end(recording, StatusCanceled, err.Error())
 	}
-	defer release()
 	started := time.Now()
 	if err := x.r.cfg.Journal.ProcedureStarted(recording, x.record.ID, started); err != nil {
 		return x.end(recording, StatusFailed, "the start could not be recorded: "+err.Error())
@@ -204,6 +202,7 @@ func (x *run) end(ctx context.Context, status Status, reason string) Run {
 	x.log.LogAttrs(ctx, level, "procedure ended", slog.String("status", string(status)), slog.String("reason", reason))
 	x.emit(Event{Kind: EventEnded, Run: &record})
 	x.r.cfg.Ended(record)
+	x.r.pass(x)
 	close(x.ended)
 	return record
 }
@@ -238,11 +237,12 @@ func (x *run) nested(ctx context.Context, u *unit) []Step {
 	})
 	child.path = append(append([]string(nil), x.path...), u.procedure)
 	x.r.mu.Lock()
-	x.r.active[record.ID] = child
+	x.r.join(child)
 	x.r.mu.Unlock()
 	step.Run = record.ID
 	if err := x.r.cfg.Journal.BeginProcedure(context.WithoutCancel(ctx), record); err != nil {
 		x.r.leave(child)
+		x.r.pass(child)
 		return all(u, StatusFailed, "the run could not be recorded: "+err.Error())
 	}
 	over := make(chan struct{})

@@ -223,6 +223,34 @@ func TestABusyProcedureQueues(t *testing.T) {
 	})
 }
 
+func TestRunsOfAProcedureKeepTheirOrder(t *testing.T) {
+	in(t, func(w *world) {
+		w.declare("p", []fleet.Execution{x("Sleep", "duration_ms", 1_000)})
+		var asked, ran []string
+		for range 6 {
+			asked = append(asked, w.start("p").ID)
+		}
+		synctest.Wait()
+		if n := w.runner.Cancel(asked[2], "bob"); n != 1 {
+			t.Errorf("%d runs were canceled", n)
+		}
+		asked = slices.Delete(asked, 2, 3)
+		for _, id := range asked {
+			w.runner.Await(w.Context(), id)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, run := range w.ended {
+			if run.Status == procedure.StatusSucceeded {
+				ran = append(ran, run.ID)
+			}
+		}
+		if diff := cmp.Diff(asked, ran); diff != "" {
+			t.Errorf("the runs in the order of their end (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestCancelEndsARunAfterItsStage(t *testing.T) {
 	in(t, func(w *world) {
 		w.declare("p", []fleet.Execution{x("StopStack", "stack", "db")}, []fleet.Execution{x("StartStack", "stack", "db")})

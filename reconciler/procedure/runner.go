@@ -73,9 +73,10 @@ type Runner struct {
 	done  chan struct{}
 
 	mu sync.Mutex
-	// active are the runs that wait or run, turns the locks of the procedures.
+	// active are the runs that wait or run, lines those of each procedure in the order in
+	// which they were asked for: the first has its turn.
 	active map[string]*run
-	turns  map[string]chan struct{}
+	lines  map[string][]*run
 }
 
 // run is a run under way.
@@ -85,6 +86,8 @@ type run struct {
 	// path are the procedures that lead here, this one last.
 	path []string
 	log  *slog.Logger
+	// turn is closed when no run of the procedure is before this one.
+	turn chan struct{}
 	// canceled is closed when nothing more is to be started.
 	canceled chan struct{}
 	// ended is closed when the run is over.
@@ -106,7 +109,7 @@ func New(cfg Config) (*Runner, error) {
 	}
 	return &Runner{
 		cfg: cfg, tasks: make(chan func(context.Context)), done: make(chan struct{}),
-		active: map[string]*run{}, turns: map[string]chan struct{}{},
+		active: map[string]*run{}, lines: map[string][]*run{},
 	}, nil
 }
 
@@ -158,6 +161,7 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 	}
 	if err := r.cfg.Journal.BeginProcedure(ctx, record); err != nil {
 		r.leave(x)
+		r.pass(x)
 		return Run{}, false, fmt.Errorf("record the run: %w", err)
 	}
 	x.emit(Event{Kind: EventQueued})
@@ -204,13 +208,13 @@ func (r *Runner) enter(record Run, req Request) (x *run, waiting *Run, err error
 		return nil, nil, ErrTooMany
 	}
 	x = r.newRun(record, req.Watch)
-	r.active[record.ID] = x
+	r.join(x)
 	return x, nil, nil
 }
 
 func (r *Runner) newRun(record Run, watch func(Event)) *run {
 	x := &run{
-		r: r, record: record, watch: watch, canceled: make(chan struct{}), ended: make(chan struct{}),
+		r: r, record: record, watch: watch, turn: make(chan struct{}), canceled: make(chan struct{}), ended: make(chan struct{}),
 		log: r.cfg.Logger.With(slog.String("procedure", record.Procedure), slog.String("run", record.ID)),
 	}
 	if record.Procedure != "" {
@@ -219,36 +223,56 @@ func (r *Runner) newRun(record Run, watch func(Event)) *run {
 	return x
 }
 
+// join makes a run known and puts it at the end of its procedure's line. The caller holds
+// the lock.
+func (r *Runner) join(x *run) {
+	r.active[x.record.ID] = x
+	name := x.record.Procedure
+	if name != "" {
+		r.lines[name] = append(r.lines[name], x)
+	}
+	if len(r.lines[name]) <= 1 {
+		close(x.turn)
+	}
+}
+
 func (r *Runner) leave(x *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.active, x.record.ID)
 }
 
-// turn waits until no other run of the procedure is under way.
-func (r *Runner) turn(ctx context.Context, x *run) (release func(), err error) {
-	if x.record.Procedure == "" {
-		return func() {}, nil
-	}
+// pass takes a run out of its procedure's line; the next gets the turn that it had.
+func (r *Runner) pass(x *run) {
 	r.mu.Lock()
-	lock, ok := r.turns[x.record.Procedure]
-	if !ok {
-		lock = make(chan struct{}, 1)
-		r.turns[x.record.Procedure] = lock
+	defer r.mu.Unlock()
+	name := x.record.Procedure
+	at := slices.Index(r.lines[name], x)
+	if at < 0 {
+		return
 	}
-	r.mu.Unlock()
-	select {
-	case <-x.canceled:
-		return nil, x.whyStopped()
-	default:
+	line := slices.Delete(r.lines[name], at, at+1)
+	r.lines[name] = line
+	switch {
+	case len(line) == 0:
+		delete(r.lines, name)
+	case at == 0:
+		close(line[0].turn)
+	}
+}
+
+// await waits until no other run of the procedure is under way or was asked for before.
+func (x *run) await(ctx context.Context) error {
+	if err := x.whyStopped(); err != nil {
+		return err
 	}
 	select {
-	case lock <- struct{}{}:
-		return func() { <-lock }, nil
+	case <-x.turn:
+		return nil
 	case <-x.canceled:
-		return nil, x.whyStopped()
+		return x.whyStopped()
 	case <-ctx.Done():
-		return nil, errShutdown
+		return errShutdown
 	}
 }
 
