@@ -250,7 +250,7 @@ func blockedError(blocked []plan.Blocked) error {
 		case plan.BlockDisabled:
 			continue
 		case plan.BlockOffline, plan.BlockUnknown, plan.BlockEngine, plan.BlockDependency:
-		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy:
+		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy, plan.BlockPolicy:
 			e.Code = exit.Failed
 		}
 		count++

@@ -32,6 +32,7 @@ func TestBlockedWorkIsNoSuccess(t *testing.T) {
 		"a bad release":            {blocked(plan.BlockBad), exit.Failed},
 		"a bad release and a host": {blocked(plan.BlockOffline, plan.BlockBad), exit.Failed},
 		"work under way":           {blocked(plan.BlockBusy), exit.Failed},
+		"what the host forbids":    {blocked(plan.BlockPolicy), exit.Failed},
 	} {
 		err := blockedError(c.blocked)
 		got := exit.OK

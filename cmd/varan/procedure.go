@@ -97,13 +97,14 @@ func (a *app) stillRuns(view *runView, err error) error {
 
 // ranTo prints the result of a run.
 func (a *app) ranTo(run api.ProcedureRun, detach bool) error {
-	if a.json {
+	switch {
+	case a.json:
 		if err := a.printJSON(run); err != nil {
 			return err
 		}
-	} else if detach {
+	case detach:
 		fmt.Fprintf(a.stdout, "run %s is on its way: varan procedure show %s\n", run.ID, run.ID)
-	} else {
+	default:
 		counts := map[api.ProcedureStatus]int{}
 		for _, s := range run.Steps {
 			counts[s.Status]++

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -148,8 +149,8 @@ func (a *app) syncShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pending, err := client.Pending(cmd.Context(), args[0])
-			if refusal, ok := errors.AsType[*api.Error](err); err != nil && (!ok || refusal.Code != api.CodeUnavailable) {
+			pending, planned, err := pendingOf(cmd.Context(), client, args[0])
+			if err != nil {
 				return err
 			}
 			if a.json {
@@ -161,7 +162,7 @@ func (a *app) syncShowCommand() *cobra.Command {
 			s := styleFor(a.stdout)
 			a.printSyncLine(s, sync, time.Now())
 			a.printSyncSettings(sync)
-			if err != nil { // not planned yet
+			if !planned {
 				return nil
 			}
 			fmt.Fprintln(a.stdout)
@@ -173,6 +174,15 @@ func (a *app) syncShowCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also list what does not change")
 	return cmd
+}
+
+// pendingOf is the pending plan of a sync; planned is false when none has been made yet.
+func pendingOf(ctx context.Context, client *api.Client, name string) (pending api.PlanResult, planned bool, err error) {
+	pending, err = client.Pending(ctx, name)
+	if refusal, ok := errors.AsType[*api.Error](err); ok && refusal.Code == api.CodeUnavailable {
+		return pending, false, nil
+	}
+	return pending, err == nil, err
 }
 
 func (a *app) printSyncSettings(y api.Sync) {
