@@ -3,7 +3,9 @@ package fleet
 // HostKind is what an agent is asked to do with its Docker Engine, beside stacks.
 type HostKind string
 
-// The kinds of host task. Target is a container, network, image or volume by name or id.
+// The kinds of host task. Target is a container, network, image or volume by name or id. Those
+// for all containers leave out the ones that carry LabelSkip or its Komodo name. Pruning never
+// takes what a stack of the agent has, or needs for a rollback.
 const (
 	HostStartContainer   HostKind = "start_container"
 	HostRestartContainer HostKind = "restart_container"
@@ -12,14 +14,12 @@ const (
 	HostStopContainer    HostKind = "stop_container"
 	HostDestroyContainer HostKind = "destroy_container"
 
-	// The kinds for all containers leave out those that carry LabelSkip or its Komodo name.
 	HostStartAll   HostKind = "start_all_containers"
 	HostRestartAll HostKind = "restart_all_containers"
 	HostPauseAll   HostKind = "pause_all_containers"
 	HostUnpauseAll HostKind = "unpause_all_containers"
 	HostStopAll    HostKind = "stop_all_containers"
 
-	// Pruning never takes what a stack of the agent has, or needs for a rollback.
 	HostPruneContainers HostKind = "prune_containers"
 	HostPruneNetworks   HostKind = "prune_networks"
 	HostPruneImages     HostKind = "prune_images"

@@ -6,7 +6,7 @@ import (
 )
 
 // localToken is how a local secret is written where its value will be.
-var localToken = regexp.MustCompile(LocalSecretMark + `([A-Za-z0-9_.-]{1,128}):([A-Za-z0-9]{1,64})@`)
+var localToken = regexp.MustCompile(LocalMark + `([A-Za-z0-9_.-]{1,128}):([A-Za-z0-9]{1,64})@`)
 
 // Valid reports whether the name and the version can stand in a token.
 func (s LocalSecret) Valid() bool {
@@ -14,13 +14,13 @@ func (s LocalSecret) Valid() bool {
 	return localToken.FindString(token) == token
 }
 
-// LocalSecretMark is how every Token begins.
-const LocalSecretMark = "@varan-local-secret:"
+// LocalMark is how the Token of every local secret begins.
+const LocalMark = "@varan-local-secret:"
 
 // Token stands for the secret in a resolved model, an environment file or a command, until
 // the agent puts the value there. It holds the version, so that a new value is a change.
 func (s LocalSecret) Token() string {
-	return fmt.Sprintf("%s%s:%s@", LocalSecretMark, s.Name, s.Version)
+	return fmt.Sprintf("%s%s:%s@", LocalMark, s.Name, s.Version)
 }
 
 // ReplaceLocalSecrets puts values in the place of tokens. value returns false for a name

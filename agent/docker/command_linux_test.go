@@ -31,7 +31,7 @@ func TestACommandThatWasCutOffRunsAgainAndADoneOneDoesNot(t *testing.T) {
 		at    runs
 		trace string
 		again bool
-	}{{"", "ran\n", false}, {runsDone, "ran\n", false}, {runsStarted, "ran\nran\n", true}} {
+	}{{"", "ran\n", false}, {runsDone, "ran\n", false}, {runsStarted, strings.Repeat("ran\n", 2), true}} {
 		task := &task{
 			e: e, order: fleet.Order{ID: "o1", Stack: "web"}, said: tail{max: maxSaid},
 			rec: &record{Order: fleet.Order{ID: "o1", Stack: "web"}, Pre: tc.at},

@@ -212,12 +212,18 @@ func (h host) alone(ctx context.Context, f func(context.Context) (string, error)
 		return "", ctx.Err()
 	}
 	defer func() { <-h.e.pruning }()
+	held := make([]*slot, 0, cap(h.e.slots))
+	defer func() {
+		for _, s := range held {
+			s.release()
+		}
+	}()
 	for range cap(h.e.slots) {
-		slot, err := h.e.acquire(ctx)
+		s, err := h.e.acquire(ctx)
 		if err != nil {
 			return "", err
 		}
-		defer slot.release()
+		held = append(held, s)
 	}
 	return f(ctx)
 }

@@ -88,7 +88,7 @@ func (e *Engine) completeModel(raw []byte, inRAM []string, ramDir string) ([]byt
 
 // fillNode puts local secrets into every value below a node.
 func (e *Engine) fillNode(n *yaml.Node) (unknown string) {
-	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, fleet.LocalSecretMark) {
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, fleet.LocalMark) {
 		var filled []byte
 		filled, unknown = e.secrets.fill([]byte(n.Value))
 		n.SetString(string(filled))
@@ -133,7 +133,8 @@ func bind(source, target string) *yaml.Node {
 	}
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{
 		scalar("type"), scalar("bind"), scalar("source"), scalar(source), scalar("target"), scalar(target),
-		scalar("read_only"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"},
+		scalar("read_only"),
+		{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"},
 	}}
 }
 

@@ -57,7 +57,7 @@ func (s localSecrets) clean(text string) string { return s.redact.Replace(text) 
 
 // has reports whether a content holds the place of a secret.
 func (localSecrets) has(content []byte) bool {
-	return bytes.Contains(content, []byte(fleet.LocalSecretMark))
+	return bytes.Contains(content, []byte(fleet.LocalMark))
 }
 
 // fill puts the values in their places; unknown names the first that is not here.
