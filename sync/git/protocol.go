@@ -120,7 +120,9 @@ type fetchRequest struct {
 	whole bool
 }
 
-func (q fetchRequest) shallow(adv advert) bool { return q.have.IsZero() && !q.whole && adv.caps["shallow"] }
+func (q fetchRequest) shallow(adv advert) bool {
+	return q.have.IsZero() && !q.whole && adv.caps["shallow"]
+}
 
 // encode writes the request as upload-pack expects it. It never mentions that what we
 // hold is shallow: told so, a server sends the whole history of every branch that was

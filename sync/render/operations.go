@@ -93,7 +93,7 @@ func (p *pass) checkEndpoint(s *spec.Alerter, e fleet.Endpoint) {
 	if !s.Config.Enabled && text == "" || p.in.Offline && strings.Contains(text, "[[") {
 		return
 	}
-	message := ""
+	var message string
 	switch u, err := url.Parse(text); {
 	case text == "":
 		message = "the endpoint has no url"

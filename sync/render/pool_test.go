@@ -36,7 +36,8 @@ func poolInput(t *testing.T, commit string) render.Input {
 	t.Helper()
 	in := input(t, poolRepo(), commit)
 	in.Variables = []render.Variable{
-		{Name: "TAG", Value: "1"}, {Name: "OTHER", Value: "1"},
+		{Name: "TAG", Value: "1"},
+		{Name: "OTHER", Value: "1"},
 		{Name: "DOLLAR", Value: "a$PUID", Scope: anywhere},
 	}
 	in.LocalSecrets = map[string][]fleet.LocalSecret{"alpha": {{Name: "KEY", Version: "1"}, {Name: "MORE", Version: "1"}}}

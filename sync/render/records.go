@@ -135,11 +135,11 @@ func (r *recorder) table(prefix string, v reflect.Value) {
 }
 
 func (r *recorder) value(path string, v reflect.Value, fallback string) {
-	if secret, ok := v.Interface().(fleet.Secret); ok {
+	if secret, ok := reflect.TypeAssert[fleet.Secret](v); ok {
 		r.secret(path, secret)
 		return
 	}
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		if known, err := time.ParseDuration(cmp.Or(fallback, "0s")); err != nil || d != known {
 			r.text(path, d.String(), "")
 		}

@@ -34,11 +34,12 @@ func kindOfType(t reflect.Type) string {
 }
 
 // Join is all resources of both.
-func (r Resources) Join(other Resources) Resources {
-	all, more := reflect.ValueOf(&r).Elem(), reflect.ValueOf(other)
+func (r *Resources) Join(other Resources) Resources {
+	out := *r
+	all, more := reflect.ValueOf(&out).Elem(), reflect.ValueOf(other)
 	for i := range all.NumField() {
 		joined := reflect.MakeSlice(all.Field(i).Type(), 0, all.Field(i).Len()+more.Field(i).Len())
 		all.Field(i).Set(reflect.AppendSlice(reflect.AppendSlice(joined, all.Field(i)), more.Field(i)))
 	}
-	return r
+	return out
 }
