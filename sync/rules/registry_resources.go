@@ -238,7 +238,7 @@ var sourceRules = []Entry{
 	{
 		ID: "url-credentials", Group: GroupSources, Severity: fault, Title: "A repository's URL holds a password",
 		Why: "URLs end up in logs and process lists. Give the token with --password-file.",
-		Bad: "https://user:TOKEN@git.example.com/fleet.git", Good: "https://git.example.com/fleet.git",
+		Bad: "https://TOKEN@git.example.com/fleet.git", Good: "https://git.example.com/fleet.git",
 	},
 	{ID: "url-empty", Group: GroupSources, Severity: fault, Title: "A repository has no URL", Why: "There is nothing to fetch."},
 	{ID: "url-host", Group: GroupSources, Severity: fault, Title: "A repository's URL names no usable host", Why: "The host is missing, has forbidden characters, or its port is out of range."},
