@@ -336,7 +336,7 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 			c.State = fleet.StatePaused
 		case fleet.OrderUnpause:
 			c.State = fleet.StateRunning
-		case fleet.OrderApply, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull:
+		case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull:
 			c.State, c.StartedAt = fleet.StateRunning, time.Now()
 		}
 	}
@@ -455,7 +455,7 @@ func (e *Engine) Logs(ctx context.Context, req wire.LogsRequest, w io.Writer) er
 }
 
 // Files implements agent.Engine: this host lets core read nothing.
-func (e *Engine) Files(context.Context, wire.FilesRequest, io.Writer) error {
+func (*Engine) Files(context.Context, wire.FilesRequest, io.Writer) error {
 	return wire.Errorf(wire.CodeDenied, "the policy of this host does not let core read there")
 }
 

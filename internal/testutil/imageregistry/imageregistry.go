@@ -32,14 +32,14 @@ const manifestType = "application/vnd.docker.distribution.manifest.v2+json"
 
 // New starts a registry whose image runs the static program binary. It is stopped when
 // the test ends.
-func New(t testing.TB, binary []byte, user, password string) *Registry {
-	t.Helper()
+func New(tb testing.TB, binary []byte, user, password string) *Registry {
+	tb.Helper()
 	r := &Registry{user: user, password: password, blobs: map[string][]byte{}}
 	if err := r.build(binary); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	srv := httptest.NewServer(http.HandlerFunc(r.serve))
-	t.Cleanup(srv.Close)
+	tb.Cleanup(srv.Close)
 	r.Host = strings.TrimPrefix(srv.URL, "http://")
 	return r
 }
