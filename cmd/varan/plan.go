@@ -89,7 +89,7 @@ func (a *app) planDir(ctx context.Context, f planFlags) (api.PlanResult, error) 
 	}
 	if !a.hasCore() {
 		fmt.Fprintln(a.stderr, "no core is known (varan login, --core or VARAN_CORE): comparing with nothing")
-		return a.planOffline(ctx, f.dir, f.only)
+		return a.planOffline(ctx, f)
 	}
 	client, err := a.client()
 	if err != nil {
@@ -104,13 +104,13 @@ func (a *app) planDir(ctx context.Context, f planFlags) (api.PlanResult, error) 
 }
 
 // planOffline is the planner of core, run here on a directory and an empty fleet.
-func (a *app) planOffline(ctx context.Context, dir string, only []string) (api.PlanResult, error) {
-	output, err := renderDir(ctx, dir)
+func (a *app) planOffline(ctx context.Context, f planFlags) (api.PlanResult, error) {
+	output, err := renderDir(ctx, f.dir)
 	if err != nil {
 		return api.PlanResult{}, err
 	}
 	if output.Diagnostics.HasErrors() {
-		printDiagnostics(a.stderr, output.Diagnostics)
+		printDiagnostics(a.stderr, worthTelling(output.Diagnostics, f.verbose))
 		return api.PlanResult{}, &exit.Error{Code: exit.Config, Err: invalid(output.Diagnostics)}
 	}
 	now := time.Now()
@@ -120,7 +120,7 @@ func (a *app) planOffline(ctx context.Context, dir string, only []string) (api.P
 		observed[name] = fleet.ServerReport{Server: name, Online: true, Received: now}
 	}
 	p := plan.Compute(plan.Input{
-		Desired: output.Desired, Observed: observed, Policy: plan.Policy{Only: only}, Now: now,
+		Desired: output.Desired, Observed: observed, Policy: plan.Policy{Only: f.only}, Now: now,
 	})
 	return api.PlanResult{Plan: p, Diagnostics: output.Diagnostics}, nil
 }
@@ -137,7 +137,7 @@ func (a *app) withDiagnostics(err error) error {
 			return errors.Join(err, printErr)
 		}
 	} else {
-		printDiagnostics(a.stderr, refusal.Diagnostics)
+		printDiagnostics(a.stderr, worthTelling(refusal.Diagnostics, false))
 	}
 	return &exit.Error{Code: exit.Config, Err: invalid(refusal.Diagnostics)}
 }

@@ -51,3 +51,43 @@ func Distance(a, b string) int {
 	}
 	return previous[len(b)]
 }
+
+// Slip is the known word of which word is surely a mistyped form, or "": a letter inside it
+// left out, put in, or swapped with the next. Names of a family, such as PUID, UID and PGID,
+// KEY_1 and KEY_2, HOST and HOSTS, are not slips of each other.
+func Slip(word string, known []string) string {
+	best := ""
+	for _, candidate := range known {
+		if (best == "" || candidate < best) && slipped(word, candidate) {
+			best = candidate
+		}
+	}
+	return best
+}
+
+func slipped(word, candidate string) bool {
+	short, long := word, candidate
+	if len(short) > len(long) {
+		short, long = long, short
+	}
+	if len(short) < 3 || len(long) > longest || len(long)-len(short) > 1 || short[0] != long[0] || Distance(short, long) != 1 {
+		return false
+	}
+	if len(short) == len(long) {
+		a, b := []byte(short), []byte(long)
+		slices.Sort(a)
+		slices.Sort(b)
+		return slices.Equal(a, b)
+	}
+	tail := strings.HasPrefix(long, short) && long[len(long)-1] != long[len(long)-2]
+	return !tail && !strings.ContainsAny(added(short, long), "0123456789")
+}
+
+// added is the letter that long has and short has not.
+func added(short, long string) string {
+	i := 0
+	for i < len(short) && short[i] == long[i] {
+		i++
+	}
+	return long[i : i+1]
+}

@@ -30,3 +30,16 @@ func TestDistanceCountsSlips(t *testing.T) {
 		}
 	}
 }
+
+func TestSlipLeavesFamiliesAlone(t *testing.T) {
+	t.Parallel()
+	known := []string{"PGID", "KEY_1", "HOSTS", "PASS", "PORT", "DB_USER"}
+	for word, want := range map[string]string{
+		"PROT": "PORT", "PAS": "PASS", "PASSS": "PASS", "DB_USR": "DB_USER", "DB_UESR": "DB_USER", "POORT": "PORT",
+		"PUID": "", "GID": "", "KEY_2": "", "KEY_12": "", "HOST": "", "PORTS": "", "PORT": "", "X": "",
+	} {
+		if got := didyoumean.Slip(word, known); got != want {
+			t.Errorf("%q was taken for %q, want %q", word, got, want)
+		}
+	}
+}

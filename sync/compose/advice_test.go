@@ -149,6 +149,16 @@ func TestSecretsInPlainTextAreFoundAndNotRepeated(t *testing.T) {
 	}
 }
 
+func TestAPasswordThatIsNotKnownHereIsNotInPlainText(t *testing.T) {
+	t.Parallel()
+	req := request(files(map[string]string{
+		"compose.yaml": hardened + "    environment:\n      URL: postgres://" + compose.StandIn + "-U:" + compose.StandIn + "-P@db/x\n",
+	}))
+	if got := advice(t, req); len(got) > 0 {
+		t.Error(got)
+	}
+}
+
 func TestClaimsNameWhatAStackTakesOfItsServer(t *testing.T) {
 	t.Parallel()
 	result := mustLoad(t, one(`services:

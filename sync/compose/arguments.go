@@ -35,8 +35,12 @@ type argument struct {
 // parseArguments reads the arguments as Compose would.
 func (l *load) parseArguments() {
 	at := l.req.Settings
-	l.parseFlags("extra_args", l.setting(at.ExtraArgs), l.req.ExtraArgs, upFlags(), upArguments())
-	l.parseFlags("build_extra_args", l.setting(at.BuildExtraArgs), l.req.BuildExtraArgs, buildFlags(), buildArguments())
+	l.parseFlags("extra_args", l.setting(at.ExtraArgs), l.req.ExtraArgs, upFlags(), upArguments(), l.fail)
+	report := l.fail
+	if !l.req.Options.Build {
+		report = l.warn // they are not used
+	}
+	l.parseFlags("build_extra_args", l.setting(at.BuildExtraArgs), l.req.BuildExtraArgs, buildFlags(), buildArguments(), report)
 	if l.args.up.ForceRecreate && l.args.up.NoRecreate {
 		l.fail("extra-args", l.setting(at.ExtraArgs), "--force-recreate and --no-recreate contradict each other", "keep one of the two")
 	}
@@ -157,13 +161,16 @@ func buildArguments() map[string]argument {
 	}
 }
 
-// parseFlags reads the arguments of one field.
-func (l *load) parseFlags(field string, pos fleet.Position, args []string, flags *pflag.FlagSet, known map[string]argument) {
+// parseFlags reads the arguments of one field, and reports those that cannot be.
+func (l *load) parseFlags(
+	field string, pos fleet.Position, args []string, flags *pflag.FlagSet, known map[string]argument,
+	report func(rule string, pos fleet.Position, message, hint string),
+) {
 	var words []string
 	for _, arg := range args {
 		split, err := shlex.Split(arg)
 		if err != nil {
-			l.fail("extra-args", pos, fmt.Sprintf("%s: a quote in %q is not closed", field, arg), "")
+			report("extra-args", pos, fmt.Sprintf("%s: a quote in %q is not closed", field, arg), "")
 			return
 		}
 		words = append(words, split...)
@@ -176,11 +183,11 @@ func (l *load) parseFlags(field string, pos fleet.Position, args []string, flags
 		if slices.ContainsFunc(args, l.seal.holds) {
 			detail = "an argument is not understood" // the error may quote a part of a secret
 		}
-		l.fail("extra-args", pos, field+": "+detail, "only flags of docker compose can be given")
+		report("extra-args", pos, field+": "+detail, "only flags of docker compose can be given")
 		return
 	}
 	if flags.NArg() > 0 {
-		l.fail("extra-args", pos, fmt.Sprintf("%s: %q is no flag", field, flags.Arg(0)),
+		report("extra-args", pos, fmt.Sprintf("%s: %q is no flag", field, flags.Arg(0)),
 			"a stack is deployed as a whole: put services that are not always wanted in a profile")
 	}
 	flags.Visit(func(f *pflag.Flag) {
@@ -190,12 +197,12 @@ func (l *load) parseFlags(field string, pos fleet.Position, args []string, flags
 		case !ok:
 			l.note("extra-args", pos, fmt.Sprintf("%s: --%s makes no difference here", field, f.Name), "")
 		case argument.apply == nil:
-			l.fail("extra-args", pos, fmt.Sprintf("%s: --%s is not supported", field, f.Name), argument.then)
+			report("extra-args", pos, fmt.Sprintf("%s: --%s is not supported", field, f.Name), argument.then)
 		default:
 			err = argument.apply(l, &l.args, f)
 		}
 		if err != nil {
-			l.fail("extra-args", pos, fmt.Sprintf("%s: --%s: %v", field, f.Name, err), "")
+			report("extra-args", pos, fmt.Sprintf("%s: --%s: %v", field, f.Name, err), "")
 		}
 	})
 }

@@ -185,6 +185,9 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	l := newLoad(req)
 	release, ok := l.run(ctx)
 	l.forgive()
+	if l.guessed {
+		l.advice = nil // it would be about the stand-ins of what is encrypted
+	}
 	result := Result{
 		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
 	}

@@ -363,6 +363,9 @@ func (l *load) mergeEnvFile(
 	case refused == nil:
 		l.parseEnv(rel, file.Format, data, into, lookup)
 	case refused.rule == "file-not-found" && !bool(file.Required):
+	case refused.rule == "file-not-found":
+		l.fail(refused.rule, pos, "env_file: "+refused.message,
+			"files that are on the host alone cannot be read: commit it, encrypted with SOPS if it is secret, or write {path: ..., required: false}")
 	default:
 		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
 	}

@@ -57,7 +57,7 @@ func (l *load) checkPolicy(project *types.Project) {
 		l.subject = name
 		l.checkService(service)
 		l.checkPrivileges(service)
-		l.checkNamespaces(service)
+		l.checkNamespaces(project, service)
 		l.checkIsolation(service)
 		l.checkReach(service)
 		l.checkSizes(service)
@@ -150,7 +150,7 @@ func (l *load) checkPrivileges(s types.ServiceConfig) {
 	}
 }
 
-func (l *load) checkNamespaces(s types.ServiceConfig) {
+func (l *load) checkNamespaces(project *types.Project, s types.ServiceConfig) {
 	for _, ns := range []struct{ key, value string }{
 		{"pid", s.Pid},
 		{"ipc", s.Ipc},
@@ -162,10 +162,9 @@ func (l *load) checkNamespaces(s types.ServiceConfig) {
 		pos := l.at("services", s.Name, ns.key)
 		switch {
 		case ns.value == "host":
-			l.risky("host-namespace", pos, fmt.Sprintf("service %s shares the host's %s", s.Name, ns.key))
+			l.risky("host-namespace", pos, fmt.Sprintf("service %s shares the host's %s", s.Name, strings.TrimSuffix(ns.key, "_mode")))
 		case strings.HasPrefix(ns.value, types.ContainerPrefix):
-			l.risky("foreign-container", pos,
-				fmt.Sprintf("service %s shares the %s of a container outside the stack", s.Name, ns.key))
+			l.checkShared(project, s.Name, ns.key, strings.TrimPrefix(ns.value, types.ContainerPrefix), pos)
 		}
 	}
 	for _, from := range s.VolumesFrom {
@@ -174,6 +173,21 @@ func (l *load) checkNamespaces(s types.ServiceConfig) {
 				fmt.Sprintf("service %s takes the volumes of a container outside the stack", s.Name))
 		}
 	}
+}
+
+// checkShared judges a namespace that is shared with a container by its name. When that is
+// one of the stack's own, Compose does not know: it recreates the one without the other.
+func (l *load) checkShared(project *types.Project, service, key, container string, pos fleet.Position) {
+	what := strings.TrimSuffix(key, "_mode")
+	for _, name := range serviceNames(project) {
+		if project.Services[name].ContainerName == container && l.req.Tier != fleet.TierUntrusted {
+			l.warn("foreign-container", pos,
+				fmt.Sprintf("service %s shares the %s of container %s, and loses it when that is recreated", service, what, container),
+				fmt.Sprintf("write %s: service:%s", key, name))
+			return
+		}
+	}
+	l.risky("foreign-container", pos, fmt.Sprintf("service %s shares the %s of a container outside the stack", service, what))
 }
 
 func (l *load) checkIsolation(s types.ServiceConfig) {

@@ -14,6 +14,10 @@ import (
 	"github.com/varanhq/varan/internal/leak"
 )
 
+// StandIn is the word that takes the place of a value nobody knows here: one that only
+// core has, when core is not asked.
+const StandIn = "varan-unknown"
+
 // placeholderText is [[NAME]] as Varan fills it in, in places where it does not.
 var placeholderText = regexp.MustCompile(`\[\[[A-Za-z][A-Za-z0-9_]*\]\]`)
 
@@ -124,6 +128,9 @@ func (p *portability) service(in *layer, service entry) {
 }
 
 func (p *portability) password(in *layer, at *yaml.Node, name, value string) {
+	if strings.Contains(value, StandIn) {
+		return // what is not known here is no plain text
+	}
 	if kind, _ := leak.Find(value); kind != "" || !leak.Password(name, value) || p.seal.holds(value) {
 		return // nothing, or said already
 	}

@@ -242,7 +242,9 @@ func (l *load) reportLoad(err error, top, work string) {
 		if line == "" {
 			continue
 		}
-		l.fail(ruleOf(line), l.placeOf(line), line, "")
+		if !l.reportUndefined(line) {
+			l.fail(ruleOf(line), l.placeOf(line), line, "")
+		}
 		if strings.HasPrefix(line, "Circular reference") || strings.HasPrefix(line, "invalid interpolation") {
 			return
 		}

@@ -125,7 +125,10 @@ func TestRefusedOnEveryServer(t *testing.T) {
 		"image option":        {"services:\n  app:\n    image: --help\n", "image-reference", "compose.yaml:3:5"},
 		"image long":          {"services:\n  app:\n    image: " + strings.Repeat("a", 300) + "\n", "image-reference", "compose.yaml:3:5"},
 		"own label":           {app("labels: {dev.varan.server: x}"), "reserved-label", "compose.yaml:4:14"},
-		"unknown network":     {app("networks: [none]"), "undefined-reference", ""},
+		"unknown network":     {app("networks: [none]"), "undefined-reference", "compose.yaml:4:16"},
+		"unknown volume":      {app("volumes: [\"dta:/x\"]"), "undefined-reference", "compose.yaml:4:15"},
+		"unknown dependency":  {app("depends_on:\n  none:\n    condition: service_started"), "undefined-reference", "compose.yaml:5:7"},
+		"unknown secret":      {app("secrets:\n  - source: none"), "undefined-reference", "compose.yaml:5:9"},
 		"dependency cycle":    {app("depends_on: [b]") + "  b: {image: b, depends_on: [app]}\n", "dependency-cycle", ""},
 		"only in profiles":    {app("profiles: [x]"), "no-services", ""},
 	} {
@@ -360,4 +363,32 @@ func TestEnvironmentIsChecked(t *testing.T) {
 	req.Environment, req.EnvFilePath = []compose.Variable{{Name: "A", Value: "1"}}, "../x"
 	_, findings := compose.Load(t.Context(), req)
 	wantFinding(t, findings, fleet.SeverityError, "path-outside", "stacks.toml:7:1")
+}
+
+func TestOwnContainersAreJoinedByTheirService(t *testing.T) {
+	_, findings := compose.Load(t.Context(), one(app("network_mode: container:tunnel")+"  vpn:\n    image: v\n    container_name: tunnel\n"))
+	for _, d := range findings {
+		if d.Rule == "foreign-container" {
+			if d.Severity != fleet.SeverityWarning || d.Hint != "write network_mode: service:vpn" {
+				t.Error(d)
+			}
+			return
+		}
+	}
+	t.Errorf("findings: %v", findings)
+}
+
+func TestUndefinedReferencesHaveHints(t *testing.T) {
+	_, findings := compose.Load(t.Context(), one(app("networks: [bakc]")+"networks:\n  back:\n"))
+	if len(findings) != 1 || findings[0].Hint != `did you mean "back"?` {
+		t.Errorf("findings: %v", findings)
+	}
+}
+
+func TestAMisspeltVariableIsMoreThanANoteOffline(t *testing.T) {
+	req := one(app("environment: [\"A=${PROT}\", \"B=${OTHER}\"]"))
+	req.Offline, req.Environment = true, []compose.Variable{{Name: "PORT", Value: "1"}}
+	_, findings := compose.Load(t.Context(), req)
+	wantFinding(t, findings, fleet.SeverityWarning, "undefined-variable", "compose.yaml:4:22")
+	wantFinding(t, findings, fleet.SeverityNote, "undefined-variable", "compose.yaml:4:35")
 }

@@ -175,6 +175,7 @@ func TestExtraArgsThatAreNotSupported(t *testing.T) {
 		t.Run(arg, func(t *testing.T) {
 			req := one(app(""))
 			req.Settings, req.BuildExtraArgs, req.Secrets = at, []string{arg}, []string{"zq9secret"}
+			req.Options.Build = true
 			_, findings := compose.Load(t.Context(), req)
 			wantFinding(t, findings, fleet.SeverityError, "extra-args", "stacks.toml:9:3")
 			if strings.Contains(findings.Error(), "zq9secret") {
@@ -183,8 +184,12 @@ func TestExtraArgsThatAreNotSupported(t *testing.T) {
 		})
 	}
 	req := one(app(""))
+	req.Settings, req.ExtraArgs, req.BuildExtraArgs = at, []string{"--build"}, []string{"--build"}
+	_, findings := compose.Load(t.Context(), req) // nothing is built
+	wantFinding(t, findings, fleet.SeverityWarning, "extra-args", "stacks.toml:9:3")
+	req = one(app(""))
 	req.Settings, req.ExtraArgs = at, []string{"--scale ap=2"}
-	_, findings := compose.Load(t.Context(), req)
+	_, findings = compose.Load(t.Context(), req)
 	wantFinding(t, findings, fleet.SeverityError, "undefined-service", "stacks.toml:8:3")
 }
 

@@ -189,6 +189,10 @@ func (l *load) undefined(env scope, name string, pos fleet.Position) {
 	switch {
 	case l.req.Offline:
 		l.unknown[name] = true
+		if near := didyoumean.Slip(name, env.known()); near != "" {
+			l.warn(rule, pos, message+" here; it may be in core", fmt.Sprintf("did you mean %s?", near))
+			return
+		}
 		l.note(rule, pos, message+" here; it may be in core", "")
 	case l.req.Lenient:
 		l.warn(rule, pos, message, suggestVariable(name, env.known()))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/didyoumean"
 	"github.com/varanhq/varan/sync/compose"
 )
 
@@ -23,7 +24,7 @@ const ruleScope = "variable-scope"
 
 // unknown is what stands for a variable that only core knows, when core is not asked: a
 // word that is harmless wherever it lands in a Compose file.
-const unknown = "varan-unknown"
+const unknown = compose.StandIn
 
 // expander replaces the references of one text.
 type expander struct {
@@ -127,8 +128,12 @@ func (x *expander) elsewhere(name string, at fleet.Position) (string, bool) {
 	}
 	if x.vars.offline {
 		x.blind = true
-		x.report(fleet.SeverityNote, "undefined-variable", at,
-			fmt.Sprintf("variable %s is not declared here; it may be in core", name), "")
+		severity, hint := fleet.SeverityNote, ""
+		if near := didyoumean.Slip(name, x.vars.names); near != "" {
+			severity, hint = fleet.SeverityWarning, fmt.Sprintf("did you mean [[%s]]?", near)
+		}
+		x.report(severity, "undefined-variable", at,
+			fmt.Sprintf("variable %s is not declared here; it may be in core", name), hint)
 		return "", false
 	}
 	x.report(fleet.SeverityError, "undefined-variable", at, fmt.Sprintf("variable %s is not defined", name), x.hint(name))

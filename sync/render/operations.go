@@ -90,7 +90,7 @@ func (p *pass) alertType(typ string, at fleet.Position) {
 // that no message repeats it.
 func (p *pass) checkEndpoint(s *spec.Alerter, e fleet.Endpoint) {
 	text := e.URL.Reveal()
-	if !s.Config.Enabled && text == "" || p.in.Offline && strings.Contains(text, "[[") {
+	if !s.Config.Enabled && text == "" || p.in.Offline && strings.Contains(text, unknown) {
 		return
 	}
 	var message string

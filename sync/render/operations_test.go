@@ -117,3 +117,15 @@ func TestWrongAlertersAndWindowsAreFound(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAddressThatOnlyCoreKnowsIsNoFault(t *testing.T) {
+	t.Parallel()
+	in := input(t, repo{"ops.toml": "[[alerter]]\nname = \"a\"\n[alerter.config]\nenabled = true\n" +
+		"endpoint = { type = \"Discord\", params = { url = \"[[HOOK]]\" } }\n"}, "c1")
+	in.Offline, in.Variables = true, nil
+	out := mustRender(t, newRenderer(), in)
+	if out.Diagnostics.HasErrors() {
+		t.Error(out.Diagnostics)
+	}
+	wantFinding(t, out.Diagnostics, fleet.SeverityNote, "undefined-variable", "ops.toml:5:14")
+}

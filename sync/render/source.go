@@ -164,6 +164,11 @@ func runDirectory(s *spec.Stack, w where) string {
 	if !path.IsAbs(dir) || s.Config.FilesOnHost {
 		return dir
 	}
+	if clone := s.Config.ClonePath; path.IsAbs(clone) {
+		if inside, ok := strings.CutPrefix(path.Clean(dir)+"/", path.Clean(clone)+"/"); ok {
+			return path.Join(".", inside)
+		}
+	}
 	clones := []string{s.Name}
 	for _, more := range []string{path.Base(s.Config.ClonePath), s.Config.LinkedRepo, path.Base(w.Repo)} {
 		if more != "" && more != "." && more != "/" {
@@ -171,6 +176,11 @@ func runDirectory(s *spec.Stack, w where) string {
 		}
 	}
 	parts := strings.Split(strings.Trim(path.Clean(dir), "/"), "/")
+	for i, part := range parts {
+		if i > 0 && (parts[i-1] == "stacks" || parts[i-1] == "repos") && slices.Contains(clones, part) {
+			return path.Join(".", strings.Join(parts[i+1:], "/"))
+		}
+	}
 	for i, part := range slices.Backward(parts) {
 		if slices.Contains(clones, part) {
 			return path.Join(".", strings.Join(parts[i+1:], "/"))

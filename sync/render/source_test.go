@@ -311,6 +311,15 @@ repo = "house/docker"
 	if files := stack(t, out, "proxy").Release.Files; len(files) != 1 || files[0].Path != "stacks/proxy/conf/a" {
 		t.Errorf("files: %v", files)
 	}
+	for _, dir := range []string{"/home/me/.komodo/stacks/proxy/stacks/proxy\"", "/srv/proxy/stacks/proxy\"\nclone_path = \"/srv/proxy/\""} {
+		text := strings.NewReplacer("/home/me/.komodo/stacks/proxy\"", dir, "stacks/proxy/docker", "docker").Replace(r["fleet.toml"])
+		out := mustRender(t, newRenderer(), input(t, repo{
+			"fleet.toml": text, "stacks/proxy/docker-compose.yml": r["stacks/proxy/docker-compose.yml"], "stacks/proxy/conf/a": "1",
+		}, "c1"))
+		if files := stack(t, out, "proxy").Release.Files; len(files) != 1 {
+			t.Errorf("%s: files: %v", dir, files)
+		}
+	}
 	r["fleet.toml"] = strings.Replace(r["fleet.toml"], "stacks/proxy\"\nfile", "stacks/other\"\nfile", 1)
 	refused, err := newRenderer().Render(t.Context(), input(t, r, "c1"))
 	if err != nil {

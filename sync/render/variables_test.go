@@ -38,6 +38,9 @@ func TestVariables(t *testing.T) {
 		in := input(t, contents("HOST = [[IN_CORE]]", ""), "")
 		in.Offline, in.Variables = true, nil
 		wantFinding(t, mustRender(t, newRenderer(), in).Diagnostics, fleet.SeverityNote, "undefined-variable", "fleet.toml:17:1")
+		in = input(t, contents("HOST = [[DOMIAN]]", ""), "")
+		in.Offline, in.Variables = true, nil
+		wantFinding(t, mustRender(t, newRenderer(), in).Diagnostics, fleet.SeverityWarning, "undefined-variable", "fleet.toml:17:1")
 	})
 	for name, tc := range map[string]struct{ written, want, extra string }{
 		"escape":        {"[[[DOMAIN]]]", "[[DOMAIN]]", ""},

@@ -243,7 +243,7 @@ func (d decoder) unknownKey(e entry, where string, known []string) {
 			return
 		}
 	}
-	d.failUnknown(e.at, "unknown-key", func() string { return didYouMean(e.key, known) },
+	d.failUnknown(e.at, "unknown-key", func() string { return didYouMeanKey(e.key, known) },
 		"unknown key %s in %s", quoted(e.key), where)
 }
 

@@ -114,6 +114,11 @@ func (p *parser) resources(root *table) {
 				p.retiredKey(e, why)
 				continue
 			}
+			if e.key == "secrets" || e.key == "secret" {
+				p.failUnknown(e.at, "unknown-key", func() string { return "write [[variable]], or store what is secret with varan secret set NAME" },
+					"unknown key %s in a resource file", quoted(e.key))
+				continue
+			}
 			p.unknownKey(e, "a resource file", typeNames())
 			continue
 		}

@@ -90,3 +90,21 @@ func didYouMean(word string, candidates []string) string {
 	}
 	return ""
 }
+
+// didYouMeanKey also finds the key that an unknown one was made of by adding words:
+// `compose_file_paths`, `delete_unmatched`.
+func didYouMeanKey(key string, known []string) string {
+	if hint := didYouMean(key, known); hint != "" || len(key) > 64 {
+		return hint
+	}
+	best := ""
+	for _, k := range known {
+		if len(k) > len(best) && len(k) > 3 && strings.Contains("_"+key+"_", "_"+k+"_") {
+			best = k
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %s?", quoted(best))
+}
