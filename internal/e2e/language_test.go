@@ -17,8 +17,6 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
-	"github.com/varanhq/varan/internal/githook"
-	"github.com/varanhq/varan/internal/testutil/gitserver"
 	"github.com/varanhq/varan/internal/testutil/imageregistry"
 )
 
@@ -26,11 +24,12 @@ import (
 const localSecret = "canary-local-6911"
 
 // TestWhatResourceFilesSayIsSoOnTheHosts has one core and two agents for all of its parts;
-// only alpha's policy lets stacks run commands.
+// only alpha's policy lets stacks run commands and use directories of the host.
 func TestWhatResourceFilesSayIsSoOnTheHosts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, api.SyncSpec{AutoApply: true, Delete: true}, "beta")
-	w.startAgent("alpha", "--policy", policyFile(t, "host_commands = true\n[secrets]\nTOKEN = \""+localSecret+"\"\n"))
+	w.startAgent("alpha", "--policy", policyFile(t, fmt.Sprintf(
+		"host_commands = true\nhost_directories = [%q]\n[secrets]\nTOKEN = %q\n", w.path("srv"), localSecret)))
 	w.waitOnline("alpha", true)
 	for _, part := range []struct {
 		name string
@@ -43,6 +42,8 @@ func TestWhatResourceFilesSayIsSoOnTheHosts(t *testing.T) {
 		{"a secret of the host", usesLocalSecret},
 		{"a command before the deploy", runsCommands},
 		{"files in another repository", followsAnotherRepository},
+		{"files on the host", readsFilesOfTheHost},
+		{"a repository put on the host", placesRepository},
 		{"a registry with a password", pullsWithAccount},
 	} {
 		t.Run(part.name, func(t *testing.T) {
@@ -233,40 +234,6 @@ func runsCommands(w *world) {
 	if got, err := os.ReadFile(trace); string(got) != w.name("allowed")+"\n" {
 		w.t.Errorf("the commands wrote %q, %v", got, err)
 	}
-}
-
-func followsAnotherRepository(w *world) {
-	const secret = "of-the-stack-alone"
-	far := gitserver.New(w.t)
-	far.Commit(with(file("compose.yaml", tokenApp()), file(".env", "TOKEN=one\n")), "far")
-	host := strings.TrimSuffix(strings.TrimPrefix(far.URL(), "http://"), "/repo.git")
-	stack := file("far.toml", fmt.Sprintf(`[[stack]]
-name = %q
-server = %q
-auto_pull = false
-git_provider = %q
-git_https = false
-repo = "repo"
-webhook_secret = %q
-`, w.name("far"), w.name("beta"), host, secret))
-	w.waitCommit("far", w.push("far", stack))
-	before := w.running("far")["app"]
-	w.expectToken(before, "one")
-
-	// As its Git host tells of a push there.
-	push := githook.Push{
-		Core: w.api.BaseURL, Kind: "stack", Name: w.name("far"), Action: "deploy",
-		Secret: fleet.NewSecret(secret), Branch: "main", ID: far.Commit(file(".env", "TOKEN=two\n"), "far again"),
-	}
-	if status, answer := w.send(push); !answer.Accepted {
-		w.t.Fatalf("the webhook answered %d %+v", status, answer)
-	}
-	w.eventually("the stack to follow the push", func() bool {
-		s, ok := w.stack("far")
-		now := w.running("far")["app"]
-		return ok && s.Sync == fleet.Synced && s.Health == fleet.Healthy && now != "" && now != before
-	})
-	w.expectToken(w.running("far")["app"], "two")
 }
 
 func pullsWithAccount(w *world) {
