@@ -103,8 +103,28 @@ func (g *gatherer) volumes(s *types.ServiceConfig) {
 			g.note("data-beside", pos, fmt.Sprintf("service %s keeps data outside the run directory: it is in %s there", s.Name, g.onHost(rel)),
 				"write an absolute path for data that is elsewhere on the host")
 		}
+		g.missingFile(rel, v.Target, pos)
 		// What is not in the repository is data: the engine makes a directory of it.
 		g.take(g.gather(g.ctx, rel, pos, false))
+	}
+}
+
+// fileExtensions are those that no directory has.
+var fileExtensions = []string{
+	".cfg", ".conf", ".crt", ".css", ".env", ".html", ".ini", ".js", ".json", ".key", ".pem", ".properties", ".py", ".sh",
+	".sql", ".template", ".tmpl", ".toml", ".txt", ".xml", ".yaml", ".yml",
+}
+
+// missingFile warns of a mount that is meant to be a file and is none. A command before the
+// deployment may make it.
+func (l *load) missingFile(rel, target string, pos fleet.Position) {
+	ext := path.Ext(rel)
+	if l.req.HostDir != "" || l.req.PreDeploy.Command != "" || ext != path.Ext(target) || !slices.Contains(fileExtensions, ext) {
+		return
+	}
+	if info, refused := l.stat(rel); info == nil && refused == nil && rel != l.envFile.path {
+		l.warn("file-not-found", pos, fmt.Sprintf("%s does not exist: the engine makes a directory of that name", l.show(rel)),
+			cmp.Or(l.suggestFile(rel), "commit the file, or mount the directory that it will be made in"))
 	}
 }
 

@@ -379,7 +379,7 @@ func TestOwnContainersAreJoinedByTheirService(t *testing.T) {
 }
 
 func TestUndefinedReferencesHaveHints(t *testing.T) {
-	_, findings := compose.Load(t.Context(), one(app("networks: [bakc]")+"networks:\n  back:\n"))
+	_, findings := compose.Load(t.Context(), one(app("networks: [bck]")+"networks:\n  back:\n"))
 	if len(findings) != 1 || findings[0].Hint != `did you mean "back"?` {
 		t.Errorf("findings: %v", findings)
 	}
@@ -391,4 +391,26 @@ func TestAMisspeltVariableIsMoreThanANoteOffline(t *testing.T) {
 	_, findings := compose.Load(t.Context(), req)
 	wantFinding(t, findings, fleet.SeverityWarning, "undefined-variable", "compose.yaml:4:22")
 	wantFinding(t, findings, fleet.SeverityNote, "undefined-variable", "compose.yaml:4:35")
+}
+
+func TestAFileThatIsNotThereBecomesADirectory(t *testing.T) {
+	load := func(volume, hook string) fleet.Diagnostics {
+		req := request(files(map[string]string{"compose.yaml": app("volumes: [\"" + volume + "\"]"), "conf/site.yml": "a: 1\n"}))
+		req.PreDeploy.Command = hook
+		_, findings := compose.Load(t.Context(), req)
+		return findings
+	}
+	findings := load("./conf/sit.yml:/etc/site.yml:ro", "")
+	wantFinding(t, findings, fleet.SeverityWarning, "file-not-found", "compose.yaml:4:15")
+	if findings[0].Hint != "did you mean conf/site.yml?" {
+		t.Errorf("findings: %v", findings)
+	}
+	for _, f := range []fleet.Diagnostics{
+		load("./conf/site.yml:/etc/site.yml", ""), load("./data:/data", ""), load("./conf.d:/etc/conf.d", ""),
+		load("./made.yml:/made.yml", "make made.yml"), load("/srv/host.yml:/host.yml", ""),
+	} {
+		if len(f) > 0 {
+			t.Errorf("findings: %v", f)
+		}
+	}
 }
