@@ -364,8 +364,11 @@ func (l *load) mergeEnvFile(
 		l.parseEnv(rel, file.Format, data, into, lookup)
 	case refused.rule == "file-not-found" && !bool(file.Required):
 	case refused.rule == "file-not-found":
-		l.fail(refused.rule, pos, "env_file: "+refused.message,
-			"files that are on the host alone cannot be read: commit it, encrypted with SOPS if it is secret, or write {path: ..., required: false}")
+		hint := "files that are on the host alone cannot be read: commit it, encrypted with SOPS if it is secret, or write {path: ..., required: false}"
+		if l.req.PreDeploy.Command != "" {
+			hint = "it is read before pre_deploy runs: name the SOPS file that it is made of instead, or set the variables in the stack's environment"
+		}
+		l.fail(refused.rule, pos, "env_file: "+refused.message, cmp.Or(refused.hint, hint))
 	default:
 		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
 	}

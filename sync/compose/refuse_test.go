@@ -414,3 +414,14 @@ func TestAFileThatIsNotThereBecomesADirectory(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEnvFileOfPreDeployIsExplained(t *testing.T) {
+	for hook, want := range map[string]string{"": "encrypted with SOPS", "sops -d a.env > made.env": "before pre_deploy runs"} {
+		req := one(app("env_file: made.env"))
+		req.PreDeploy.Command = hook
+		_, findings := compose.Load(t.Context(), req)
+		if len(findings) != 1 || findings[0].Rule != "file-not-found" || !strings.Contains(findings[0].Hint, want) {
+			t.Errorf("%q: %v", hook, findings)
+		}
+	}
+}
