@@ -176,6 +176,33 @@ func TestOrderHoldsAcrossSyncs(t *testing.T) {
 	}
 }
 
+// A repository that cannot be read is no fault of the commit: its stack is left as it runs,
+// and the others go on.
+func TestARepositoryThatCannotBeReadStopsItsStacksAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	root := gitserver.New(t)
+	engine := r.join("alpha")
+	root.Commit(map[string]string{"r.toml": inline("web", "alpha", "app:1", "") + inline("db", "alpha", "db:1", "")}, "one")
+	r.addSync("main", root)
+	r.eventually("both run", func() bool { return r.stack("web").Sync == fleet.Synced && r.stack("db").Sync == fleet.Synced })
+	root.Commit(map[string]string{"r.toml": "[[stack]]\nname = \"web\"\nserver = \"alpha\"\n" +
+		"git_provider = \"127.0.0.1:1\"\ngit_https = false\nrepo = \"lost\"\n" + inline("db", "alpha", "db:2", "")}, "two")
+	r.run("main")
+	r.eventually("web is blocked, and db goes on", func() bool {
+		return r.stack("web").Sync == fleet.SyncBlocked && r.stack("db").Sync == fleet.Synced && len(engine.Orders()) == 3
+	})
+	if text := r.stack("web").Text; !strings.Contains(text, "the repository 127.0.0.1:1/lost cannot be read: ") {
+		t.Errorf("the reason is %q", text)
+	}
+	root.Commit(map[string]string{"r.toml": inline("web", "alpha", "app:1", "") + inline("db", "alpha", "db:2", "")}, "three")
+	r.run("main")
+	r.eventually("web is as before", func() bool { return r.stack("web").Sync == fleet.Synced })
+	if orders := engine.Orders(); len(orders) != 3 {
+		t.Errorf("%d orders, want 3", len(orders))
+	}
+}
+
 func TestAStackFollowsItsOwnRepository(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -109,12 +109,24 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
-	loaded.Diagnostics = append(loaded.Diagnostics, s.circles(name, loaded.Desired)...)
+	loaded.Diagnostics = append(bearable(loaded.Diagnostics), s.circles(name, loaded.Desired)...)
 	s.keep(name, own, opened, loaded, declarations)
 	// Advice would be repeated at each pass; validate and plans of a directory tell it.
 	kept, _ := rules.Brief(loaded.Diagnostics)
 	loaded.Diagnostics = slices.Concat(own.stale, opened.stale, kept)
 	return loaded, nil
+}
+
+// bearable makes warnings of files that cannot be had: the stack is blocked by it, and the
+// rest of the commit has nothing to do with it.
+func bearable(ds fleet.Diagnostics) fleet.Diagnostics {
+	out := slices.Clone(ds)
+	for i := range out {
+		if out[i].Rule == render.RuleUnavailable {
+			out[i].Severity = fleet.SeverityWarning
+		}
+	}
+	return out
 }
 
 // keep remembers a load, and lets go of repositories that it did not use.

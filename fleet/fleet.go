@@ -94,6 +94,9 @@ type Stack struct {
 	// Quiet stacks cause no alerts (send_alerts = false).
 	Quiet   bool    `json:"quiet,omitempty"`
 	Release Release `json:"release"`
+	// Unreadable says why its files could not be had this time; nothing is known of its
+	// release then.
+	Unreadable string `json:"unreadable,omitempty"`
 	// Origin is where the stack is declared.
 	Origin Position `json:"origin,omitzero"`
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		defer stop()
 		root := newRoot(stdin, stdout, stderr)
 		root.SetArgs(args)
-		return explain(root.ExecuteContext(ctx))
+		cmd, err := root.ExecuteContextC(ctx)
+		return explain(cmd, err)
 	})
 }
 
@@ -111,7 +113,7 @@ func cmdPath(cmd *cobra.Command) string {
 }
 
 // explain gives the errors of the API and of cobra their exit codes and hints.
-func explain(err error) error {
+func explain(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -132,7 +134,7 @@ func explain(err error) error {
 		return explainRefusal(err, refusal)
 	}
 	if isCobraUsage(err) {
-		return &exit.Error{Code: exit.Usage, Err: err, Hint: "varan help"}
+		return &exit.Error{Code: exit.Usage, Err: err, Hint: strings.TrimSpace("varan help " + cmdPath(cmd))}
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -56,7 +57,15 @@ func (a *app) valueCommand(secret bool) *cobra.Command {
 Resource files use it as [[NAME]], Compose files as ${NAME}. The flags narrow where it may be
 used; using it elsewhere is an error. A secret is for trusted servers unless it is tagged
 scope:untrusted or scope:all, any other value is for all unless it is tagged scope:trusted.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &exit.Error{
+					Code: exit.Usage, Err: errors.New("a value is never an argument: others could see it"),
+					Hint: "varan " + cmdPath(cmd) + " " + args[0] + " asks for it, or reads standard input",
+				}
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

@@ -236,7 +236,7 @@ func (p *planner) desired() {
 // declared plans one desired stack.
 func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outage) {
 	at := address{s.Server, s.Name}
-	found := p.examine(s, report)
+	found := p.examine(s, report, away)
 	state := StackState{Stack: s.Name, Server: s.Server, Sync: fleet.Synced}
 	state.Health, state.Text = health(s, report)
 	if found.kind == OpCreate && p.runsAlready(s) != nil {
@@ -271,6 +271,9 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 			"declare the stack in one sync only, or rename one of the two")
 	}
 	it.block(away.reason, away.text, away.hint)
+	if s.Unreadable != "" {
+		it.block(BlockSource, s.Unreadable, "what runs is left as it is; it goes on as soon as the files can be read")
+	}
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+s.Server+" is at work on "+s.Name, "")
 	}

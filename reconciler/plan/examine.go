@@ -29,8 +29,11 @@ type finding struct {
 }
 
 // examine compares one desired stack with its report.
-func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport) finding {
+func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport, away outage) finding {
 	forced := p.forced[s.Name]
+	if s.Unreadable != "" {
+		return unread(r, away)
+	}
 	f := finding{differs: r.Release.Digest != s.Release.Digest}
 	if r.Stopped && !s.Deploy && !forced {
 		f.stopped = true
@@ -112,6 +115,19 @@ func (p *planner) runsAlready(s *fleet.Stack) *fleet.ForeignProject {
 		}
 	}
 	return nil
+}
+
+// unread is of a stack whose files cannot be had: whether there is anything to do is not
+// known, and on a server that is away nobody asks.
+func unread(r *fleet.StackReport, away outage) finding {
+	f := finding{kind: OpUpdate, causes: []Cause{{Kind: CauseSource, Text: "its files cannot be read"}}}
+	switch {
+	case r.Release.Digest == "" && len(r.Containers) == 0:
+		f.kind = OpCreate
+	case away.reason != "":
+		return finding{}
+	}
+	return f
 }
 
 // adoptionCause says no more than is known: only the agent can compare the containers.

@@ -217,6 +217,7 @@ const (
 	BlockBusy       BlockReason = "busy"       // the agent works on this stack right now
 	BlockEngine     BlockReason = "engine"     // the agent is there, its Docker is not
 	BlockPolicy     BlockReason = "policy"     // the stack's commands may not run on that host
+	BlockSource     BlockReason = "source"     // the stack's files cannot be read at this time
 )
 
 // Blocked is an op that cannot run now.

@@ -72,7 +72,7 @@ type world struct {
 //
 //	before, git   commit ID "subject" | server NAME [disabled] [untrusted]
 //	              stack NAME on SERVER [after=a,b] [deploy] [ignore=a,b] [project=p] [pull] [destroy]
-//	              [force-recreate] [dir=/d] [pre=script] [account=a] [from=REPO@COMMIT]
+//	              [force-recreate] [dir=/d] [pre=script] [account=a] [from=REPO@COMMIT] [unreadable=WHY]
 //	              service NAME [image=i] [env.K=v] [secret.K=v] [file:PATH=v] [restart:PATH=v] [replicas=n] [oneshot]
 //	              volume NAME DEFINITION
 //	              resource KIND NAME [path=value] [secret.path=keyed]
@@ -303,6 +303,10 @@ func parseDesired(text string) (fleet.Desired, error) {
 		}
 	}
 	for i := range d.Stacks {
+		if d.Stacks[i].Unreadable != "" {
+			d.Stacks[i].Release = fleet.Release{}
+			continue
+		}
 		d.Stacks[i].Release.Commit = d.Commit
 		d.Stacks[i].Release = seal(d.Stacks[i].Release)
 	}
@@ -349,6 +353,8 @@ func parseStack(line []string, origin fleet.Position) fleet.Stack {
 			s.Release.Options.Dir = value
 		case "pre":
 			s.Release.Options.PreDeploy.Script = fleet.Digest(value)
+		case "unreadable":
+			s.Unreadable = value
 		case "account":
 			s.Release.Options.Registry = fleet.RegistryAccount{Registry: "ghcr.io", Account: value}
 		default:

@@ -70,8 +70,9 @@ func (p *pass) hostFiles(j *job) []string {
 }
 
 func (*pass) hostFault(j *job, err error) fleet.Diagnostic {
+	j.source.lost = fmt.Sprintf("%s cannot be read: %v", j.source.hostDir, err)
 	return fleet.Diagnostic{
-		Rule: ruleUnavailable, Severity: fleet.SeverityError, Position: j.sourceAt,
+		Rule: RuleUnavailable, Severity: fleet.SeverityError, Position: j.sourceAt,
 		Message: fmt.Sprintf("%s of server %s cannot be read for %s: %v", j.source.hostDir, j.about.Server, j.who(), err),
 		Hint:    "the agent must be connected, and its policy must allow the directory",
 	}

@@ -254,6 +254,13 @@ func (p *pass) output(jobs []*job) Output {
 	for _, j := range jobs {
 		found := p.judge.Judge(j.request.Tier, j.findings())
 		p.findings = append(p.findings, found...)
+		if !j.idle && j.source.lost != "" && !slices.ContainsFunc(found, spoils) {
+			lost := j.about
+			lost.Unreadable = j.source.lost
+			servers[lost.Server] = true
+			out.Desired.Stacks = append(out.Desired.Stacks, lost)
+			continue
+		}
 		if j.idle || !j.entry.ok || found.HasErrors() {
 			continue
 		}
@@ -268,6 +275,11 @@ func (p *pass) output(jobs []*job) Output {
 	p.share(p.decls, &out.Desired)
 	out.Diagnostics = p.findings.Sort()
 	return out
+}
+
+// spoils reports a fault of what is declared, which no waiting mends.
+func spoils(d fleet.Diagnostic) bool {
+	return d.Severity == fleet.SeverityError && d.Rule != RuleUnavailable
 }
 
 // collectServers joins what the tree declares with what core knows. Of two tiers the

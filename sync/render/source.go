@@ -14,14 +14,15 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
+// RuleUnavailable is of files that could not be had. The declarations are not at fault, so
+// that the stack is desired all the same, without a release.
+const RuleUnavailable = "source-unavailable"
+
 // maxOpening bounds how many repositories are fetched at once.
 const maxOpening = 8
 
-// Rules of what can be wrong with where files come from.
-const (
-	ruleElsewhere   = "elsewhere-not-checked"
-	ruleUnavailable = "source-unavailable"
-)
+// ruleElsewhere is of files that are somewhere else, where nothing is looked at.
+const ruleElsewhere = "elsewhere-not-checked"
 
 // source is where the files of a stack are.
 type source struct {
@@ -30,7 +31,9 @@ type source struct {
 	// origin is empty for the sync's own tree.
 	origin fleet.Source
 	// hostDir is the directory on the host, for files that are there already.
-	hostDir  string
+	hostDir string
+	// lost says why the files could not be had.
+	lost     string
 	findings fleet.Diagnostics
 }
 
@@ -215,8 +218,10 @@ func (p *pass) remote(n named, at fleet.Position, who string) source {
 	}
 	got := p.checkouts.byRef[n.ref()]
 	if got.err != nil {
-		return say(fleet.SeverityError, ruleUnavailable,
+		src := say(fleet.SeverityError, RuleUnavailable,
 			fmt.Sprintf("the files of %s cannot be read: %v", who, got.err), "check the repository, its branch and its account")
+		src.lost = fmt.Sprintf("the repository %s cannot be read: %v", n.shown(), got.err)
+		return src
 	}
 	return source{
 		checkout: &got.checkout,

@@ -201,6 +201,10 @@ run_directory = "here"
 	got := map[string]string{}
 	for _, s := range out.Desired.Stacks {
 		got[s.Name] = s.Release.Source.Repository + " " + s.Release.Source.Commit.ID
+		if s.Unreadable != "" {
+			got[s.Name] = s.Unreadable
+			continue
+		}
 		if s.Release.Commit.ID != "c1" {
 			t.Errorf("%s is of commit %s", s.Name, s.Release.Commit.ID)
 		}
@@ -213,6 +217,7 @@ run_directory = "here"
 	tools := "git.example.com/house/tools of git.example.com/house/tools live"
 	wantStacks := map[string]string{
 		"linked": tools, "linked-too": tools, "here": " ",
+		"lost":   "the repository github.com/house/lost cannot be read: authentication failed for account nobody",
 		"pinned": "git.example.com/house/docker of git.example.com/house/docker main 0123abcd",
 	}
 	if diff := cmp.Diff(wantStacks, got); diff != "" {
@@ -294,6 +299,9 @@ file_paths = ["main.yaml"]
 		t.Fatal(err)
 	}
 	wantFinding(t, gone.Diagnostics, fleet.SeverityError, "source-unavailable", "fleet.toml:7:1")
+	if s := stack(t, gone, "dns"); !strings.HasPrefix(s.Unreadable, "/opt/dns cannot be read: ") || s.Release.Digest != "" {
+		t.Errorf("unreadable %q, release %v", s.Unreadable, s.Release)
+	}
 }
 
 func TestAnAbsoluteRunDirectoryInsideTheCloneIsOneOfTheRepository(t *testing.T) {
