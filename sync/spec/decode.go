@@ -86,17 +86,19 @@ func (d decoder) list(dst reflect.Value, f *field, v value, name string) {
 		d.wrongType(v, name, "a list", "")
 		return
 	}
-	out := reflect.MakeSlice(f.typ, 0, len(v.list))
+	out := reflect.MakeSlice(f.typ, len(v.list), len(v.list))
+	kept := 0
 	for i, entry := range v.list {
-		item := reflect.New(f.typ.Elem()).Elem()
+		item := out.Index(kept)
+		item.SetZero() // what stood there was not kept
 		before := d.found()
 		d.item(item, f.sub, entry, name+"["+strconv.Itoa(i)+"]")
 		if d.found() == before || entry.table != nil {
-			out = reflect.Append(out, item)
+			kept++
 		}
 	}
-	if out.Len() > 0 {
-		dst.Set(out)
+	if kept > 0 {
+		dst.Set(out.Slice(0, kept))
 	}
 }
 
@@ -252,6 +254,7 @@ func (d decoder) unknownKey(e entry, where string, known []string) {
 func (d decoder) strings(v value, name string) (list []string, items []int) {
 	switch v.kind {
 	case kindArray:
+		list, items = slices.Grow(list, len(v.list)), slices.Grow(items, len(v.list))
 		for i, item := range v.list {
 			if s, ok := d.text(item, name+"["+strconv.Itoa(i)+"]"); ok {
 				list, items = append(list, s), append(items, item.at)

@@ -155,7 +155,7 @@ func registryList(v value) value {
 	if v.table != nil {
 		v = value{kind: kindArray, at: v.at, list: []value{v}}
 	}
-	out := value{kind: v.kind, at: v.at}
+	out := value{kind: v.kind, at: v.at, list: make([]value, 0, len(v.list))}
 	for _, item := range v.list {
 		if item.table == nil || item.table.find("type") == nil {
 			out.list = append(out.list, item)

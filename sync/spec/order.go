@@ -95,23 +95,25 @@ func (c *checker) procedures() {
 	for i := range d.Procedures {
 		p := &d.Procedures[i]
 		for s := range p.Config.Stages {
-			nodes[i].edges = append(nodes[i].edges, c.stage(&p.Config.Stages[s], "procedure "+quoted(p.Name), index)...)
+			nodes[i].edges = c.stage(nodes[i].edges, &p.Config.Stages[s], "procedure "+quoted(p.Name), index)
 		}
 	}
 	c.cycles(nodes, "procedure-cycle", "procedures run each other without end: %s")
 }
 
-// stage checks what a stage runs, and returns the edges to procedures that it calls.
-func (c *checker) stage(s *Stage, by string, index map[string]int) (edges []edge) {
+// stage checks what a stage runs, and adds the edges to procedures that it calls.
+func (c *checker) stage(edges []edge, s *Stage, by string, index map[string]int) []edge {
 	for i := range s.Executions {
 		e := &s.Executions[i]
 		called := c.execution(e, by)
 		if !s.Enabled || !e.Enabled {
 			continue
 		}
+		edges = slices.Grow(edges, len(called))
+		at := e.At(procedureParam(e))
 		for _, name := range called {
 			if to, ok := index[name]; ok {
-				edges = append(edges, edge{to: to, at: e.At(procedureParam(e))})
+				edges = append(edges, edge{to: to, at: at})
 			}
 		}
 	}

@@ -263,7 +263,7 @@ func (b *treeBuilder) value(node *unstable.Node, at int) value {
 	case unstable.Float:
 		return value{kind: kindFloat, at: at, text: string(node.Data)}
 	case unstable.Array:
-		v := value{kind: kindArray, at: at}
+		v := value{kind: kindArray, at: at, list: make([]value, 0, count(node.Children()))}
 		for it := node.Children(); it.Next(); {
 			v.list = append(v.list, b.value(it.Node(), at))
 		}
@@ -272,6 +272,15 @@ func (b *treeBuilder) value(node *unstable.Node, at int) value {
 		return value{kind: kindTable, at: at, table: b.inlineTable(node, at)}
 	}
 	return value{kind: kindDateTime, at: at}
+}
+
+// count is how many nodes an iterator has left. Lists are made in their size, because one
+// that grows costs several times as much, and a file may hold little else.
+func count(it unstable.Iterator) (n int) {
+	for it.Next() {
+		n++
+	}
+	return n
 }
 
 func (b *treeBuilder) inlineTable(node *unstable.Node, at int) *table {
