@@ -116,17 +116,17 @@ func (ds Diagnostics) Sort() Diagnostics {
 	// A finding is large and a list has thousands: their places are sorted, not they.
 	order := make([]int32, len(ds))
 	for i := range order {
-		order[i] = int32(i) //nolint:gosec // a list is bounded by what its sources may hold
+		order[i] = int32(i)
 	}
-	slices.SortFunc(order, func(a, b int32) int { return ds[a].compare(&ds[b]) })
+	slices.SortFunc(order, func(a, b int32) int { return compareDiagnostics(&ds[a], &ds[b]) })
 	for to, from := range order {
 		out[to] = ds[from]
 	}
 	return slices.Compact(out)
 }
 
-// compare looks at one part after the other: mostly the first two decide.
-func (d *Diagnostic) compare(o *Diagnostic) int {
+// compareDiagnostics looks at one part after the other: mostly the first two decide.
+func compareDiagnostics(d, o *Diagnostic) int {
 	if c := strings.Compare(d.File, o.File); c != 0 {
 		return c
 	}
