@@ -28,6 +28,21 @@ type finding struct {
 	volumes []fleet.Volume
 }
 
+// serviceWork is a change of a service that has live containers.
+type serviceWork struct {
+	ServiceChange
+	live int
+}
+
+// comparison is the difference between a release and what runs, service by service.
+type comparison struct {
+	list []serviceWork
+	// hard is set when something differs that is worth an op of its own.
+	hard bool
+	// relabel is set when a container does not carry the desired digest.
+	relabel bool
+}
+
 // examine compares one desired stack with its report.
 func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport, away outage) finding {
 	forced := p.forced[s.Name]
@@ -79,14 +94,8 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport, away outage) fin
 	if len(f.causes) == 0 {
 		f.causes = []Cause{c.mostTelling(r, f.differs)}
 	}
-	switch {
-	case f.kind == OpCreate:
-	case renamed(r, s):
-		c.recreateAll("project_name", "the project is taken down and made anew; its named volumes stay as they are")
-	case s.Release.Options.DestroyFirst:
-		c.recreateAll("destroy_before_deploy", "the stack is taken down first")
-	case s.Release.Options.Up.ForceRecreate:
-		c.recreateAll("extra_args", "every deploy recreates all containers")
+	if f.kind != OpCreate {
+		c.recreateWhole(s, r)
 	}
 	if f.differs {
 		f.causes = append(f.causes, sourceCauses(r.Release.Source, s.Release.Source)...)
@@ -96,6 +105,18 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport, away outage) fin
 		f.bad = remembered(r.Bad, s.Release.Digest)
 	}
 	return f
+}
+
+// recreateWhole makes every container new where the release, or its new project, asks for it.
+func (c *comparison) recreateWhole(s *fleet.Stack, r *fleet.StackReport) {
+	switch {
+	case renamed(r, s):
+		c.recreateAll("project_name", "the project is taken down and made anew; its named volumes stay as they are")
+	case s.Release.Options.DestroyFirst:
+		c.recreateAll("destroy_before_deploy", "the stack is taken down first")
+	case s.Release.Options.Up.ForceRecreate:
+		c.recreateAll("extra_args", "every deploy recreates all containers")
+	}
 }
 
 // creationCauses tell a stack that is new from one that moved here.
@@ -184,21 +205,6 @@ func badText(b *fleet.BadRelease) string {
 		text += "; the last good release runs"
 	}
 	return text
-}
-
-// serviceWork is a change of a service that has live containers.
-type serviceWork struct {
-	ServiceChange
-	live int
-}
-
-// comparison is the difference between a release and what runs, service by service.
-type comparison struct {
-	list []serviceWork
-	// hard is set when something differs that is worth an op of its own.
-	hard bool
-	// relabel is set when a container does not carry the desired digest.
-	relabel bool
 }
 
 // compare starts afresh, with the memory of the comparison before.
