@@ -81,6 +81,26 @@ func Load(fsys fs.FS, opts Options) (Declarations, fleet.Diagnostics) {
 	return l.decls, diags
 }
 
+// candidate is a resource file that was found.
+type candidate struct {
+	path string
+	size int64
+}
+
+type loader struct {
+	fsys  fs.FS
+	opts  Options
+	files []candidate
+	seen  map[string]bool
+	kept  map[cacheKey]parsed
+	total int
+	decls Declarations
+	diags fleet.Diagnostics
+	// unreadable is set when a file could not be read to its end: what it declares is
+	// then not known, and missing references mean nothing.
+	unreadable bool
+}
+
 // identify names what is about to be read. ok is false when that takes reading.
 func (l *loader) identify() (ok bool) {
 	if l.opts.ObjectID == nil || len(l.diags) > 0 {
@@ -124,26 +144,6 @@ func (c *Cache) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.files)
-}
-
-// candidate is a resource file that was found.
-type candidate struct {
-	path string
-	size int64
-}
-
-type loader struct {
-	fsys  fs.FS
-	opts  Options
-	files []candidate
-	seen  map[string]bool
-	kept  map[cacheKey]parsed
-	total int
-	decls Declarations
-	diags fleet.Diagnostics
-	// unreadable is set when a file could not be read to its end: what it declares is
-	// then not known, and missing references mean nothing.
-	unreadable bool
 }
 
 // discover lists the files to read.
