@@ -46,13 +46,19 @@ func TestWhatResourceFilesSayIsSoOnTheHosts(t *testing.T) {
 		{"a repository put on the host", placesRepository},
 		{"a registry with a password", pullsWithAccount},
 	} {
-		t.Run(part.name, func(t *testing.T) {
-			// Each part goes on in the world of the others, with its own files in Git.
-			own := *w
-			own.t = t
-			part.is(&own)
-		})
+		w.part(part.name, part.is)
 	}
+}
+
+// part runs a test that goes on in the world of the others, with its own files in Git: what
+// they push follows one another.
+func (w *world) part(name string, is func(*world)) {
+	w.t.Helper()
+	w.t.Run(name, func(t *testing.T) {
+		own := *w
+		own.t = t
+		is(&own)
+	})
 }
 
 func policyFile(t *testing.T, text string) string {
