@@ -31,7 +31,7 @@ func FuzzParseFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		start := time.Now()
 		file, diags := spec.ParseFile("fuzz.toml", src)
-		if took := time.Since(start); took > tooLong {
+		if took := time.Since(start); took > 10*tooLong { // other workers have their share
 			t.Errorf("took %s", took)
 		}
 		lines := strings.Split(string(src), "\n")
