@@ -218,11 +218,11 @@ func usesLocalSecret(w *world) {
 
 func runsCommands(w *world) {
 	trace := filepath.Join(w.t.TempDir(), "trace")
-	command := fmt.Sprintf("pre_deploy.command = \"echo $VARAN_STACK >> %s\"", trace)
+	command := fmt.Sprintf("pre_deploy.command = \"echo $VARAN_STACK >> %s; echo MADE=there > made.env\"", trace)
 	commit := w.push("commands", with(
 		w.declareStack("allowed", fmt.Sprintf("server = %q", w.name("alpha")), command),
 		w.declareStack("refused", fmt.Sprintf("server = %q", w.name("beta")), command),
-		file("allowed/compose.yaml", compose(service{name: "app"})),
+		file("allowed/compose.yaml", compose(service{name: "app", extra: "    env_file: made.env\n"})),
 		file("refused/compose.yaml", compose(service{name: "app"}))))
 	w.waitCommit("allowed", commit)
 	w.eventually("the other one to be refused", func() bool {
@@ -239,6 +239,9 @@ func runsCommands(w *world) {
 	}
 	if got, err := os.ReadFile(trace); string(got) != w.name("allowed")+"\n" {
 		w.t.Errorf("the commands wrote %q, %v", got, err)
+	}
+	if env := w.inspect(w.running("allowed")["app"]).Config.Env; !slices.Contains(env, "MADE=there") {
+		w.t.Errorf("the container got %v, not what pre_deploy wrote", env)
 	}
 }
 

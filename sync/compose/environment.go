@@ -323,14 +323,17 @@ func (l *load) resolveEnvironments(project *types.Project) {
 			}
 			return l.env.over(merged)(key)
 		}
+		var made []types.EnvFile
 		for _, file := range service.EnvFiles {
-			l.mergeEnvFile(name, file, merged, lookup)
+			if !l.mergeEnvFile(name, &file, merged, lookup) {
+				made = append(made, file)
+			}
 		}
 		service.Environment = merged.ToMappingWithEquals().OverrideBy(declared)
 		if len(service.Environment) == 0 {
 			service.Environment = nil
 		}
-		service.EnvFiles = nil
+		service.EnvFiles = made
 		project.Services[name] = service
 		for _, key := range slices.Sorted(maps.Keys(declared)) {
 			if declared[key] == nil {
@@ -350,9 +353,11 @@ func (l *load) passedOn(name string, pos fleet.Position) {
 		"set it in the stack's environment, or remove it")
 }
 
+// mergeEnvFile is false for a file that is not here and that pre_deploy may make on the host:
+// it then stays in the model for the agent, with the path that it has there.
 func (l *load) mergeEnvFile(
-	service string, file types.EnvFile, into map[string]string, lookup func(string) (string, bool),
-) {
+	service string, file *types.EnvFile, into map[string]string, lookup func(string) (string, bool),
+) bool {
 	pos := l.atItem(path.Base(file.Path), "services", service, "env_file")
 	rel, refused := l.inside(l.base, file.Path)
 	var data []byte
@@ -363,15 +368,18 @@ func (l *load) mergeEnvFile(
 	case refused == nil:
 		l.parseEnv(rel, file.Format, data, into, lookup)
 	case refused.rule == "file-not-found" && !bool(file.Required):
+	case refused.rule == "file-not-found" && l.req.PreDeploy.Command != "" && !strings.HasPrefix(rel, "../"):
+		l.warn("made-on-host", pos, fmt.Sprintf("%s is not in the repository; it is taken for one that pre_deploy makes on the host", l.show(rel)),
+			"a change of it is not noticed: name the SOPS file that it is made of instead, or set the variables in the stack's environment")
+		file.Path = "./" + rel
+		return false
 	case refused.rule == "file-not-found":
-		hint := "files that are on the host alone cannot be read: commit it, encrypted with SOPS if it is secret, or write {path: ..., required: false}"
-		if l.req.PreDeploy.Command != "" {
-			hint = "it is read before pre_deploy runs: name the SOPS file that it is made of instead, or set the variables in the stack's environment"
-		}
-		l.fail(refused.rule, pos, "env_file: "+refused.message, cmp.Or(refused.hint, hint))
+		l.fail(refused.rule, pos, "env_file: "+refused.message, cmp.Or(refused.hint,
+			"files that are on the host alone cannot be read: commit it, encrypted with SOPS if it is secret, or write {path: ..., required: false}"))
 	default:
 		l.fail(refused.rule, pos, "env_file: "+refused.message, refused.hint)
 	}
+	return true
 }
 
 // resolveLabels merges label_file into labels.

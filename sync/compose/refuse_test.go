@@ -415,13 +415,23 @@ func TestAFileThatIsNotThereBecomesADirectory(t *testing.T) {
 	}
 }
 
-func TestAnEnvFileOfPreDeployIsExplained(t *testing.T) {
-	for hook, want := range map[string]string{"": "encrypted with SOPS", "sops -d a.env > made.env": "before pre_deploy runs"} {
-		req := one(app("env_file: made.env"))
+func TestAnEnvFileThatPreDeployMakesIsLeftToTheHost(t *testing.T) {
+	load := func(service, hook string) (compose.Request, compose.Result, fleet.Diagnostics) {
+		req := one(app(service))
 		req.PreDeploy.Command = hook
-		_, findings := compose.Load(t.Context(), req)
-		if len(findings) != 1 || findings[0].Rule != "file-not-found" || !strings.Contains(findings[0].Hint, want) {
-			t.Errorf("%q: %v", hook, findings)
+		result, findings := compose.Load(t.Context(), req)
+		return req, result, findings
+	}
+	req, result, findings := load("env_file: made.env", "sops -d a.env > made.env")
+	if len(findings) != 1 || findings[0].Rule != "made-on-host" || findings.HasErrors() {
+		t.Errorf("findings: %v", findings)
+	}
+	if model := blob(t, result, req, result.Release.Model); !strings.Contains(model, `"./made.env"`) {
+		t.Errorf("the model does not name the file: %s", model)
+	}
+	for service, hook := range map[string]string{"env_file: made.env": "", "env_file: ../made.env": "make ../made.env"} {
+		if _, _, findings := load(service, hook); !findings.HasErrors() {
+			t.Errorf("%q with %q: %v", service, hook, findings)
 		}
 	}
 }

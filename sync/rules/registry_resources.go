@@ -189,6 +189,11 @@ var sourceRules = []Entry{
 		Why: "Compose would fail on the host, or Docker would mount an empty directory in its place.",
 	},
 	{
+		ID: "made-on-host", Group: GroupSources, Severity: warning, Title: "An env_file is made by pre_deploy",
+		Why: "Core cannot read it, so a plan does not know what is in it, and a change of it deploys nothing. The agent reads it when the stack starts.",
+		Bad: "pre_deploy.command = \"sops -d secrets.env > app.env\"\n# and env_file: app.env", Good: "env_file: secrets.env   # encrypted with SOPS, read by core",
+	},
+	{
 		ID: "not-a-directory", Group: GroupSources, Severity: fault, Title: "A run directory is a file",
 		Why: "run_directory is the folder that Compose runs in; file_paths name the files in it.",
 	},

@@ -192,7 +192,11 @@ func (w *work) load(ctx context.Context) (*types.Project, error) {
 		cli.WithProfiles([]string{"*"}),
 		// Else a service with an env_file hashes differently than it does for the CLI.
 		cli.WithDiscardEnvFile,
-		cli.WithLoadOptions(func(o *loader.Options) { o.SkipInclude = true }),
+		cli.WithLoadOptions(func(o *loader.Options) {
+			o.SkipInclude = true
+			// A file that pre_deploy made may be gone when all there is to do is to stop.
+			o.SkipResolveEnvironment = w.req.Op != job.Up && w.req.Op != job.Build
+		}),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read model: %w", err)
