@@ -61,9 +61,9 @@ func readSources(t *testing.T, root string, dirs ...string) *sources {
 
 func isRule(name string) bool { return name == "rule" || name == "Rule" }
 
-// chooses reports names such as ruleOf, of what stands for one rule.
+// chooses reports names such as ruleOf and RuleUnavailable, of what stands for one rule.
 func chooses(name string) bool {
-	rest, ok := strings.CutPrefix(name, "rule")
+	rest, ok := strings.CutPrefix(strings.TrimLeft(name, "Rr"), "ule")
 	return ok && rest != "" && rest[0] >= 'A' && rest[0] <= 'Z'
 }
 
