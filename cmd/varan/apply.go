@@ -241,7 +241,7 @@ func resultError(result api.RunResult) error {
 }
 
 // blockedError keeps a run that could not do all of its plan from looking like success.
-// What waits for a host alone is unreachable; a host that was disabled is as it should be.
+// What waits for a host alone, of containers or of Git, is unreachable; a host that was disabled is as it should be.
 func blockedError(blocked []plan.Blocked) error {
 	e := &exit.Error{Code: exit.Unreachable}
 	first, count := -1, 0
@@ -249,7 +249,7 @@ func blockedError(blocked []plan.Blocked) error {
 		switch blocked[i].Reason {
 		case plan.BlockDisabled:
 			continue
-		case plan.BlockOffline, plan.BlockUnknown, plan.BlockEngine, plan.BlockDependency:
+		case plan.BlockOffline, plan.BlockUnknown, plan.BlockEngine, plan.BlockDependency, plan.BlockSource:
 		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy, plan.BlockPolicy:
 			e.Code = exit.Failed
 		}

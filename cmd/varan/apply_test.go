@@ -48,7 +48,7 @@ func TestBlockedWorkIsNoSuccess(t *testing.T) {
 func TestSummaryTellsWhatTheEventsLeftOut(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	view := progressView{out: &out, result: &out, told: map[string]bool{}}
+	view := progressView{liveBlock: liveBlock{out: &out}, result: &out, told: map[string]bool{}}
 	done := api.Op{ID: "update db@alpha", Status: api.OpSucceeded}
 	for _, e := range []api.ApplyEvent{
 		{Kind: api.EventPlan, Plan: &plan.Plan{Blocked: []plan.Blocked{{Op: plan.Op{ID: "create web@beta"}, Text: "beta is away"}}}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -53,8 +52,7 @@ func (a *app) run(cmd *cobra.Command, execution string, detach bool, args []stri
 	if err != nil {
 		return err
 	}
-	view := &runView{out: a.stderr, style: styleFor(a.stderr), quiet: a.json || detach, width: columns(a.stderr)}
-	view.live = view.width > minColumns && !view.quiet && os.Getenv("TERM") != "dumb"
+	view := &runView{liveBlock: newLiveBlock(a, a.json || detach), quiet: a.json || detach}
 	var run api.ProcedureRun
 	if execution != "" {
 		run, err = client.RunExecution(cmd.Context(), api.ExecutionRequest{Type: execution, Params: params, Detach: detach}, view.event)
@@ -131,14 +129,10 @@ func took(from, to time.Time) string {
 // runView shows a run as a tree: a line for each stage, and below it one for each step that
 // ended; on a terminal also those that run.
 type runView struct {
-	out         io.Writer
-	style       style
-	live, quiet bool
-	width       int
-
+	liveBlock
+	quiet   bool
 	id      string
 	running []liveStep
-	drawn   int
 }
 
 type liveStep struct {
@@ -207,29 +201,11 @@ func printStep(w io.Writer, s style, step *api.ProcedureStep) {
 }
 
 func (v *runView) draw() {
-	if !v.live {
-		return
-	}
+	lines := make([]string, len(v.running))
 	for i, step := range v.running {
-		if i == maxLive {
-			fmt.Fprintf(v.out, "  %s\n", v.style.dim(fmt.Sprintf("and %d more", len(v.running)-maxLive)))
-			v.drawn++
-			break
-		}
-		line := strings.TrimRight(fmt.Sprintf("  … %s  %s", step.text, step.news), " ")
-		if runes := []rune(line); len(runes) > v.width-1 {
-			line = string(runes[:v.width-2]) + "…"
-		}
-		fmt.Fprintln(v.out, v.style.cyan(line))
-		v.drawn++
+		lines[i] = strings.TrimRight(fmt.Sprintf("  … %s  %s", step.text, step.news), " ")
 	}
-}
-
-func (v *runView) erase() {
-	if v.drawn > 0 {
-		fmt.Fprintf(v.out, "\x1b[%dA\x1b[J", v.drawn)
-		v.drawn = 0
-	}
+	v.liveBlock.draw(lines)
 }
 
 func (a *app) procedureCommand() *cobra.Command {

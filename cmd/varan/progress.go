@@ -12,24 +12,62 @@ import (
 	"github.com/varanhq/varan/reconciler/plan"
 )
 
-// maxLive is how many running ops a terminal shows at once; the rest are counted.
+// maxLive is how many lines a terminal shows at once; the rest are counted.
 const maxLive = 12
+
+// liveBlock is the lines at the end of a terminal that say what runs now: erased before
+// anything else is written, and drawn again after.
+type liveBlock struct {
+	out   io.Writer
+	style style
+	// live is false where nothing can be erased: then nothing is drawn.
+	live  bool
+	width int
+	drawn int
+}
+
+func newLiveBlock(a *app, quiet bool) liveBlock {
+	b := liveBlock{out: a.stderr, style: styleFor(a.stderr), width: columns(a.stderr)}
+	b.live = b.width > minColumns && !quiet && os.Getenv("TERM") != "dumb"
+	return b
+}
+
+func (b *liveBlock) draw(lines []string) {
+	if !b.live {
+		return
+	}
+	for i, line := range lines {
+		if i == maxLive {
+			fmt.Fprintf(b.out, "  %s\n", b.style.dim(fmt.Sprintf("and %d more", len(lines)-maxLive)))
+			b.drawn++
+			break
+		}
+		if runes := []rune(line); len(runes) > b.width-1 {
+			line = string(runes[:b.width-2]) + "…"
+		}
+		fmt.Fprintln(b.out, b.style.cyan(line))
+		b.drawn++
+	}
+}
+
+func (b *liveBlock) erase() {
+	if b.drawn > 0 {
+		fmt.Fprintf(b.out, "\x1b[%dA\x1b[J", b.drawn)
+		b.drawn = 0
+	}
+}
 
 // progressView shows the events of a run: on a terminal as a block of live lines, one for
 // each running op; elsewhere as plain lines, one for each thing that ended. It writes to
 // stderr; only the summary, which is the result, goes to stdout.
 type progressView struct {
-	out    io.Writer
+	liveBlock
 	result io.Writer
-	style  style
-	live   bool
 	quiet  bool
-	width  int
 
 	plan    plan.Plan
 	told    map[string]bool
 	running []liveOp
-	drawn   int
 }
 
 // liveOp is the last news of one running op.
@@ -40,12 +78,7 @@ type liveOp struct {
 }
 
 func newProgressView(a *app) *progressView {
-	v := &progressView{
-		out: a.stderr, result: a.stdout, style: styleFor(a.stderr), quiet: a.json, told: map[string]bool{},
-		width: columns(a.stderr),
-	}
-	v.live = v.width > minColumns && !a.json && os.Getenv("TERM") != "dumb"
-	return v
+	return &progressView{liveBlock: newLiveBlock(a, a.json), result: a.stdout, quiet: a.json, told: map[string]bool{}}
 }
 
 // event takes one event of the stream.
@@ -154,31 +187,13 @@ func changedText(o fleet.Outcome) string {
 	return strings.Join(parts, "; ")
 }
 
-// draw writes the live block; erase takes it away again.
+// draw shows the running ops.
 func (v *progressView) draw() {
-	if !v.live {
-		return
-	}
+	lines := make([]string, len(v.running))
 	for i, op := range v.running {
-		if i == maxLive {
-			fmt.Fprintf(v.out, "  %s\n", v.style.dim(fmt.Sprintf("and %d more", len(v.running)-maxLive)))
-			v.drawn++
-			break
-		}
-		line := fmt.Sprintf("  %s  %s", op.id, op.text)
-		if runes := []rune(line); len(runes) > v.width-1 {
-			line = string(runes[:v.width-2]) + "…"
-		}
-		fmt.Fprintln(v.out, v.style.cyan(line))
-		v.drawn++
+		lines[i] = fmt.Sprintf("  %s  %s", op.id, op.text)
 	}
-}
-
-func (v *progressView) erase() {
-	if v.drawn > 0 {
-		fmt.Fprintf(v.out, "\x1b[%dA\x1b[J", v.drawn)
-		v.drawn = 0
-	}
+	v.liveBlock.draw(lines)
 }
 
 func (v *progressView) close() {
