@@ -70,16 +70,8 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 			"POST to /listener/{github|gitlab}/sync/{name}/{refresh|sync}, .../stack/{name}/{refresh|deploy} or .../repo/{name}/{clone|pull}"))
 		return
 	}
-	if problem := hookForm(r); problem != nil {
-		if problem.Status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", http.MethodPost)
-		}
-		writeError(w, problem)
-		return
-	}
-	var problem *api.Error
-	if d.body, problem = hookBody(w, r); problem != nil {
-		writeError(w, problem)
+	var ok bool
+	if d.body, ok = readHook(w, r); !ok {
 		return
 	}
 	to, err := s.authenticate(r, d)
@@ -103,6 +95,22 @@ func knownHook(d delivery) bool {
 		"sync": {"refresh", "sync"}, "stack": {"refresh", "deploy"}, "repo": {"clone", "pull"},
 	}
 	return (d.provider == "github" || d.provider == "gitlab") && slices.Contains(actions[d.kind], d.action)
+}
+
+// readHook reads a delivery. ok is false when it has been refused.
+func readHook(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	problem := hookForm(r)
+	if problem == nil {
+		body, problem = hookBody(w, r)
+	}
+	if problem == nil {
+		return body, true
+	}
+	if problem.Status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	writeError(w, problem)
+	return nil, false
 }
 
 // hookForm refuses what no Git host sends, before anything is read.

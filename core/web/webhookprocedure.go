@@ -31,16 +31,8 @@ func (s *server) procedureHook(w http.ResponseWriter, r *http.Request) {
 		writeError(w, notFound("there is no such webhook", "POST to /listener/{github|gitlab}/procedure/{name}/{branch|__ANY__}"))
 		return
 	}
-	if problem := hookForm(r); problem != nil {
-		if problem.Status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", http.MethodPost)
-		}
-		writeError(w, problem)
-		return
-	}
-	var problem *api.Error
-	if d.body, problem = hookBody(w, r); problem != nil {
-		writeError(w, problem)
+	var ok bool
+	if d.body, ok = readHook(w, r); !ok {
 		return
 	}
 	if err := s.authenticateProcedure(r, d, name); err != nil {
