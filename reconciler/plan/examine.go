@@ -59,11 +59,7 @@ func (p *planner) examine(s *fleet.Stack, r *fleet.StackReport, away outage) fin
 	switch {
 	case r.Release.Digest == "" && len(r.Containers) == 0:
 		f.kind = OpCreate
-		f.causes = p.creationCauses(s)
-		if theirs := p.runsAlready(s); theirs != nil {
-			f.causes = []Cause{adoptionCause(s, forced)}
-			c.takeOver(theirs)
-		}
+		f.causes = p.creationCauses(s, c)
 	case f.differs || c.relabel:
 		f.kind = OpUpdate
 		f.volumes = changedVolumes(r.Release.Volumes, s.Release.Volumes)
@@ -119,23 +115,17 @@ func (c *comparison) recreateWhole(s *fleet.Stack, r *fleet.StackReport) {
 	}
 }
 
-// creationCauses tell a stack that is new from one that moved here.
-func (p *planner) creationCauses(s *fleet.Stack) []Cause {
+// creationCauses tell a stack that is new from one that moved here, and from one whose
+// project runs already.
+func (p *planner) creationCauses(s *fleet.Stack, c *comparison) []Cause {
+	if theirs := p.runsAlready(s); theirs != nil {
+		c.takeOver(theirs)
+		return []Cause{adoptionCause(s, p.forced[s.Name])}
+	}
 	for _, o := range p.left[s.Name] {
 		return []Cause{{Kind: CauseMoved, Field: "server", From: o.Server, To: s.Server, Origin: s.Origin}}
 	}
 	return []Cause{{Kind: CauseNew, Text: "not on " + s.Server + " yet", Origin: s.Origin}}
-}
-
-// runsAlready finds the Compose project of a stack among those that somebody else started.
-func (p *planner) runsAlready(s *fleet.Stack) *fleet.ForeignProject {
-	list := p.in.Observed[s.Server].Agent.Foreign
-	for i := range list {
-		if list[i].Name == s.Release.Project {
-			return &list[i]
-		}
-	}
-	return nil
 }
 
 // unread is of a stack whose files cannot be had: whether there is anything to do is not
@@ -149,28 +139,6 @@ func unread(r *fleet.StackReport, away outage) finding {
 		return finding{}
 	}
 	return f
-}
-
-// adoptionCause says no more than is known: only the agent can compare the containers.
-func adoptionCause(s *fleet.Stack, forced bool) Cause {
-	text := "the Compose project " + s.Release.Project + " runs there already: it is taken over as it is if it is what the stack " +
-		"declares, and otherwise left untouched"
-	if forced {
-		text = "the Compose project " + s.Release.Project + " runs there already: it is taken over, and what is not as declared is recreated"
-	}
-	return Cause{Kind: CauseAdopt, Text: text, Origin: s.Origin}
-}
-
-// takeOver leaves the services alone that a project of somebody else has.
-func (c *comparison) takeOver(theirs *fleet.ForeignProject) {
-	for i := range c.list {
-		if change := &c.list[i].ServiceChange; slices.Contains(theirs.Services, change.Service) {
-			change.Action, change.Create = ActionKeep, 0
-			change.Causes = []Cause{{Kind: CauseAdopt, Text: "runs already"}}
-		} else {
-			change.Causes = []Cause{{Kind: CauseAdopt, Text: "the project that runs has no such service"}}
-		}
-	}
 }
 
 // recreates reports whether each deploy makes every container anew.
