@@ -58,6 +58,8 @@ type Agents interface {
 	Observed() fleet.Observed
 	// Logs streams wire.LogLine values as JSON lines.
 	Logs(ctx context.Context, server string, req wire.LogsRequest) (io.ReadCloser, error)
+	// Projects lists the Compose projects on the host of a connected server.
+	Projects(ctx context.Context, server string) (wire.Projects, error)
 	// Drop ends the session of a server that was removed, and forgets the server.
 	Drop(ctx context.Context, server string)
 }
@@ -72,6 +74,8 @@ type Sources interface {
 	Upload(ctx context.Context, sync string, files map[string]api.UploadFile) (reconciler.Loaded, error)
 	// Export is what core holds as one resource file, without secrets.
 	Export(ctx context.Context) ([]byte, error)
+	// ProjectFiles reads the files that a Compose project on a host is made of.
+	ProjectFiles(ctx context.Context, server string, project wire.Project) (api.ProjectFiles, error)
 	// Forget drops what is kept of a removed sync.
 	Forget(sync string)
 }
@@ -252,6 +256,7 @@ func schemaName(t reflect.Type, hint string) string {
 
 func (s *server) register(a huma.API) {
 	s.registerFleet(a)
+	s.registerProjects(a)
 	s.registerSyncs(a)
 	s.registerPlans(a)
 	s.registerAdmin(a)

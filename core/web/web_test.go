@@ -86,6 +86,14 @@ type agents struct {
 	observed fleet.Observed
 	logs     func(server string, req wire.LogsRequest) (io.ReadCloser, error)
 	dropped  []string
+	projects map[string]wire.Projects
+}
+
+func (a *agents) Projects(_ context.Context, server string) (wire.Projects, error) {
+	if !a.observed[server].Online {
+		return wire.Projects{}, errors.New("server " + server + " is not connected")
+	}
+	return a.projects[server], nil
 }
 
 func (a *agents) Observed() fleet.Observed { return a.observed }
@@ -120,6 +128,14 @@ func (s *sources) Upload(_ context.Context, _ string, files map[string]api.Uploa
 }
 
 func (*sources) Export(context.Context) ([]byte, error) { return []byte("# nothing\n"), nil }
+
+func (*sources) ProjectFiles(_ context.Context, server string, project wire.Project) (api.ProjectFiles, error) {
+	return api.ProjectFiles{
+		Project: project.Name, Dir: project.WorkingDir, ComposeFiles: []string{"compose.yaml"},
+		Files:   []api.HostFile{{Path: "compose.yaml", Mode: 0o644, Content: []byte("services: {}")}},
+		Refused: []api.RefusedFile{{Path: "/etc/x", Reason: "the policy of " + server + " does not let core read it"}},
+	}, nil
+}
 
 func (*sources) Forget(string) {}
 

@@ -3,6 +3,7 @@ package compose
 import (
 	"maps"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,10 @@ type Claims struct {
 	Containers        []Claim
 	Ports             []PortClaim
 	Networks, Volumes []Claim
+	// Paths are what containers mount and builds read of the host: absolute ones, and those
+	// of a stack whose files are on the host already; sorted. They are known of a stack that
+	// has errors, too.
+	Paths []string
 }
 
 // Claim is a name on the server.
@@ -101,6 +106,38 @@ func (l *load) claim(project *types.Project) Claims {
 		c.Volumes = l.named(c.Volumes, "volumes", key, volume.Name, bool(volume.External))
 	}
 	return c
+}
+
+// hostPaths are the paths of the host that the stack reads from.
+func hostPaths(project *types.Project) []string {
+	var paths []string
+	add := func(p string) {
+		if path.IsAbs(p) {
+			paths = append(paths, path.Clean(p))
+		}
+	}
+	for _, name := range serviceNames(project) {
+		service := project.Services[name]
+		for _, v := range service.Volumes {
+			if v.Type == types.VolumeTypeBind {
+				add(v.Source)
+			}
+		}
+		if service.Build != nil {
+			add(service.Build.Context)
+		}
+	}
+	for _, v := range project.Volumes {
+		add(v.DriverOpts["device"])
+	}
+	for _, v := range project.Configs {
+		add(v.File)
+	}
+	for _, v := range project.Secrets {
+		add(v.File)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
 }
 
 // named adds a network or volume.

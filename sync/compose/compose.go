@@ -191,6 +191,7 @@ func Load(ctx context.Context, req Request) (Result, fleet.Diagnostics) {
 	result := Result{
 		Dependencies: slices.Sorted(maps.Keys(l.deps)), Variables: l.env.pool.names(), Advice: l.advice.Sort(),
 	}
+	result.Claims.Paths = l.claims.Paths
 	if ok {
 		result.Release, result.Content, result.Claims = release, l.content, l.claims
 	}
@@ -316,6 +317,7 @@ func (l *load) resolve(ctx context.Context) (fleet.Release, bool) {
 	l.checkHardening(project)
 	l.claims = l.claim(project)
 	used := l.resolvePaths(ctx, project)
+	l.claims.Paths = hostPaths(project)
 	if l.findings.HasErrors() {
 		return fleet.Release{}, false
 	}
