@@ -39,7 +39,7 @@ func (a *app) commands() []*cobra.Command {
 		return cmds
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.loginCommand(), a.versionCommand())...)
+	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
 		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.historyCommand(), a.getCommand(), a.syncCommand(),
