@@ -133,6 +133,19 @@ func (l *loop) concerned(server string, stacks []string) bool {
 	})
 }
 
+// waits reports whether what was read last may be another now that the server came: its
+// agent has files and names of secrets that the commit speaks of.
+func (l *loop) waits(server string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.status.Diagnostics.HasErrors() {
+		return true
+	}
+	return l.good != nil && slices.ContainsFunc(l.good.Desired.Stacks, func(s fleet.Stack) bool {
+		return s.Server == server && s.Unreadable != ""
+	})
+}
+
 // read loads the head of the sync's branch.
 func (l *loop) read(ctx context.Context) (Loaded, error) {
 	release, err := l.reading.acquire(ctx, l.name)

@@ -189,7 +189,10 @@ func (r *Reconciler) PokeServer(server string, stacks []string) {
 	}
 	r.mu.Unlock()
 	for _, l := range loops {
-		if l.concerned(server, stacks) {
+		switch {
+		case len(stacks) == 0 && l.waits(server):
+			l.poke(TriggerReport, server, false, nil)
+		case l.concerned(server, stacks):
 			l.check(TriggerReport, server)
 		}
 	}

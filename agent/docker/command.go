@@ -44,7 +44,7 @@ func (t *task) command(ctx context.Context, name string, c fleet.Command, at *ru
 	if err := t.execute(ctx, name, c, s); err != nil {
 		return &failure{
 			Reason: fmt.Sprintf("%s failed: %v", name, err),
-			Hint:   "the log has what it said",
+			Hint:   "to see what it says: varan run --execution DeployStack stack=" + t.order.Stack + ", then varan procedure show of that run",
 		}
 	}
 	*at = runsDone

@@ -60,7 +60,10 @@ func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {
 	case state.Error != "":
 		line += "  " + s.red(printable(state.Error))
 	case state.Diagnostics.HasErrors():
-		line += "  " + s.red("stalled: the configuration is invalid") + ", running " + state.Good.Short()
+		line += "  " + s.red("stalled: the configuration is invalid")
+		if state.Good.ID != "" {
+			line += ", running " + state.Good.Short()
+		}
 	case state.Blocked+state.Pending+state.Unrecorded > 0:
 		line += "  " + s.yellow(pendingText(state)) + s.dim("  varan sync show "+sync.Name)
 	default:

@@ -251,6 +251,9 @@ func (e *explanation) bad() {
 			continue
 		}
 		after := "and putting the last good release back failed too"
+		if e.Running.ID == "" {
+			after = "there is no good release yet to put back"
+		}
 		if bad.RolledBack {
 			after = fmt.Sprintf("the last good release, commit %s, runs again", e.Running.Short())
 		}
