@@ -127,6 +127,9 @@ func TestFaultsAreReportedWhereTheyAre(t *testing.T) {
 		{"environment line without a key", "[[stack]]\nname = \"a\"\nserver = \"s\"\nenvironment = \"\"\"\nA = 1\n  just words\n\"\"\"\n", []string{"6:3 environment-syntax"}, "KEY = value"},
 		{"environment name", "[[stack]]\nname = \"a\"\nserver = \"s\"\nenvironment = \"A=1\\nB C=2\"\n", []string{"4:15 environment-name"}, "`B C`"},
 		{"environment name twice", "[[stack]]\nname = \"a\"\nserver = \"s\"\nenvironment = '''\nA = 1\n- A: 2\n'''\n", []string{"6:3 duplicate-variable"}, "line 5"},
+		{"control character in a schedule", "[[procedure]]\nname = \"a\"\n[procedure.config]\nschedule = \"every day\\u001b[31m\"\n", []string{"4:12 control-character"}, ""},
+		{"invisible character in a time zone", "[[procedure]]\nname = \"a\"\n[procedure.config]\nschedule_timezone = \"Mars/\u202EX\"\n", []string{"4:27 invisible-character"}, ""},
+		{"unknown form of schedule", "[[procedure]]\nname = \"a\"\n[procedure.config]\nschedule_format = \"Crno\"\n", []string{"4:19 invalid-value"}, "did you mean `Cron`?"},
 		{"environment as a table", "[[stack]]\nname = \"a\"\nserver = \"s\"\n[stack.config.environment]\nA = \"1\"\n", []string{"4:1 type"}, "KEY = value"},
 	}
 	for _, tt := range tests {
