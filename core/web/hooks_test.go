@@ -98,6 +98,20 @@ func TestADeclaredSyncTakesCoresDefaultSecret(t *testing.T) {
 	}
 }
 
+func TestARefusedWebhookSaysWhereItsSecretIs(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.addSync(t, false)
+	for path, want := range map[string]string{
+		"/listener/github/sync/main/sync":    "varan sync add showed the secret once",
+		"/listener/github/stack/none/deploy": "the webhook_secret that the stack declares, or core's own",
+	} {
+		if status, body := f.deliver(t, pushTo(path, "wrong-secret", "main")); status != http.StatusUnauthorized || !strings.Contains(body, want) {
+			t.Errorf("%s: status %d %s", path, status, body)
+		}
+	}
+}
+
 func TestResourcesAreListedByKind(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

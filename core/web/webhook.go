@@ -261,7 +261,7 @@ func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, 
 		slog.String("provider", d.provider), slog.String("peer", peer), slog.String("err", err.Error()))
 	writeError(w, &api.Error{
 		Status: http.StatusUnauthorized, Code: api.CodeUnauthorized, Message: "the " + d.kind + " or its webhook secret is wrong",
-		Hint: "varan sync add showed the secret once; core's log has the refusal",
+		Hint: secretHint(d.kind),
 	})
 }
 
@@ -468,4 +468,12 @@ func (p *refParser) member(token json.Token) error {
 	p.keys[text] = true
 	p.key = "k:" + text // an empty key is a key too
 	return nil
+}
+
+// secretHint says where the secret of a webhook is to be found.
+func secretHint(kind string) string {
+	if kind == "sync" {
+		return "varan sync add showed the secret once; core's log has the refusal"
+	}
+	return "it is the webhook_secret that the " + kind + " declares, or core's own; core's log has the refusal"
 }
