@@ -242,6 +242,7 @@ func (w *world) cleanup() {
 		p.kill()
 	}
 	ctx := context.Background()
+	defer w.releaseImages(ctx)
 	for _, c := range w.list(ctx, true, "") {
 		_, _ = w.docker.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	}
@@ -261,6 +262,23 @@ func (w *world) cleanup() {
 	for i := range volumes.Items {
 		if strings.HasPrefix(volumes.Items[i].Name, w.prefix) {
 			_, _ = w.docker.VolumeRemove(ctx, volumes.Items[i].Name, client.VolumeRemoveOptions{Force: true})
+		}
+	}
+}
+
+// releaseImages removes the names by which the agents held images for a rollback.
+func (w *world) releaseImages(ctx context.Context) {
+	held, err := w.docker.ImageList(ctx, client.ImageListOptions{
+		Filters: client.Filters{}.Add("reference", "varan-rollback/"+w.prefix+"-*"),
+	})
+	if err != nil {
+		return
+	}
+	for i := range held.Items {
+		for _, tag := range held.Items[i].RepoTags {
+			if strings.HasPrefix(tag, "varan-rollback/"+w.prefix+"-") {
+				_, _ = w.docker.ImageRemove(ctx, tag, client.ImageRemoveOptions{})
+			}
 		}
 	}
 }
