@@ -163,9 +163,10 @@ func TestWhatRunsIsImportedAndTakenOverAsItIs(t *testing.T) {
 	if todo = w.planned(nil); len(todo.Ops)+len(todo.Blocked)+len(todo.Notices) > 0 {
 		t.Fatalf("a second plan: %+v", todo)
 	}
-	if s, ok := w.stack("shop"); !ok || s.Sync != fleet.Synced || s.Health != fleet.Healthy {
-		t.Errorf("the stack: %+v", s)
-	}
+	w.eventually("the sync's own look at it", func() bool {
+		s, ok := w.stack("shop")
+		return ok && s.Sync == fleet.Synced && s.Health == fleet.Healthy
+	})
 	if list, err := w.api.Projects(t.Context(), w.name("alpha")); err != nil || !slices.ContainsFunc(list.Projects, func(p api.HostProject) bool {
 		return p.Name == shop && p.Stack == shop && p.Managed()
 	}) {
