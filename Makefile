@@ -15,6 +15,8 @@ LDFLAGS := -s -w \
 	-X github.com/docker/compose/v5/internal.Version=$(patsubst v%,%,$(COMPOSE_VERSION))
 # The race detector needs a C compiler; without one the tests run without it.
 RACE ?= $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+# Go's own limit is ten minutes a package, which the race detector can take on a busy machine.
+TEST_TIMEOUT ?= 20m
 E2E_TIMEOUT ?= 25m
 FUZZTIME ?= 20s
 
@@ -30,7 +32,7 @@ demo: build ## a commit becomes running containers: core, agents, Noise and Dock
 	./$(BIN)/varan demo
 
 test: ## all tests that need no Docker
-	$(GO) test $(RACE) ./...
+	$(GO) test $(RACE) -timeout $(TEST_TIMEOUT) ./...
 
 e2e: build ## all tests that need Docker
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent \
