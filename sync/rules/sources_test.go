@@ -219,7 +219,7 @@ func (s *sources) note(e ast.Expr) {
 		return
 	}
 	id, err := strconv.Unquote(literal.Value)
-	if err != nil || id == "" || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+	if err != nil || strings.Trim(id, "-") == "" || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		return
 	}
 	if _, known := s.used[id]; !known {
