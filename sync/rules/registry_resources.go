@@ -39,6 +39,11 @@ var resourceRules = []Entry{
 		Bad: `{ schedule_type = "Weekly", hour = 25, duration_minutes = 60 }`, Good: `{ schedule_type = "Weekly", day_of_week = "Sunday", hour = 3, duration_minutes = 60 }`,
 	},
 	{
+		ID: "schedule", Group: GroupResources, Severity: fault, Title: "A schedule is no time",
+		Why: "It would never run, and nobody would be told. What can be a time in some reading is let pass.",
+		Bad: `schedule = "every day at 25:00"`, Good: `schedule = "every day at 05:00"`,
+	},
+	{
 		ID: "build-not-run", Group: GroupResources, Severity: note, Title: "A deployment uses the image of a build, and builds are not run",
 		Why: "The image must be in its registry, or on the server, already. Build it in CI.",
 	},

@@ -186,9 +186,11 @@ func (p *parser) resource(name string, t *table) {
 	case builderSchema.name:
 		add(p, &r.Builders, &builderSchema, t)
 	case procedureSchema.name:
-		add(p, &r.Procedures, &procedureSchema, t)
+		procedure := add(p, &r.Procedures, &procedureSchema, t)
+		p.checkSchedule(&procedure.Config.Timetable, procedure.At)
 	case actionSchema.name:
-		add(p, &r.Actions, &actionSchema, t)
+		action := add(p, &r.Actions, &actionSchema, t)
+		p.checkSchedule(&action.Config.Timetable, action.At)
 	case alerterSchema.name:
 		finishAlerter(add(p, &r.Alerters, &alerterSchema, t))
 	case swarmSchema.name:
