@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -330,6 +331,9 @@ func renderDir(ctx context.Context, dir string) (render.Output, error) {
 // renderTree runs core's own pipeline over a directory. The digest key is made up: it
 // only hides values, and nothing is compared with another run.
 func renderTree(ctx context.Context, dir string, input render.Input) (render.Output, error) {
+	// The process ends right after: memory it may have, time it should not take.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(256 << 20)
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails, as its documentation says
 	tree, err := render.DirTree(dir)

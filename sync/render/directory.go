@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/varanhq/varan/sync/compose"
 )
@@ -18,10 +19,14 @@ var _ compose.Tree = (*Directory)(nil)
 var errNotRegular = errors.New("is not a regular file")
 
 // Directory is a local directory as a tree. It follows no symbolic link, reads regular
-// files only, and leaves out .git.
+// files only, and leaves out .git. What is in a folder is looked at once: most questions are
+// about files that are not there.
 type Directory struct {
 	root *os.Root
 	fsys fs.FS
+
+	mu     sync.Mutex
+	listed map[string]map[string]fs.FileInfo
 }
 
 // DirTree opens a local directory. Close it when done.
@@ -30,7 +35,7 @@ func DirTree(dir string) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	return &Directory{root: root, fsys: root.FS()}, nil
+	return &Directory{root: root, fsys: root.FS(), listed: map[string]map[string]fs.FileInfo{}}, nil
 }
 
 // Close gives the directory back.
@@ -49,20 +54,51 @@ func (d *Directory) Stat(name string) (fs.FileInfo, error) {
 	if hidden(name) {
 		return nil, pathError("stat", name, fs.ErrNotExist)
 	}
-	for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
-		info, err := d.root.Lstat(filepath.FromSlash(parent))
-		if err != nil {
-			return nil, pathError("stat", name, fs.ErrNotExist)
-		}
-		if !info.IsDir() {
-			return nil, pathError("stat", name, fs.ErrNotExist)
-		}
+	if name == "." {
+		return d.lstat(name)
 	}
+	parent := path.Dir(name)
+	if info, err := d.Stat(parent); err != nil || !info.IsDir() {
+		return nil, pathError("stat", name, fs.ErrNotExist)
+	}
+	list := d.list(parent)
+	if list == nil {
+		return d.lstat(name) // the folder may be entered and not listed
+	}
+	if info, ok := list[path.Base(name)]; ok {
+		return info, nil
+	}
+	return nil, pathError("stat", name, fs.ErrNotExist)
+}
+
+func (d *Directory) lstat(name string) (fs.FileInfo, error) {
 	info, err := d.root.Lstat(filepath.FromSlash(name))
 	if err != nil {
 		return nil, fmt.Errorf("stat %s: %w", name, err)
 	}
 	return info, nil
+}
+
+// list is what a folder holds by name; nil when it cannot be listed. Links in it are
+// described, not followed.
+func (d *Directory) list(dir string) map[string]fs.FileInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if list, ok := d.listed[dir]; ok {
+		return list
+	}
+	var list map[string]fs.FileInfo
+	if f, err := d.root.Open(filepath.FromSlash(dir)); err == nil {
+		if infos, err := f.Readdir(-1); err == nil {
+			list = make(map[string]fs.FileInfo, len(infos))
+			for _, info := range infos {
+				list[info.Name()] = info
+			}
+		}
+		_ = f.Close()
+	}
+	d.listed[dir] = list
+	return list
 }
 
 // Open opens a regular file or a directory.
