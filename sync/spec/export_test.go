@@ -101,6 +101,9 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 	switch v.Kind() { //nolint:exhaustive // the declarations hold nothing else
 	case reflect.String:
 		s := m.text()
+		if sf.Tag.Get("key") == "schedule" { // in words and for cron alike
+			s = rapid.SampledFrom([]string{"", "@daily", "0 0 6 * * *", "*/5 * * * MON-FRI"}).Draw(m.t, "schedule")
+		}
 		if sf.Tag.Get("form") == "file" {
 			if s = strings.TrimRight(s, "\n"); strings.TrimSpace(s) != "" {
 				s += "\n"
