@@ -78,8 +78,8 @@ func TestProjectFilesThatMayNotBeReadAreSaid(t *testing.T) {
 		want    []api.RefusedFile
 	}{
 		"policy": {
-			wire.Project{WorkingDir: "/root/web", ConfigFiles: []string{"/root/web/compose.yaml"}},
-			[]api.RefusedFile{{Path: "/root/web", Reason: "the policy does not let core use /root/web"}},
+			wire.Project{WorkingDir: "/home/ada/web", ConfigFiles: []string{"/home/ada/web/compose.yaml"}},
+			[]api.RefusedFile{{Path: "/home/ada/web", Reason: "the policy does not let core use /home/ada/web"}},
 		},
 		"outside": {
 			wire.Project{WorkingDir: "/srv/web", ConfigFiles: []string{"/srv/other/compose.yaml"}},

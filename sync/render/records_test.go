@@ -85,3 +85,19 @@ func TestTheOrderOfTagsIsNoDifference(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestADirectoryThatIsOnlyLookedAtLeavesNothingBehind(t *testing.T) {
+	r := newRenderer()
+	variable := func(value string) map[string]string {
+		return map[string]string{"more.toml": "[[variable]]\nname = \"SEEN\"\nvalue = \"" + value + "\"\n"}
+	}
+	mustRender(t, r, input(t, basic().with(variable("git")), "c1"))
+	mustRender(t, r, input(t, basic().with(variable("directory")), ""))
+	changed := basic().with(variable("git"))
+	changed["db/compose.yaml"] += "# changed\n"
+	for _, v := range mustRender(t, r, input(t, changed, "c2")).Desired.Variables {
+		if v.Name == "SEEN" && v.Value.Reveal() != "git" {
+			t.Errorf("the commit's variable is %q", v.Value.Reveal())
+		}
+	}
+}

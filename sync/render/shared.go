@@ -18,18 +18,21 @@ type shared struct {
 // share fills in what is the same as last time without a look at it: a commit that changes
 // a stack's files changes none of it.
 func (p *pass) share(decls spec.Declarations, desired *fleet.Desired) {
-	if !p.unchanged || p.kept.shared == nil {
+	kept := p.kept.shared
+	if !p.unchanged || kept == nil {
 		before := p.findings
 		p.findings = nil
-		p.kept.shared = &shared{}
-		p.records(decls, &p.kept.shared.desired)
-		p.kept.shared.findings, p.findings = p.findings, before
+		kept = &shared{}
+		p.records(decls, &kept.desired)
+		kept.findings, p.findings = p.findings, before
 	}
-	p.findings = append(p.findings, p.kept.shared.findings...)
-	kept := &p.kept.shared.desired
-	desired.Resources, desired.Procedures, desired.Alerters = kept.Resources, kept.Procedures, kept.Alerters
-	desired.Variables, desired.Hooks = kept.Variables, kept.Hooks
-	desired.Repositories, desired.Syncs = kept.Repositories, kept.Syncs
+	if p.in.Commit.ID != "" { // a directory that is only looked at is no state to go on from
+		p.kept.shared = kept
+	}
+	p.findings = append(p.findings, kept.findings...)
+	desired.Resources, desired.Procedures, desired.Alerters = kept.desired.Resources, kept.desired.Procedures, kept.desired.Alerters
+	desired.Variables, desired.Hooks = kept.desired.Variables, kept.desired.Hooks
+	desired.Repositories, desired.Syncs = kept.desired.Repositories, kept.desired.Syncs
 }
 
 func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
