@@ -51,6 +51,9 @@ type Config struct {
 	HostCommands bool
 	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
 	Drain time.Duration
+	// KeepAlive is how often core is pinged, so that a proxy between does not take the
+	// connection for dead and both sides notice when it is. Optional, default 25 s.
+	KeepAlive time.Duration
 	// Dial opens a connection to core. Optional, default a WebSocket.
 	Dial func(ctx context.Context, address string) (wire.MessageConn, error)
 }

@@ -47,7 +47,9 @@ func openSession(ctx context.Context, a *Agent, conn *noise.Conn, log *slog.Logg
 		agent: a, log: log, conn: conn, stop: stop,
 		progress: make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
 	}
-	s.peer = wire.NewPeer(conn, wire.PeerConfig{Initiator: true, Handler: s, Logger: log})
+	s.peer = wire.NewPeer(conn, wire.PeerConfig{
+		Initiator: true, Handler: s, Logger: log, PingEvery: a.cfg.KeepAlive, IdleTimeout: 3 * a.cfg.KeepAlive,
+	})
 	s.uplink = newUplink(a, s.peer, log)
 	go s.run(runCtx)
 	if err := s.hello(ctx); err != nil {

@@ -44,8 +44,10 @@ const recordTimeout = 10 * time.Second
 type Config struct {
 	// DataDir was made by Init; required.
 	DataDir string
-	// Listen is like "127.0.0.1:9120"; required.
+	// Listen is like "127.0.0.1:9120"; required without a Listener.
 	Listen string
+	// Listener is served on instead of Listen, by a test without sockets. Optional.
+	Listener net.Listener
 	// Logger is required.
 	Logger *slog.Logger
 	// LocalRoots are the folders below which local repositories are accepted; optional.
@@ -55,6 +57,8 @@ type Config struct {
 	// HookSecret is for webhooks of declared syncs, stacks and repos that have no secret of
 	// their own; optional.
 	HookSecret fleet.Secret
+	// AgentTimeout is how long an agent may be silent; optional, default 75 s.
+	AgentTimeout time.Duration
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -80,7 +84,7 @@ type core struct {
 // orders under way, and lets go of the data directory. Agents finish what they were given
 // either way and report it to the next core.
 func Run(ctx context.Context, cfg Config) (err error) {
-	if cfg.DataDir == "" || cfg.Listen == "" || cfg.Logger == nil {
+	if cfg.DataDir == "" || cfg.Listen == "" && cfg.Listener == nil || cfg.Logger == nil {
 		return errors.New("core: DataDir, Listen and Logger are required")
 	}
 	d := dataDir(cfg.DataDir)
@@ -109,15 +113,26 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	listener, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return c.serve(ctx, listener, handler)
+}
+
+func listen(ctx context.Context, cfg Config) (net.Listener, error) {
+	if cfg.Listener != nil {
+		return cfg.Listener, nil
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
-		return &api.Error{
+		return nil, &api.Error{
 			Status: http.StatusConflict, Code: api.CodeConflict, Message: fmt.Sprintf("cannot serve on %s: %v", cfg.Listen, err),
 			Hint: "is another core, or something else, there already? --listen chooses another address",
 		}
 	}
-	return c.serve(ctx, listener, handler)
+	return listener, nil
 }
 
 // wire makes the hub and the reconciler, which know each other.
@@ -126,10 +141,11 @@ func (c *core) wire(ctx context.Context) (err error) {
 	ctx = context.WithoutCancel(ctx)
 	c.hub, err = hub.New(hub.Config{
 		Key: c.keys.core, CoreID: c.keys.core.Public().Fingerprint().String(), Logger: c.cfg.Logger,
-		Registry:  &registry{store: c.store, joined: c.joined},
-		Logins:    logins{c.store},
-		OnChange:  func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
-		OnOutcome: func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
+		Registry:    &registry{store: c.store, joined: c.joined},
+		Logins:      logins{c.store},
+		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
+		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
+		IdleTimeout: c.cfg.AgentTimeout,
 	})
 	if err != nil {
 		return err

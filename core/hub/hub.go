@@ -51,6 +51,9 @@ type Config struct {
 	// HalfOpen bounds the handshakes under way, HalfOpenPerNet those from one /24 or
 	// /56. Optional, default 256 and 16.
 	HalfOpen, HalfOpenPerNet int
+	// IdleTimeout is how long an agent may be silent. Optional, default 75 s: three of its
+	// pings.
+	IdleTimeout time.Duration
 }
 
 func (c *Config) validate() error {

@@ -53,7 +53,7 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 		h.refused(ctx, info, a.addr, err)
 		return
 	}
-	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log})
+	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log, IdleTimeout: h.cfg.IdleTimeout})
 	h.mu.Lock()
 	begun := h.admit != nil
 	if begun {

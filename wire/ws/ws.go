@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -76,6 +77,8 @@ type DialConfig struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// Header is sent with the request, for proxies that want to see something.
 	Header http.Header
+	// NetDial opens the connection below. Optional, default TCP.
+	NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Dial connects to a core at an address that URL understands.
@@ -88,6 +91,7 @@ func Dial(ctx context.Context, address string, cfg DialConfig) (*Conn, error) {
 		cfg.Proxy = http.ProxyFromEnvironment
 	}
 	dialer := websocket.Dialer{
+		NetDialContext:  cfg.NetDial,
 		Proxy:           cfg.Proxy,
 		TLSClientConfig: cfg.TLS,
 		ReadBufferSize:  readBuffer,
