@@ -163,7 +163,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 	}
 	runner, err := procedure.New(procedure.Config{
 		Applier: c.reconciler, Hosts: c.hub, Alerts: c.alerts, Journal: c.store, Catalog: c.catalog, Logger: c.cfg.Logger,
-		Ended: c.alerts.ProcedureEnded,
+		Maintenance: c.maintenance(), Ended: c.alerts.ProcedureEnded,
 	})
 	if err != nil {
 		return err

@@ -1,11 +1,18 @@
 package core
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -108,6 +115,52 @@ func (m *mirrors) closeAll() {
 	}
 	clear(m.open)
 	clear(m.held)
+}
+
+// renew has every repository that is followed cloned afresh at its next fetch, and removes the
+// folders of those that no sync follows any more.
+func (m *mirrors) renew(ctx context.Context) (renewed, removed int, err error) {
+	m.mu.Lock()
+	open := slices.Collect(maps.Values(m.open))
+	removed, err = m.removeUnused()
+	m.mu.Unlock()
+	for _, one := range open {
+		had, renewErr := one.Renew(ctx)
+		switch {
+		case errors.Is(renewErr, git.ErrClosed):
+		case renewErr != nil:
+			err = errors.Join(err, renewErr)
+		case had:
+			renewed++
+		}
+	}
+	return renewed, removed, err
+}
+
+// removeUnused removes the folders that no mirror uses. The caller holds the lock, without
+// which none is opened.
+func (m *mirrors) removeUnused() (removed int, err error) {
+	entries, err := os.ReadDir(m.cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("list mirrors: %w", err)
+	}
+	used := map[string]bool{}
+	for _, one := range m.open {
+		used[one.Dir()] = true
+	}
+	err = nil
+	for _, e := range entries {
+		dir := filepath.Join(m.cfg.Dir, e.Name())
+		if !e.IsDir() || used[dir] {
+			continue
+		}
+		if removeErr := os.RemoveAll(dir); removeErr != nil {
+			err = errors.Join(err, fmt.Errorf("remove mirror: %w", removeErr))
+			continue
+		}
+		removed++
+	}
+	return removed, err
 }
 
 func (m *mirrors) close(one *mirror) {

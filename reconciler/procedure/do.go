@@ -29,6 +29,8 @@ func (x *run) do(ctx context.Context, u *unit) []Step {
 		return all(u, StatusSucceeded, "")
 	case u.procedure != "":
 		return x.nested(ctx, u)
+	case isMaintenance(u.execution.Type):
+		return x.maintain(ctx, u)
 	}
 	switch u.execution.Type {
 	case "None":

@@ -96,7 +96,7 @@ func (x *run) stage(ctx context.Context, at int, stage *fleet.Stage) (failed int
 		if !stage.Executions[i].Enabled {
 			continue
 		}
-		for _, u := range expand(&stage.Executions[i], &catalog) {
+		for _, u := range expand(&stage.Executions[i], &catalog, x.r.cfg.Maintenance) {
 			if err != nil {
 				u.fault = "what there is could not be read: " + err.Error()
 			}

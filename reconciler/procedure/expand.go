@@ -86,7 +86,7 @@ func Runs(typ string) bool {
 	}
 	_, onStack := verbs[strings.TrimPrefix(typ, "Batch")]
 	_, onHost := hostTasks[typ]
-	return onStack || onHost
+	return onStack || onHost || isMaintenance(typ)
 }
 
 // unit is a piece of work with a step for each target it has.
@@ -102,8 +102,9 @@ type unit struct {
 	fault, text string
 }
 
-// expand makes the units of an execution from what there is at this moment.
-func expand(x *fleet.Execution, c *Catalog) []unit {
+// expand makes the units of an execution from what there is at this moment, and what core can
+// do about itself.
+func expand(x *fleet.Execution, c *Catalog, able Maintenance) []unit {
 	single, batch := strings.CutPrefix(x.Type, "Batch")
 	if v, ok := verbs[single]; ok {
 		return expandStacks(x, v, batch, c)
@@ -130,7 +131,9 @@ func expand(x *fleet.Execution, c *Catalog) []unit {
 		u.steps[0].Target = x.Text("sync")
 		u.fault = "CommitSync is not run by Varan: Git is never written to, only read"
 	default:
-		u.fault = x.Type + " is not run by Varan yet"
+		if u.steps[0].Target = x.Text("server"); able[x.Type] == nil {
+			u.fault = x.Type + " is not run by Varan yet"
+		}
 	}
 	return []unit{u}
 }

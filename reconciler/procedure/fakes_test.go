@@ -62,6 +62,11 @@ func in(t *testing.T, test func(w *world)) {
 		var err error
 		w.runner, err = procedure.New(procedure.Config{
 			Applier: w, Hosts: w, Alerts: w, Journal: w, Logger: slog.New(slog.DiscardHandler),
+			Maintenance: procedure.Maintenance{
+				"ClearRepoCache": func(ctx context.Context, e *fleet.Execution, _ func(string)) (string, error) {
+					return "done " + e.Type, w.act(ctx, "maintain "+e.Type)
+				},
+			},
 			Catalog: func(context.Context) (procedure.Catalog, error) {
 				w.mu.Lock()
 				defer w.mu.Unlock()

@@ -114,6 +114,7 @@ func TestWhatEachExecutionDoes(t *testing.T) {
 			{x("DeleteImage", "server", "beta", "name", "i"), "delete_image on beta i"},
 			{x("TestAlerter", "alerter", "ops"), "test ops"},
 			{x("SendAlert", "level", "WARNING", "message", "m", "alerters", []string{"ops"}), "send WARNING m  [ops]"},
+			{x("ClearRepoCache"), "maintain ClearRepoCache"},
 		} {
 			w.did = nil
 			run := w.once(tc.x)
@@ -156,6 +157,30 @@ func TestWhatCannotBeDoneSaysWhy(t *testing.T) {
 		}
 		if procedure.Runs("RunBuild") || procedure.Runs("CommitSync") {
 			t.Error("what is not run is said to be")
+		}
+	})
+}
+
+func TestOfAMaintenanceTaskOneIsUnderWay(t *testing.T) {
+	in(t, func(w *world) {
+		w.takes["maintain ClearRepoCache"] = time.Minute
+		began := time.Now()
+		clear := x("ClearRepoCache")
+		var runs []procedure.Run
+		for range 3 {
+			run, _, err := w.runner.Start(w.Context(), procedure.Request{Execution: &clear, Actor: "ann"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs = append(runs, run)
+		}
+		for _, run := range runs {
+			if run = w.await(run); run.Status != procedure.StatusSucceeded || run.Steps[0].Text != "done ClearRepoCache" {
+				t.Errorf("%s: %s, says %q", run.Status, run.Reason, run.Steps[0].Text)
+			}
+		}
+		if w.most != 1 || time.Since(began) != 3*time.Minute {
+			t.Errorf("%d were under way at once, all took %s", w.most, time.Since(began))
 		}
 	})
 }

@@ -61,6 +61,8 @@ type Config struct {
 	// Catalog is asked at the begin of every run and every stage.
 	Catalog func(ctx context.Context) (Catalog, error)
 	Logger  *slog.Logger
+	// Maintenance is what core can do about itself; one that is missing fails with a reason.
+	Maintenance Maintenance
 	// Ended is told of every run that ended; optional. It must not block.
 	Ended func(Run)
 }
@@ -71,6 +73,8 @@ type Runner struct {
 	// tasks run as part of Run; done is closed when it returns.
 	tasks chan func(ctx context.Context)
 	done  chan struct{}
+	// turns hold a place for the one maintenance task of each type that may be under way.
+	turns map[string]chan struct{}
 
 	mu sync.Mutex
 	// active are the runs that wait or run, lines those of each procedure in the order in
@@ -107,10 +111,17 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Ended == nil {
 		cfg.Ended = func(Run) {}
 	}
-	return &Runner{
-		cfg: cfg, tasks: make(chan func(context.Context)), done: make(chan struct{}),
+	if err := cfg.Maintenance.check(); err != nil {
+		return nil, err
+	}
+	r := &Runner{
+		cfg: cfg, tasks: make(chan func(context.Context)), done: make(chan struct{}), turns: map[string]chan struct{}{},
 		active: map[string]*run{}, lines: map[string][]*run{},
-	}, nil
+	}
+	for typ := range cfg.Maintenance {
+		r.turns[typ] = make(chan struct{}, 1)
+	}
+	return r, nil
 }
 
 // Run carries out what Start is asked for until ctx ends, and returns when all of it has

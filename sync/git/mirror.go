@@ -272,6 +272,25 @@ func (m *Mirror) Tree(ctx context.Context, commit string) (*Tree, error) {
 	return tree, nil
 }
 
+// Renew has the next fetch clone afresh, and forget which commits were refused. Current and
+// what is on disk stay until then. It reports whether there is anything to clone.
+func (m *Mirror) Renew(ctx context.Context) (bool, error) {
+	_, done, err := m.begin(ctx)
+	if err != nil {
+		return false, m.failed("renew", err)
+	}
+	defer done()
+	m.rejected = rejection{}
+	if m.store == nil {
+		return false, nil
+	}
+	m.store.broken.Store(true)
+	return true, nil
+}
+
+// Dir is the mirror's own folder; empty for a local source.
+func (m *Mirror) Dir() string { return m.dir }
+
 // Close lets go of the server and the folder. Trees stay readable.
 func (m *Mirror) Close() error {
 	m.turn <- struct{}{}

@@ -91,6 +91,28 @@ func TestUnchangedHeadCostsOneRequest(t *testing.T) {
 	}
 }
 
+func TestARenewedMirrorIsClonedAfresh(t *testing.T) {
+	srv := gitserver.New(t)
+	srv.Commit(map[string]string{"a": "1"}, "first")
+	m := open(t, srv)
+	if had, err := m.Renew(t.Context()); had || err != nil {
+		t.Errorf("an empty mirror has something to clone: %t, %v", had, err)
+	}
+	old := fetch(t, m)
+	if had, err := m.Renew(t.Context()); !had || err != nil {
+		t.Errorf("renew: %t, %v", had, err)
+	}
+	if _, ok := m.Current(); !ok || read(t, old, "a") != "1" {
+		t.Error("renewing took away what there was")
+	}
+	if tree, changed, err := m.Fetch(t.Context()); err != nil || !changed || read(t, tree, "a") != "1" {
+		t.Errorf("nothing was cloned: %t, %v", changed, err)
+	}
+	if _, changed, err := m.Fetch(t.Context()); err != nil || changed {
+		t.Errorf("it is cloned again and again: %t, %v", changed, err)
+	}
+}
+
 func TestChangedHeadCostsTwoRequests(t *testing.T) {
 	srv := gitserver.New(t)
 	srv.Commit(map[string]string{"a": "1", "d/b": "1"}, "first")

@@ -211,9 +211,10 @@ var executionTypes = []ExecutionType{
 	runs("RotateSwarmSecret", aSwarm, text("secret"), text("data")).idle(),
 	runs("RemoveSwarmSecrets", aSwarm, texts("secrets")).idle(),
 
-	plain("ClearRepoCache").idle(),
+	plain("ClearRepoCache"),
 	plain("BackupCoreDatabase").idle(),
 	plain("GlobalAutoUpdate", flag("skip_auto_update")).idle(),
+	runs("RotateServerKeys", aServer).idle(),
 	plain("RotateAllServerKeys").idle(),
 	plain("RotateCoreKeys", flag("force")).idle(),
 }
