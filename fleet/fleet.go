@@ -92,8 +92,11 @@ type Stack struct {
 	// IgnoreServices are left out of the stack's health.
 	IgnoreServices []string `json:"ignore_services,omitempty"`
 	// Quiet stacks cause no alerts (send_alerts = false).
-	Quiet   bool    `json:"quiet,omitempty"`
-	Release Release `json:"release"`
+	Quiet bool `json:"quiet,omitempty"`
+	// Updates says what is done about newer images. It is core's business and no part of
+	// the release.
+	Updates UpdatePolicy `json:"updates,omitzero"`
+	Release Release      `json:"release"`
 	// Unreadable says why its files could not be had this time; nothing is known of its
 	// release then.
 	Unreadable string `json:"unreadable,omitempty"`

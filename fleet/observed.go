@@ -127,6 +127,9 @@ type Container struct {
 	Service string          `json:"service"`
 	Image   string          `json:"image"`
 	ImageID string          `json:"image_id"`
+	// ImageDigests are what registries call the image: digests of manifests or of indexes of
+	// them, sorted. There are none for an image that was made on the host.
+	ImageDigests []string `json:"image_digests,omitempty"`
 	State   ContainerState  `json:"state"`
 	Health  ContainerHealth `json:"health"`
 	// ExitCode means something only when State is exited.

@@ -32,6 +32,10 @@ const (
 	OrderDown OrderKind = "down"
 	// OrderPull fetches the images of Release and touches no container.
 	OrderPull OrderKind = "pull"
+	// OrderUpdate fetches the images of Services (all when empty) and applies Release, which
+	// runs already, so that what has a newer image is recreated. When that does not go well,
+	// the images that ran are put back; the release is none the worse for it.
+	OrderUpdate OrderKind = "update"
 )
 
 // Order is one piece of work for one stack on one server.
@@ -43,7 +47,7 @@ type Order struct {
 	Stack   string    `json:"stack"`
 	Server  string    `json:"server"`
 	Project string    `json:"project"`
-	// Release is set for OrderApply, OrderAdopt and OrderPull only.
+	// Release is set for OrderApply, OrderAdopt, OrderPull and OrderUpdate only.
 	Release Release `json:"release,omitzero"`
 	// Services narrows every kind but OrderApply and OrderRemove.
 	Services []string `json:"services,omitempty"`

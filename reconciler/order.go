@@ -88,7 +88,7 @@ func (l *loop) direct(ctx context.Context, req OrderRequest) (fleet.Order, Conte
 		ID: uuid.Must(uuid.NewV7()).String(), Kind: req.Kind, Stack: req.Stack, Server: req.Server,
 		Project: release.Project, Services: req.Services, StopSeconds: req.StopSeconds,
 	}
-	if req.Kind == fleet.OrderPull {
+	if req.Kind == fleet.OrderPull || req.Kind == fleet.OrderUpdate {
 		order.Release = release
 	} else if report, ok := l.r.cfg.Fleet.Observed()[req.Server].Stack(req.Stack); ok && report.Project != "" {
 		order.Project = report.Project // what runs, should the project's name be about to change
@@ -114,6 +114,10 @@ func (r *Reconciler) give(
 		watch = func(fleet.Progress) {}
 	}
 	before, _ := r.cfg.Fleet.Observed()[order.Server].Stack(order.Stack)
+	if order.Kind == fleet.OrderUpdate && before.Release.Digest != order.Release.Digest {
+		// Looked at in its turn: a deploy may have come first, and must not be undone.
+		return fleet.Outcome{}, fmt.Errorf("update %s on %s: %w", order.Stack, order.Server, ErrOtherRelease)
+	}
 	outcome, err := r.cfg.Fleet.Dispatch(work, order, content, watch)
 	if err != nil {
 		return outcome, err

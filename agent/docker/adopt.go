@@ -163,7 +163,7 @@ func (t *task) outstanding(release *fleet.Release, stale []string) []string {
 		s, ok := release.Service(l.Service)
 		_, adopted := st.Adopted[l.ID]
 		well := l.State == fleet.StateRunning || s.OneShot && l.State == fleet.StateExited && l.ExitCode == 0
-		if ok && adopted && well && l.Digest == s.Digest && !slices.Contains(stale, l.Service) {
+		if ok && adopted && well && l.Digest == s.Digest && !slices.Contains(stale, l.Service) && !t.updates(l.Service) {
 			kept[l.Service]++
 		}
 	}

@@ -29,6 +29,12 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 		return t.fall(context.WithoutCancel(ctx), t.rec.Failure)
 	}
 	st := t.e.states.get(t.order.Stack)
+	if t.order.Kind == fleet.OrderUpdate && (st.Good == nil || st.Good.Digest != release.Digest) {
+		return t.outcome(&failure{
+			Reason: "the host runs another release than the one to update", Retryable: true,
+			Hint: "deploy the stack, then look for updates again",
+		}, !t.rec.Touched)
+	}
 	if b, ok := st.bad(release.Digest); ok && !t.order.Force {
 		return t.outcome(&failure{
 			Reason: "this release failed here before: " + b.Reason,
@@ -110,7 +116,7 @@ func (t *task) prepare(ctx context.Context, release *fleet.Release, blobs agent.
 	if err != nil {
 		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
 	}
-	images, err := t.e.planImages(ctx, release, raw)
+	images, err := t.planImages(ctx, release, raw)
 	if err != nil {
 		return imagePlan{}, t.away(ctx, err)
 	}

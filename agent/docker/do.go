@@ -92,6 +92,9 @@ func (e *Engine) Do(ctx context.Context, order fleet.Order, blobs agent.Blobs, p
 	return t.finish(out)
 }
 
+// withRelease are the kinds of order that bring a release.
+var withRelease = []fleet.OrderKind{fleet.OrderApply, fleet.OrderAdopt, fleet.OrderPull, fleet.OrderUpdate}
+
 // accepts refuses orders that are not for us or that no engine could carry out.
 func (e *Engine) accepts(o *fleet.Order) error {
 	switch {
@@ -101,7 +104,7 @@ func (e *Engine) accepts(o *fleet.Order) error {
 		return fmt.Errorf("the order is for server %s, this is %s", o.Server, e.cfg.Server)
 	case !validProject(o.Project):
 		return fmt.Errorf("%q cannot be the name of a Compose project", o.Project)
-	case (o.Kind == fleet.OrderApply || o.Kind == fleet.OrderAdopt || o.Kind == fleet.OrderPull) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
+	case slices.Contains(withRelease, o.Kind) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
 		return errors.New("the order's release belongs to another stack, project or server")
 	}
 	return nil
@@ -136,7 +139,7 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 		return t.outcome(f, !t.rec.Touched)
 	}
 	switch t.order.Kind {
-	case fleet.OrderApply, fleet.OrderAdopt:
+	case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderUpdate:
 		return t.apply(ctx, deadline, blobs)
 	case fleet.OrderRemove:
 		return t.remove(ctx, deadline)

@@ -219,7 +219,7 @@ func (h *host) order(kind fleet.OrderKind, r fleet.Release) fleet.Order {
 		ID: fmt.Sprintf("order-%d", h.orders), Kind: kind, Stack: r.Stack, Server: h.server, Project: r.Project,
 		Timeout: time.Minute,
 	}
-	if kind == fleet.OrderApply {
+	if kind == fleet.OrderApply || kind == fleet.OrderUpdate {
 		o.Release = r
 	}
 	return o

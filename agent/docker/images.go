@@ -37,6 +37,40 @@ type wantedImage struct {
 	present       bool
 }
 
+// planImages decides for the order at hand.
+//
+// An update fetches what it is about and nothing else, and fails when it cannot: going on
+// with the image that is there would be no update. A release that is only brought back to
+// what it was takes the images that ran; a newer one may be what was rolled back before.
+func (t *task) planImages(ctx context.Context, release *fleet.Release, raw []byte) (imagePlan, error) {
+	good := t.e.states.get(t.order.Stack).Good
+	asked := *release
+	switch {
+	case t.order.Kind == fleet.OrderUpdate:
+		asked.Options.Pull, asked.Options.Build = true, false
+	case good != nil && good.Digest == release.Digest && !t.order.Force:
+		asked.Options.Pull = false
+	}
+	plan, err := t.e.planImages(ctx, &asked, raw)
+	if err != nil || t.order.Kind != fleet.OrderUpdate {
+		return plan, err
+	}
+	plan.pull = slices.DeleteFunc(plan.pull, func(img wantedImage) bool {
+		return img.present && !slices.ContainsFunc(release.Services, func(s fleet.Service) bool {
+			return s.Image == img.ref && t.updates(s.Name)
+		})
+	})
+	for i := range plan.pull {
+		plan.pull[i].present = false
+	}
+	return plan, nil
+}
+
+// updates reports whether the order is there to give a service a newer image.
+func (t *task) updates(service string) bool {
+	return t.order.Kind == fleet.OrderUpdate && (len(t.order.Services) == 0 || slices.Contains(t.order.Services, service))
+}
+
 // planImages decides from the model, the stack's options and what is on the host.
 func (e *Engine) planImages(ctx context.Context, release *fleet.Release, raw []byte) (imagePlan, error) {
 	var m model
@@ -84,6 +118,27 @@ func (e *Engine) imageID(ctx context.Context, ref string) (string, error) {
 		return "", fmt.Errorf("inspect image %s: %w", ref, err)
 	}
 	return res.ID, nil
+}
+
+// registryDigests is what registries call an image. Its name there is left out: the content
+// is what counts, and some engines list only names that the image has now.
+func (e *Engine) registryDigests(ctx context.Context, id string) []string {
+	cl, err := e.conn.api()
+	if err != nil {
+		return nil
+	}
+	res, err := cl.ImageInspect(ctx, id)
+	if err != nil {
+		return nil // its tag may be gone; then nothing is known, which is no reason to fail
+	}
+	var digests []string
+	for _, name := range res.RepoDigests {
+		if _, digest, ok := strings.Cut(name, "@"); ok {
+			digests = append(digests, digest)
+		}
+	}
+	slices.Sort(digests)
+	return slices.Compact(digests)
 }
 
 // hold tags images so that no prune takes them while they are what a rollback needs.

@@ -87,6 +87,9 @@ func (e *Engine) list(ctx context.Context, remembered *memory, labels ...string)
 				return fmt.Errorf("inspect container %s: %w", item.ID[:12], err)
 			}
 			out[i] = e.look(&res.Container)
+			if remembered != nil { // for a report; nobody else asks
+				out[i].ImageDigests = e.registryDigests(ctx, out[i].ImageID)
+			}
 			remembered.keep(generation, out[i])
 			return nil
 		})

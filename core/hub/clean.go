@@ -92,6 +92,9 @@ func cleanDrift(list []fleet.Drift) {
 	}
 }
 
+// maxImageDigests bounds the names that registries have for one image.
+const maxImageDigests = 64
+
 func cleanContainer(c *fleet.Container) {
 	for _, text := range []*string{&c.ID, &c.Name, &c.Service, &c.Image, &c.ImageID} {
 		*text = clean(*text)
@@ -99,6 +102,10 @@ func cleanContainer(c *fleet.Container) {
 	c.State = fleet.ContainerState(clean(string(c.State)))
 	c.Health = fleet.ContainerHealth(clean(string(c.Health)))
 	c.Digest = fleet.Digest(clean(string(c.Digest)))
+	c.ImageDigests = c.ImageDigests[:min(len(c.ImageDigests), maxImageDigests)]
+	for i := range c.ImageDigests {
+		c.ImageDigests[i] = clean(c.ImageDigests[i])
+	}
 	c.RestartCount = max(0, c.RestartCount)
 	cleanDrift(c.Drift)
 	for i := range c.Ports {

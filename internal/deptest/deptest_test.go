@@ -86,6 +86,7 @@ func law() []rule {
 	}
 	return []rule{
 		{why: "the domain is pure and imports nothing of ours", of: []string{"./fleet"}, deny: pure, direct: true, ours: []string{"./fleet"}},
+		{why: "tag policies are pure", of: []string{"./fleet/imagetag"}, deny: pure, direct: true, ours: []string{"./fleet/imagetag"}},
 		{why: "the planner is pure", of: []string{"./reconciler/plan"}, deny: pure, direct: true, ours: []string{"./fleet"}},
 		{why: "the protocol knows no sockets", of: []string{"./wire"}, deny: []string{"net/..."}, direct: true, ours: []string{"./fleet"}},
 		{why: "the handshake knows only messages", of: []string{"./wire/noise"}, ours: []string{"./fleet", "./wire"}},

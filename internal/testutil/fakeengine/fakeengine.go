@@ -239,6 +239,8 @@ func (e *Engine) change(order fleet.Order) fleet.Outcome {
 		return cycle(st, order)
 	case fleet.OrderPull:
 		return fleet.Outcome{Status: fleet.OutcomeSucceeded, Untouched: true}
+	case fleet.OrderUpdate:
+		return e.update(st, order)
 	}
 	return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: fmt.Sprintf("unknown order kind %q", order.Kind), Untouched: true}
 }
@@ -282,6 +284,27 @@ func (e *Engine) apply(st *stack, order fleet.Order) fleet.Outcome {
 	for _, names := range []*[]string{&outcome.Started, &outcome.Recreated, &outcome.Removed} {
 		slices.Sort(*names)
 		*names = slices.Compact(*names)
+	}
+	st.report = &next
+	return outcome
+}
+
+// update makes the containers of the services anew: the registry of this engine always has
+// a newer image.
+func (e *Engine) update(st *stack, order fleet.Order) fleet.Outcome {
+	if st.report == nil || st.report.Release.Digest != order.Release.Digest {
+		return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: "the host runs another release", Untouched: true, Retryable: true}
+	}
+	next := *st.report
+	next.Containers = slices.Clone(next.Containers)
+	outcome := fleet.Outcome{Status: fleet.OutcomeSucceeded}
+	for i := range next.Containers {
+		c := &next.Containers[i]
+		service, ok := order.Release.Service(c.Service)
+		if ok && (len(order.Services) == 0 || slices.Contains(order.Services, c.Service)) {
+			*c = e.container(c.Name, service)
+			outcome.Recreated = append(outcome.Recreated, c.Service)
+		}
 	}
 	st.report = &next
 	return outcome
@@ -336,7 +359,8 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 			c.State = fleet.StatePaused
 		case fleet.OrderUnpause:
 			c.State = fleet.StateRunning
-		case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull:
+		case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull,
+			fleet.OrderUpdate:
 			c.State, c.StartedAt = fleet.StateRunning, time.Now()
 		}
 	}
