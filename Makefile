@@ -19,8 +19,9 @@ RACE ?= $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 TEST_TIMEOUT ?= 20m
 E2E_TIMEOUT ?= 25m
 FUZZTIME ?= 20s
+SIM_SEEDS ?= 100
 
-.PHONY: help build demo test e2e lint check bench fuzz generate generate-check fmt clean
+.PHONY: help build demo test e2e sim lint check bench fuzz generate generate-check fmt clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ test: ## all tests that need no Docker
 e2e: build ## all tests that need Docker
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent \
 		$(GO) test -tags e2e -count=1 -timeout $(E2E_TIMEOUT) -p 1 ./agent/docker/... ./internal/e2e/...
+
+sim: ## SIM_SEEDS simulated months of a fleet of 20 servers (default 100)
+	VARAN_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 40m -run TestAMonthOfAFleet ./internal/sim
 
 fmt: ## format the code
 	$(GO) tool gofumpt -w . 2>/dev/null || gofumpt -w .

@@ -54,6 +54,9 @@ type Config struct {
 	// KeepAlive is how often core is pinged, so that a proxy between does not take the
 	// connection for dead and both sides notice when it is. Optional, default 25 s.
 	KeepAlive time.Duration
+	// Reread is how often the engine is read in full, in case an event was missed.
+	// Optional, default 5 min.
+	Reread time.Duration
 	// Dial opens a connection to core. Optional, default a WebSocket.
 	Dial func(ctx context.Context, address string) (wire.MessageConn, error)
 }
@@ -131,6 +134,9 @@ func (c *Config) validate() error {
 	}
 	if c.Drain <= 0 {
 		c.Drain = 30 * time.Second
+	}
+	if c.Reread <= 0 {
+		c.Reread = 5 * time.Minute
 	}
 	return nil
 }

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// rereadEvery is how often everything is read although no event asked for it.
-	rereadEvery = 5 * time.Minute
 	// retryEvery is how soon a failed observation or delivery is tried again.
 	retryEvery = 15 * time.Second
 	// busyEvery is how often a stack is reported while an order changes it. Each of the
@@ -50,6 +48,8 @@ type uplink struct {
 	log     *slog.Logger
 	base    fleet.AgentInfo
 	observe chan observation // requests of core, answered by run
+	// rereadEvery is how often everything is read although no event asked for it.
+	rereadEvery time.Duration
 
 	// The rest belongs to run alone.
 	info     fleet.AgentInfo
@@ -69,7 +69,7 @@ type observation struct {
 func newUplink(a *Agent, peer *wire.Peer, log *slog.Logger) *uplink {
 	return &uplink{
 		peer: peer, engine: a.cfg.Engine, jobs: a.jobs, news: a.news, log: log, base: a.info,
-		observe: make(chan observation), told: map[string]fleet.Digest{}, fullOwed: true,
+		rereadEvery: a.cfg.Reread, observe: make(chan observation), told: map[string]fleet.Digest{}, fullOwed: true,
 	}
 }
 
@@ -79,7 +79,7 @@ func (u *uplink) run(ctx context.Context) error {
 	u.news.mark("")
 	// Another session's uplink may be waiting for what this one was woken for.
 	defer poke(u.news.wake)
-	reread := time.NewTicker(rereadEvery)
+	reread := time.NewTicker(u.rereadEvery)
 	defer reread.Stop()
 	for {
 		again, err := u.round(ctx)
@@ -110,7 +110,7 @@ func (u *uplink) round(ctx context.Context) (again time.Duration, err error) {
 		return wait, nil
 	}
 	outcomes := u.jobs.undelivered()
-	again = rereadEvery
+	again = u.rereadEvery
 	busyDue := time.Since(u.busyAt) >= busyEvery
 	all, stacks, left := u.news.take(func(stack string) bool { return !busyDue && u.jobs.busy(stack) })
 	if busyDue {

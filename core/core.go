@@ -59,6 +59,8 @@ type Config struct {
 	HookSecret fleet.Secret
 	// AgentTimeout is how long an agent may be silent; optional, default 75 s.
 	AgentTimeout time.Duration
+	// AlertEvery is how often it is looked for what is the matter; optional, default 15 s.
+	AlertEvery time.Duration
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -157,7 +159,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger})
+	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger, Every: c.cfg.AlertEvery})
 	if err != nil {
 		return err
 	}

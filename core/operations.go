@@ -25,27 +25,21 @@ type operations struct {
 }
 
 // desired is what the last good commits of all syncs say, by the name of the sync.
-func (c *core) desired(ctx context.Context) ([]fleet.Desired, error) {
-	syncs, err := c.store.Syncs(ctx)
-	if err != nil {
-		return nil, err
-	}
+// It is asked for every few seconds and keeps to what is in memory.
+func (c *core) desired() []fleet.Desired {
 	var all []fleet.Desired
-	for _, sync := range syncs {
-		if desired, ok := c.source.Desired(sync.Name); ok {
-			desired.Sync = sync.Name
+	for _, status := range c.reconciler.Statuses() {
+		if desired, ok := c.source.Desired(status.Sync); ok {
+			desired.Sync = status.Sync
 			all = append(all, desired)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // Declared implements web.Procedures. Of two with one name that of the first sync counts.
 func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error) {
-	all, err := o.core.desired(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+	all := o.core.desired()
 	var procedures []fleet.Procedure
 	sources := map[string]string{}
 	for i := range all {
@@ -61,24 +55,21 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 }
 
 // view is what alerts are about.
-func (c *core) view(ctx context.Context) (alert.View, error) {
-	all, err := c.desired(ctx)
-	return alert.View{Observed: c.hub.Observed(), Desired: all, Syncs: c.reconciler.Statuses()}, err
+func (c *core) view(context.Context) (alert.View, error) {
+	return alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses()}, nil
 }
 
 // catalog is what there is to run, and on what.
 func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
-	all, err := c.desired(ctx)
-	if err != nil {
-		return procedure.Catalog{}, err
-	}
 	var out procedure.Catalog
+	var err error
 	if out.Procedures, _, err = c.operations.Declared(ctx); err != nil {
 		return out, err
 	}
 	for server := range c.hub.Observed() {
 		out.Servers = append(out.Servers, server)
 	}
+	all := c.desired()
 	for i := range all {
 		d := &all[i]
 		out.Syncs = append(out.Syncs, d.Sync)

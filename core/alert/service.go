@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	// lookEvery is how often the fleet is looked at.
+	// lookEvery is how often the fleet is looked at when the configuration does not say.
 	lookEvery = 15 * time.Second
 	// maxNews is how many pieces of news wait to be told.
 	maxNews = 256
@@ -43,6 +44,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// Local is the zone of maintenance windows that name none; optional, default time.Local.
 	Local *time.Location
+	// Every is how often the fleet is looked at; optional, default 15 s.
+	Every time.Duration
 }
 
 // Service watches and tells.
@@ -88,7 +91,7 @@ func (s *Service) Run(ctx context.Context) error {
 		open[key] = true
 	}
 	w := newWatcher()
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(cmp.Or(s.cfg.Every, lookEvery))
 	defer ticker.Stop()
 	for {
 		select {

@@ -1,0 +1,280 @@
+package sim_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
+)
+
+const (
+	fleetSize = 20
+	days      = 30
+)
+
+// desired is what the repository says: where each stack runs, and what.
+type desired map[string]app
+
+type app struct {
+	server string
+	image  string
+}
+
+// files are the repository's content.
+func (d desired) files(servers []string) map[string]string {
+	var toml strings.Builder
+	for _, server := range servers {
+		fmt.Fprintf(&toml, "[[server]]\nname = %q\n\n", server)
+	}
+	out := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		fmt.Fprintf(&toml, "[[stack]]\nname = %q\n[stack.config]\nserver = %q\nrun_directory = %q\n\n", name, d[name].server, name)
+		out[name+"/compose.yaml"] = "services:\n  app:\n    image: " + d[name].image + "\n  side:\n    image: side:1\n"
+	}
+	toml.WriteString(nightly)
+	out["fleet.toml"] = toml.String()
+	return out
+}
+
+// nightly runs at a time that one night of March does not have in Berlin.
+const nightly = `[[procedure]]
+name = "nightly"
+[procedure.config]
+schedule = "every day at 02:30"
+schedule_timezone = "Europe/Berlin"
+[[procedure.config.stage]]
+name = "restart"
+executions = [{ execution.type = "RestartStack", execution.params.stack = "s00" }]
+`
+
+// month is a fleet to which things happen.
+type month struct {
+	*world
+
+	rng     *rand.Rand
+	servers []string
+	want    desired
+	serial  int
+	// mended are what put the faults right that last a while.
+	mended []func()
+}
+
+func (m *month) pick(n int) int { return m.rng.IntN(n) }
+
+func (m *month) anyStack() string {
+	names := slices.Sorted(maps.Keys(m.want))
+	return names[m.pick(len(names))]
+}
+
+func (m *month) anyHost() *host { return m.hosts[m.servers[m.pick(len(m.servers))]] }
+
+func (m *month) image(kind string) string {
+	m.serial++
+	return fmt.Sprintf("%s:%d", kind, m.serial)
+}
+
+func (m *month) push(message string) { m.repo.commit(message, m.want.files(m.servers)) }
+
+// happens are the things of a day, by how likely they are.
+var happens = []struct {
+	weight int
+	what   func(*month)
+}{
+	{8, func(m *month) { // a new version
+		name := m.anyStack()
+		m.want[name] = app{m.want[name].server, m.image("app")}
+		m.push("update " + name)
+	}},
+	{2, func(m *month) { // one that does not come up, mended the next day at the latest
+		name := m.anyStack()
+		m.want[name] = app{m.want[name].server, m.image("broken")}
+		m.push("break " + name)
+		m.later(func() {
+			if a, ok := m.want[name]; ok && strings.HasPrefix(a.image, "broken") {
+				m.want[name] = app{a.server, m.image("app")}
+				m.push("mend " + name)
+			}
+		})
+	}},
+	{1, func(m *month) { // a commit that is no fleet
+		files := m.want.files(m.servers)
+		files["fleet.toml"] += "\n[[stack\n"
+		m.repo.commit("typo", files)
+		m.later(func() { m.push("no typo") })
+	}},
+	{1, func(m *month) { // a new stack
+		m.serial++
+		m.want[fmt.Sprintf("n%04d", m.serial)] = app{m.servers[m.pick(len(m.servers))], m.image("app")}
+		m.push("another stack")
+	}},
+	{1, func(m *month) { // a stack that leaves; s00 is the procedure's
+		if name := m.anyStack(); name != "s00" && len(m.want) > fleetSize {
+			delete(m.want, name)
+			m.push("without " + name)
+		}
+	}},
+	{1, func(m *month) { // a stack that moves
+		name := m.anyStack()
+		m.want[name] = app{m.servers[m.pick(len(m.servers))], m.want[name].image}
+		m.push("move " + name)
+	}},
+	{4, func(m *month) { m.anyHost().stopByHand(m.anyStack()) }},
+	{3, func(m *month) { m.net.hangUp(m.anyHost().name, false) }},
+	{2, func(m *month) { // a network away for hours
+		h := m.anyHost()
+		m.net.hangUp(h.name, true)
+		m.later(func() { m.net.hangUp(h.name, false) })
+	}},
+	{2, func(m *month) { // an agent that restarts, at once or later
+		h := m.anyHost()
+		m.stopAgent(h)
+		if m.pick(2) == 0 {
+			m.startAgent(h, fleet.Secret{})
+			return
+		}
+		m.later(func() {
+			if h.stop == nil {
+				m.startAgent(h, fleet.Secret{})
+			}
+		})
+	}},
+	{1, func(m *month) { // an engine that does not answer
+		h := m.anyHost()
+		h.engine.Away(fmt.Errorf("dockerd is gone"))
+		m.later(func() { h.engine.Away(nil) })
+	}},
+	{1, func(m *month) { // core restarts, at once or after a while
+		m.killCore()
+		time.Sleep(time.Duration(m.pick(3)) * time.Hour)
+		m.startCore()
+	}},
+}
+
+func (m *month) later(mend func()) { m.mended = append(m.mended, mend) }
+
+// day lets a few things happen.
+func (m *month) day() {
+	total := 0
+	for _, h := range happens {
+		total += h.weight
+	}
+	end := time.Now().Add(24 * time.Hour)
+	for range 3 + m.pick(8) {
+		time.Sleep(time.Duration(m.pick(150)) * time.Minute)
+		n := m.pick(total)
+		for _, h := range happens {
+			if n -= h.weight; n < 0 {
+				h.what(m)
+				break
+			}
+		}
+		if m.pick(3) == 0 {
+			m.mend()
+		}
+	}
+	m.mend()
+	time.Sleep(time.Until(end))
+}
+
+func (m *month) mend() {
+	for _, mend := range m.mended {
+		mend()
+	}
+	m.mended = nil
+}
+
+// TestAMonthOfAFleet is the promise of level-triggered work: whatever happened, and whenever
+// it happened, two hours after it stops everything is as the repository says.
+func TestAMonthOfAFleet(t *testing.T) {
+	for _, seed := range seeds(t) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			synctest.Test(t, func(t *testing.T) { liveAMonth(t, seed) })
+			t.Logf("%d days of %d servers took %v", days, fleetSize, time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// seeds are 1, or as many as VARAN_SIM_SEEDS says from VARAN_SIM_FIRST on.
+func seeds(t *testing.T) []uint64 {
+	t.Helper()
+	number := func(name string, otherwise uint64) uint64 {
+		text := os.Getenv(name)
+		if text == "" {
+			return otherwise
+		}
+		n, err := strconv.ParseUint(text, 10, 32)
+		must(t, err)
+		return n
+	}
+	first := number("VARAN_SIM_FIRST", 1)
+	var list []uint64
+	for i := range number("VARAN_SIM_SEEDS", 1) {
+		list = append(list, first+i)
+	}
+	return list
+}
+
+func liveAMonth(t *testing.T, seed uint64) {
+	t.Helper()
+	// A day before the clocks of Europe change, so that this is in the month.
+	time.Sleep(time.Until(time.Date(2000, 3, 10, 0, 0, 0, 0, time.UTC)))
+	servers := make([]string, fleetSize)
+	want := desired{}
+	for i := range servers {
+		servers[i] = fmt.Sprintf("host%02d", i)
+		want[fmt.Sprintf("s%02d", i)] = app{servers[i], "app:0"}
+	}
+	m := &month{world: newWorld(t, servers), rng: rand.New(rand.NewPCG(seed, seed)), servers: servers, want: want}
+	defer m.close()
+	m.push("begin")
+	_, err := m.client.AddSync(t.Context(), api.SyncSpec{
+		Name: "main", URL: m.repo.dir, IntervalSeconds: int(poll / time.Second), AutoApply: true, Delete: true, SelfHeal: true, MaxRemovals: 1000,
+	})
+	must(t, err)
+	for range days {
+		m.day()
+	}
+	time.Sleep(settle)
+	synctest.Wait()
+	m.expectDesired()
+}
+
+// expectDesired compares every host with the repository.
+func (m *month) expectDesired() {
+	m.Helper()
+	for _, server := range m.servers {
+		var want []string
+		for name, a := range m.want {
+			if a.server == server {
+				want = append(want, fmt.Sprintf("%s app %s running", name, a.image), name+" side side:1 running")
+			}
+		}
+		slices.Sort(want)
+		if diff := cmp.Diff(want, m.hosts[server].running(m)); diff != "" {
+			m.Errorf("%s is not as the repository says (-want +runs):\n%s", server, diff)
+		}
+	}
+	stacks, err := m.client.Stacks(m.Context())
+	must(m, err)
+	for _, s := range stacks {
+		if s.Sync != fleet.Synced || s.Health != fleet.Healthy {
+			m.Errorf("%s on %s is %s and %s: %s", s.Name, s.Server, s.Sync, s.Health, s.Text)
+		}
+	}
+	if len(stacks) != len(m.want) {
+		m.Errorf("core knows %d stacks, the repository %d", len(stacks), len(m.want))
+	}
+}
