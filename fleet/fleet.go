@@ -96,7 +96,9 @@ type Stack struct {
 	// Updates says what is done about newer images. It is core's business and no part of
 	// the release.
 	Updates UpdatePolicy `json:"updates,omitzero"`
-	Release Release      `json:"release"`
+	// Rollout is how a stack on several servers is deployed; nil is on all at once.
+	Rollout *Rollout `json:"rollout,omitempty"`
+	Release Release  `json:"release"`
 	// Unreadable says why its files could not be had this time; nothing is known of its
 	// release then.
 	Unreadable string `json:"unreadable,omitempty"`

@@ -100,6 +100,9 @@ type SyncSpec struct {
 	SelfHeal    *bool         `json:"self_heal,omitempty"`
 	Interval    time.Duration `json:"interval,omitempty"`
 	MaxRemovals int           `json:"max_removals,omitempty"`
+	// Windows are when the sync may change what runs, Limits how much of it without consent.
+	Windows []SyncWindow `json:"windows,omitempty"`
+	Limits  Limits       `json:"limits,omitzero"`
 
 	// QuietPending causes no alert when changes wait (pending_alert = false).
 	QuietPending bool `json:"quiet_pending,omitempty"`

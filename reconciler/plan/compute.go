@@ -26,6 +26,8 @@ func Compute(in Input) Plan {
 	p.leftovers()
 	p.undeclared()
 	p.resources()
+	p.controls()
+	p.rollouts()
 	p.link()
 	p.awaits()
 	p.settle()
@@ -90,6 +92,9 @@ type planner struct {
 	// work maps a stack's name to the items that bring it up; removals to those that
 	// take it down.
 	work, removals map[string][]*item
+	// members are the stacks with a rollout, by name; targets what their servers are to run.
+	members map[string][]*member
+	targets map[string]string
 	// scratch is used for every comparison, to spare unchanged stacks the allocation.
 	scratch comparison
 }
@@ -109,6 +114,8 @@ func newPlanner(in Input) *planner {
 		work:     map[string][]*item{},
 		removals: map[string][]*item{},
 		health:   map[address]fleet.HealthState{},
+		members:  map[string][]*member{},
+		targets:  map[string]string{},
 	}
 	for _, s := range in.Desired.Servers {
 		p.servers[s.Name] = s
@@ -236,7 +243,8 @@ func (p *planner) desired() {
 // declared plans one desired stack.
 func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outage) {
 	at := address{s.Server, s.Name}
-	found := p.examine(s, report, away)
+	wanted := s
+	s, found, hold := p.look(s, report, away)
 	state := StackState{Stack: s.Name, Server: s.Server, Sync: fleet.Synced}
 	state.Health, state.Text = health(s, report)
 	if found.kind == OpCreate && p.runsAlready(s) != nil {
@@ -258,6 +266,8 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 
 	foreign := cmp.Or(p.in.Foreign[s.Name], p.foreignRecord(s))
 	if found.kind == "" && foreign == "" {
+		p.join(wanted, report, &state, nil, hold)
+		p.suspend(&state)
 		p.addState(state)
 		return
 	}
@@ -266,6 +276,23 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	it.op.StackAfter = slices.Clone(s.After)
 	it.op.Expect = Fingerprint(*report)
 	it.volumes = found.volumes
+	p.hinder(it, s, report, away, foreign)
+	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
+		it.block(BlockPolicy, text, hint)
+	}
+	it.holdBack(hold)
+	if found.bad != nil {
+		it.block(BlockBad, badText(found.bad), "push a fix, or try this release again with `varan deploy "+s.Name+"`")
+	}
+	state.Sync = fleet.OutOfSync
+	p.join(wanted, report, &state, it, hold)
+	p.suspend(&state)
+	it.state = p.addState(state)
+	p.work[s.Name] = append(p.work[s.Name], it)
+}
+
+// hinder blocks work that cannot be done, whatever it is.
+func (p *planner) hinder(it *item, s *fleet.Stack, report *fleet.StackReport, away outage, foreign string) {
 	if foreign != "" {
 		it.block(BlockForeign, ownedBy(foreign, s.Name),
 			"declare the stack in one sync only, or rename one of the two")
@@ -277,15 +304,6 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+s.Server+" is at work on "+s.Name, "")
 	}
-	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
-		it.block(BlockPolicy, text, hint)
-	}
-	if found.bad != nil {
-		it.block(BlockBad, badText(found.bad), "push a fix, or try this release again with `varan deploy "+s.Name+"`")
-	}
-	state.Sync = fleet.OutOfSync
-	it.state = p.addState(state)
-	p.work[s.Name] = append(p.work[s.Name], it)
 }
 
 // commandsRefused says why a stack's commands may not run on its server; empty when they
@@ -420,6 +438,7 @@ func (p *planner) finish() Plan {
 	if !slices.IsSortedFunc(p.plan.Stacks, byAddress) {
 		slices.SortStableFunc(p.plan.Stacks, byAddress)
 	}
+	slices.SortFunc(p.plan.Rollouts, func(a, b Rollout) int { return cmp.Compare(a.Stack, b.Stack) })
 	p.plan.Totals = Count(p.plan)
 	p.plan.ID = identify(p.plan)
 	return p.plan

@@ -24,6 +24,7 @@ type Input struct {
 	// Elsewhere are stacks of other syncs that this one's come after, by name, and what those
 	// come after in turn.
 	Elsewhere map[string][]Elsewhere
+	Control   Control
 	Policy    Policy
 	Now       time.Time
 }
@@ -55,6 +56,11 @@ type Policy struct {
 	Forced []string
 	// Only narrows the plan to these stacks and resources, see Selects; empty means all.
 	Only []string
+	// Windows are when work may be done; Override is a person's wish to do it all the same.
+	Windows  []Window
+	Override *Override
+	// Limits are how much one plan may change without consent.
+	Limits fleet.Limits
 }
 
 // Plan is an ordered list of work with the reason for each piece of it. It is a plain
@@ -81,6 +87,11 @@ type Plan struct {
 	// Stacks is one line per desired, orphaned or blocked stack, sorted by server and
 	// name, unchanged ones included.
 	Stacks []StackState `json:"stacks"`
+	// Rollouts are how far stacks on several servers are.
+	Rollouts []Rollout `json:"rollouts,omitempty"`
+	// Recheck is when the plan may be another although nothing happened: a window opens, a
+	// suspension ends. Zero is never.
+	Recheck time.Time `json:"recheck,omitzero"`
 }
 
 // Empty reports whether there is nothing to do, blocked work included.
@@ -186,6 +197,7 @@ const (
 	CauseOptions    CauseKind = "options"    // only deploy options or files differ
 	CauseAdopt      CauseKind = "adopt"      // its Compose project runs there, started by somebody else
 	CauseSource     CauseKind = "source"     // the files are of another commit of another repository
+	CauseRollback   CauseKind = "rollback"   // it goes back to an earlier release
 )
 
 // Cause is one reason. From and To are empty when Secret is set: the value changed and
@@ -218,6 +230,11 @@ const (
 	BlockEngine     BlockReason = "engine"     // the agent is there, its Docker is not
 	BlockPolicy     BlockReason = "policy"     // the stack's commands may not run on that host
 	BlockSource     BlockReason = "source"     // the stack's files cannot be read at this time
+	BlockHeld       BlockReason = "held"       // a rollback went back to an earlier release
+	BlockLoop       BlockReason = "loop"       // deploying it again and again changes nothing
+	BlockSuspended  BlockReason = "suspended"  // a person suspended it
+	BlockWindow     BlockReason = "window"     // no sync window is open
+	BlockRollout    BlockReason = "rollout"    // other servers come first
 )
 
 // Blocked is an op that cannot run now.
@@ -237,6 +254,7 @@ const (
 	GateRemovals GateKind = "removals" // more removals than the policy lets pass
 	GateEmpty    GateKind = "empty"    // the source holds no stack at all, but did before
 	GateVolume   GateKind = "volume"   // a volume's definition changed: its data would be lost
+	GateLimits   GateKind = "limits"   // more would change than the sync's limits let pass
 )
 
 // Gate is consent that a person must give. Without it the ops that name it do not run:

@@ -128,6 +128,7 @@ func (p *planner) undeclared() {
 // gate asks for consent where something would be lost.
 func (p *planner) gate() {
 	p.gateRemovals()
+	p.gateLimits()
 	for _, it := range p.items {
 		if it.reason != "" {
 			continue

@@ -44,6 +44,7 @@ func (p Plan) Render(w io.Writer, opts RenderOptions) error {
 	r.header()
 	r.resources()
 	r.servers()
+	r.rollouts()
 	r.gates()
 	r.notices()
 	r.last()

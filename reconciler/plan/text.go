@@ -35,6 +35,10 @@ func (p Plan) String() string {
 		line("gate %s: %s", g.ID, g.Text)
 		line("  ops: %s", strings.Join(g.Ops, ", "))
 	}
+	for i := range p.Rollouts {
+		r := &p.Rollouts[i]
+		line("rollout %s %s: %s%s", r.Stack, r.Status, r.Text(), prefixed(": ", r.Reason))
+	}
 	for _, n := range p.Notices {
 		line("notice %s %s: %s", n.Kind, n.where(), n.Text)
 	}

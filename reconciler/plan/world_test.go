@@ -79,6 +79,7 @@ type world struct {
 //	world         what happened, see happen
 //	policy        delete | self-heal | max-removals=n | only=a,b | forced=a,b | foreign NAME SYNC
 //	              foreign-record KIND/NAME SYNC | elsewhere NAME SYNC TEXT|settled [after=a,b]
+//	control       see decide
 func parseWorld(sections map[string]string) (plan.Input, error) {
 	w := &world{}
 	var err error
@@ -108,6 +109,9 @@ func parseWorld(sections map[string]string) (plan.Input, error) {
 	}
 	for _, line := range lines(sections["policy"]) {
 		w.policy(line)
+	}
+	for _, line := range lines(sections["control"]) {
+		w.decide(line)
 	}
 	return w.in, nil
 }
@@ -161,6 +165,7 @@ func (w *world) elsewhere(line []string) {
 func (w *world) happen(line []string) error {
 	verb, what := line[0], line[1]
 	stack, service, _ := strings.Cut(what, "/")
+	stack, on, _ := strings.Cut(stack, "@")
 	arg := func(i int) string {
 		if i+2 < len(line) {
 			return line[i+2]
@@ -197,15 +202,15 @@ func (w *world) happen(line []string) error {
 			ID: name, Service: "app", State: fleet.StateRunning,
 		}}})
 	default:
-		return w.happenToStack(verb, stack, service, arg)
+		return w.happenToStack(verb, stack, on, service, arg)
 	}
 	return nil
 }
 
-func (w *world) happenToStack(verb, stack, service string, arg func(int) string) error {
+func (w *world) happenToStack(verb, stack, on, service string, arg func(int) string) error {
 	for server, report := range w.in.Observed {
 		r, ok := report.Stack(stack)
-		if !ok {
+		if !ok || on != "" && on != server {
 			continue
 		}
 		r.Containers = slices.Clone(r.Containers)
@@ -219,7 +224,7 @@ func (w *world) happenToStack(verb, stack, service string, arg func(int) string)
 		s, _ := w.git.Stack(stack)
 		r := fleet.StackReport{Stack: stack, Project: stack}
 		w.report(s.Server, r)
-		return w.happenToStack(verb, stack, service, arg)
+		return w.happenToStack(verb, stack, on, service, arg)
 	}
 	return fmt.Errorf("no such stack runs")
 }
@@ -247,8 +252,11 @@ func (w *world) change(r *fleet.StackReport, verb, service string, arg func(int)
 		r.Drift = append(r.Drift, fleet.Drift{Field: "file " + arg(0), Want: arg(1), Have: arg(2)})
 	case "unrecorded":
 		r.Release = fleet.Release{}
+	case "updated":
+		s := at(w.git, r.Stack, arg(0))
+		*r = deployed(s, "2")
 	case "bad":
-		s, _ := w.git.Stack(r.Stack)
+		s := at(w.git, r.Stack, arg(1))
 		r.Bad = append(r.Bad, fleet.BadRelease{
 			Release: s.Release.Digest, Commit: w.git.Commit.ID, Reason: arg(0), RolledBack: len(r.Containers) > 0,
 		})
@@ -355,6 +363,10 @@ func parseStack(line []string, origin fleet.Position) fleet.Stack {
 			s.Release.Options.PreDeploy.Script = fleet.Digest(value)
 		case "unreadable":
 			s.Unreadable = value
+		case "tags":
+			s.Tags = strings.Split(value, ",")
+		case "rollout", "canary", "max-failures", "pause", "on-failure":
+			parseRollout(&s, key, value)
 		case "account":
 			s.Release.Options.Registry = fleet.RegistryAccount{Registry: "ghcr.io", Account: value}
 		default:
