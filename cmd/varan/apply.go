@@ -204,7 +204,7 @@ func blockedResource(p plan.Plan) error {
 		if c.Blocked != "" {
 			return &exit.Error{
 				Code: exit.Failed, Err: fmt.Errorf("blocked: %s: %s", c.Resource(), printable(c.Blocked)),
-				Hint: "declare it in one sync only, or rename one of the two",
+				Hint: firstOf(c.Hint, "declare it in one sync only, or rename one of the two"),
 			}
 		}
 	}
@@ -250,7 +250,10 @@ func blockedError(blocked []plan.Blocked) error {
 		case plan.BlockDisabled:
 			continue
 		case plan.BlockOffline, plan.BlockUnknown, plan.BlockEngine, plan.BlockDependency, plan.BlockSource:
-		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy, plan.BlockPolicy:
+		case plan.BlockRollout:
+			continue // its turn comes
+		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy, plan.BlockPolicy,
+			plan.BlockHeld, plan.BlockLoop, plan.BlockSuspended, plan.BlockWindow:
 			e.Code = exit.Failed
 		}
 		count++

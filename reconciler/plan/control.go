@@ -126,7 +126,8 @@ func (p *planner) controls() {
 	}
 	for k := range p.plan.Resources {
 		if c := &p.plan.Resources[k]; c.Blocked == "" {
-			c.Blocked = p.in.Control.Suspensions[i].Text()
+			s := &p.in.Control.Suspensions[i]
+			c.Blocked, c.Hint = s.Text(), "varan resume "+s.Resource()
 		}
 	}
 }

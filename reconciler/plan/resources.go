@@ -25,8 +25,10 @@ type ResourceChange struct {
 	Action ResourceAction `json:"action"`
 	// Fields say what an update changes.
 	Fields []Cause `json:"fields,omitempty"`
-	// Blocked says why it cannot be made: another sync owns the resource.
+	// Blocked says why it cannot be made: another sync owns the resource, or this one is
+	// suspended. Hint may say what to do.
 	Blocked string `json:"blocked,omitempty"`
+	Hint    string `json:"hint,omitempty"`
 	// Gates lists ids of gates that must be approved first.
 	Gates  []string       `json:"gates,omitempty"`
 	Origin fleet.Position `json:"origin,omitzero"`
