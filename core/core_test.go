@@ -265,7 +265,7 @@ func TestACommitReachesItsServerAndIsExplained(t *testing.T) {
 	}
 	var told string
 	r.eventually("the history tells why", func() bool {
-		events, err := r.Events(t.Context(), api.Page{Limit: 500})
+		events, err := r.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 500}})
 		must(t, err)
 		told = ""
 		for _, event := range events {

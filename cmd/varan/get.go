@@ -31,57 +31,6 @@ func listed[T any](a *app, list func(context.Context) ([]T, error), cmd *cobra.C
 	return nil
 }
 
-func (a *app) historyCommand() *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:   "history [STACK]",
-		Short: "What was done to a stack, or everything that happened, newest first",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			page := api.Page{Limit: limit}
-			if len(args) == 0 {
-				events := func(ctx context.Context) ([]api.Event, error) { return client.Events(ctx, page) }
-				return listed(a, events, cmd, a.printEvents)
-			}
-			ops := func(ctx context.Context) ([]api.Op, error) { return client.History(ctx, args[0], page) }
-			return listed(a, ops, cmd, a.printOps)
-		},
-	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
-	return cmd
-}
-
-func (a *app) printEvents(s style, events []api.Event) {
-	t := table{head: []string{"WHEN", "KIND", "OF", "BY", "WHAT"}}
-	for _, e := range events {
-		actor := e.Actor
-		if e.Kind == "op" {
-			actor = "" // the run that it was part of; its own line says who began it
-		}
-		t.add(e.At.Local().Format(time.DateTime), e.Kind, orDash(firstOf(e.Stack, e.Server, e.Sync)), orDash(actor),
-			printable(e.Text))
-	}
-	t.write(a.stdout, s)
-}
-
-func (a *app) printOps(s style, ops []api.Op) {
-	t := table{head: []string{"WHEN", "OP", "SERVER", "RESULT", "TOOK", "COMMIT", "BY", "REASON"}}
-	for i := range ops {
-		op := &ops[i]
-		took := "-"
-		if !op.Ended.IsZero() {
-			took = op.Ended.Sub(op.Started).Round(100 * time.Millisecond).String()
-		}
-		t.add(op.Started.Local().Format(time.DateTime), string(op.Kind), op.Server, opStatus(s, op.Status), took,
-			orDash(commitText(op.Commit)), by(op), printable(op.Reason))
-	}
-	t.write(a.stdout, s)
-}
-
 func opStatus(s style, status api.OpStatus) string {
 	switch status {
 	case api.OpSucceeded:

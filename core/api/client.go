@@ -167,11 +167,6 @@ func (c *Client) DeleteVariable(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, Prefix+"/variables/"+url.PathEscape(name), nil, nil)
 }
 
-// Events lists core's history, newest first.
-func (c *Client) Events(ctx context.Context, page Page) ([]Event, error) {
-	return get[[]Event](ctx, c, "/events"+page.query())
-}
-
 func stackPath(stack, what string) string { return "/stacks/" + url.PathEscape(stack) + "/" + what }
 
 func syncPath(sync, what string) string {

@@ -136,18 +136,3 @@ type Op struct {
 	Started time.Time     `json:"started,omitzero"`
 	Ended   time.Time     `json:"ended,omitzero"`
 }
-
-// Event is one line of core's append-only history.
-type Event struct {
-	ID int64     `json:"id"`
-	At time.Time `json:"at"`
-	// Kind is "webhook", "sync", "run", "op", "procedure", "alert", "server", "key", "variable", "onboarding" or
-	// "core".
-	Kind   string `json:"kind"`
-	Sync   string `json:"sync,omitempty"`
-	Stack  string `json:"stack,omitempty"`
-	Server string `json:"server,omitempty"`
-	Actor  string `json:"actor,omitempty"`
-	// Text is a sentence that says what happened and why.
-	Text string `json:"text"`
-}

@@ -97,9 +97,19 @@ type Keys interface {
 type Actor struct {
 	// ID and Name are those of the API key.
 	ID, Name string
+	// Remote is the address that the request came from, Listener the name of what took it.
+	Remote, Listener string
 }
 
-type actorKey struct{}
+type (
+	actorKey    struct{}
+	listenerKey struct{}
+)
+
+// WithListener names, for the history, the listener that takes the requests below ctx.
+func WithListener(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, listenerKey{}, name)
+}
 
 // ActorOf is who made the request that ctx belongs to; zero outside of one.
 func ActorOf(ctx context.Context) Actor {
@@ -186,7 +196,8 @@ func (g *Guard) verify(r *http.Request) (Actor, error) {
 	if subtle.ConstantTimeCompare(hash[:], want[:]) != 1 {
 		return Actor{}, fmt.Errorf("%w: wrong secret for key %s", ErrUnauthorized, id)
 	}
-	return Actor{ID: id, Name: name}, nil
+	listener, _ := r.Context().Value(listenerKey{}).(string)
+	return Actor{ID: id, Name: name, Remote: Peer(r), Listener: listener}, nil
 }
 
 // presented is the key of a request: one of the two headers, once. A query parameter would

@@ -78,7 +78,7 @@ func TestAValidKeyOpensByEitherHeader(t *testing.T) {
 		h := f.guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { actor = auth.ActorOf(r.Context()) }),
 			func(_ http.ResponseWriter, _ *http.Request, err error) { t.Error(err) })
 		h.ServeHTTP(httptest.NewRecorder(), r)
-		if want := (auth.Actor{ID: f.id, Name: "ada"}); actor != want {
+		if want := (auth.Actor{ID: f.id, Name: "ada", Remote: "192.0.2.1"}); actor != want {
 			t.Errorf("actor %v, want %v", actor, want)
 		}
 	}

@@ -10,10 +10,6 @@ import (
 )
 
 const (
-	// keepEvents is how many lines of history stay.
-	keepEvents = 20_000
-	// trimEvery spares most inserts the trimming.
-	trimEvery = 256
 	// keepWebhooks and keepWebhooksFor bound the memory for replays.
 	keepWebhooks    = 100_000
 	keepWebhooksFor = 24 * time.Hour
@@ -50,43 +46,6 @@ func scanOp(row scanner) (api.Op, error) {
 		stampColumn{&o.Started}, stampColumn{&o.Ended})
 	o.Hint = o.Outcome.Hint
 	return o, err
-}
-
-// AddEvent appends to the history.
-func (s *Store) AddEvent(ctx context.Context, event api.Event) error {
-	err := s.write(ctx, func(tx *sql.Tx) error { return s.addEvent(ctx, tx, event) })
-	if err != nil {
-		return fmt.Errorf("record an event: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, e api.Event) error {
-	if e.At.IsZero() {
-		e.At = s.clock()
-	}
-	var id int64
-	err := tx.QueryRowContext(ctx, `INSERT INTO events (at, kind, sync, stack, server, actor, text)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
-		stamp(e.At), e.Kind, e.Sync, e.Stack, e.Server, e.Actor, e.Text).Scan(&id)
-	if err == nil && id%trimEvery == 0 {
-		_, err = tx.ExecContext(ctx, "DELETE FROM events WHERE id <= $1", id-keepEvents)
-	}
-	return err
-}
-
-// Events lists the history, newest first, from before the event with that id if it is
-// not zero.
-func (s *Store) Events(ctx context.Context, before int64, limit int) ([]api.Event, error) {
-	events, err := list(ctx, s.reader, func(row scanner) (e api.Event, err error) {
-		err = row.Scan(&e.ID, stampColumn{&e.At}, &e.Kind, &e.Sync, &e.Stack, &e.Server, &e.Actor, &e.Text)
-		return e, err
-	}, `SELECT id, at, kind, sync, stack, server, actor, text FROM events
-		WHERE $1 = 0 OR id < $1 ORDER BY id DESC LIMIT $2`, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read the history: %w", err)
-	}
-	return events, nil
 }
 
 // WebhookSeen remembers a webhook by its hash and records what came of it in the same

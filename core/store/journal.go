@@ -6,7 +6,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
@@ -65,8 +68,13 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		if err != nil {
 			return err
 		}
+		cause, err := causeOfRun(ctx, tx, run)
+		if err != nil {
+			return fmt.Errorf("find what led to it: %w", err)
+		}
 		return s.addEvent(ctx, tx, api.Event{
-			At: run.Started, Kind: "run", Sync: run.Sync, Actor: run.Actor,
+			At: run.Started, Kind: "run", Sync: run.Sync, Actor: run.Actor, Run: run.ID, Commit: run.Plan.Commit.ID,
+			Status: string(api.OpRunning), Cause: cause,
 			Text: fmt.Sprintf("run %s of commit %s started by %s: %s",
 				run.ID, run.Plan.Commit.Short(), run.Trigger, totals(run.Plan.Totals)),
 		})
@@ -75,6 +83,19 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		return fmt.Errorf("record run %s: %w", run.ID, err)
 	}
 	return nil
+}
+
+// causeOfRun is the number of the record that led to a run: the delivery that woke its sync,
+// or what the sync itself last said of that commit.
+func causeOfRun(ctx context.Context, tx *sql.Tx, run reconciler.Run) (id int64, err error) {
+	row := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (SELECT id, kind, source_commit FROM events
+		WHERE sync = $1 AND sync <> '' AND kind IN ('sync', 'plan') ORDER BY at DESC, id DESC LIMIT 20)
+		WHERE source_commit = $2`, run.Sync, run.Plan.Commit.ID)
+	if run.Trigger == reconciler.TriggerWebhook {
+		row = tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (SELECT id FROM events
+			WHERE sync = $1 AND sync <> '' AND kind IN ('webhook', 'plan') ORDER BY at DESC, id DESC LIMIT 1)`, run.Sync)
+	}
+	return id, row.Scan(&id)
 }
 
 func totals(t plan.Totals) string {
@@ -119,7 +140,7 @@ func (s *Store) OpEnded(ctx context.Context, run string, op plan.Op, result reco
 			return err
 		}
 		return s.settle(ctx, tx, settled{
-			sync: sync, run: run, kind: op.Kind, cause: cause(op),
+			sync: sync, run: run, id: op.ID, kind: op.Kind, cause: cause(op),
 			Owned: plan.Owned{
 				Stack: op.Stack, Server: op.Server, Project: op.Project, Kind: op.StackKind, After: op.StackAfter,
 			},
@@ -140,6 +161,9 @@ func (s *Store) End(ctx context.Context, run string, result reconciler.RunResult
 			string(result.Status), stamp(result.Ended), run))); err != nil {
 			return err
 		}
+		if err := s.tellEnd(ctx, tx, run, result); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE status <> 'running'
 			AND id < (SELECT id FROM runs ORDER BY id DESC LIMIT 1 OFFSET $1)
 			AND id NOT IN (SELECT run FROM ops WHERE seq IN (SELECT max(seq) FROM ops GROUP BY stack, server))`, keepRuns)
@@ -150,6 +174,30 @@ func (s *Store) End(ctx context.Context, run string, result reconciler.RunResult
 	}
 	return nil
 }
+
+// tellEnd tells the history how a run ended.
+func (s *Store) tellEnd(ctx context.Context, tx *sql.Tx, run string, result reconciler.RunResult) error {
+	var started time.Time
+	var commit fleet.Commit
+	e := api.Event{Kind: "run", Run: run, At: result.Ended, Status: string(result.Status)}
+	row := tx.QueryRowContext(ctx, "SELECT sync, actor, source_commit, started_at FROM runs WHERE id = $1", run)
+	if err := row.Scan(&e.Sync, &e.Actor, jsonColumn{&commit}, stampColumn{&started}); err != nil {
+		return err
+	}
+	e.Commit, e.DurationMS = commit.ID, took(started, result.Ended)
+	counts := map[reconciler.OpStatus]int{}
+	for _, op := range result.Ops {
+		counts[op.Status]++
+	}
+	e.Text = fmt.Sprintf("run %s of commit %s ended: %s", run, commit.Short(), words(string(result.Status)))
+	for _, status := range slices.Sorted(maps.Keys(counts)) {
+		e.Text += fmt.Sprintf(", %d %s", counts[status], words(string(status)))
+	}
+	return s.addEvent(ctx, tx, e)
+}
+
+// words is a status as people write it.
+func words(status string) string { return strings.ReplaceAll(status, "_", " ") }
 
 // RecordOutcome records the outcome of an order that nobody waits for any more: core was
 // restarted while the agent worked. An order we never sent is no error.
@@ -164,9 +212,9 @@ func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.
 		// Only what has no outcome yet: results repeat until the agent hears an answer.
 		row := tx.QueryRowContext(ctx, `UPDATE ops SET status = $1, reason = $2, outcome = $3, ended_at = $4
 			WHERE order_id = $5 AND server = $6 AND status IN ('running', 'interrupted')
-			RETURNING run, kind, stack, project, stack_after`,
+			RETURNING run, id, kind, stack, project, stack_after`,
 			string(status), outcome.Reason, encoded, stamp(outcome.EndedAt), outcome.Order, server)
-		err := row.Scan(&op.run, &op.kind, &op.Stack, &op.Project, jsonColumn{&op.After})
+		err := row.Scan(&op.run, &op.id, &op.kind, &op.Stack, &op.Project, jsonColumn{&op.After})
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -187,8 +235,9 @@ func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.
 // settled is an op that ended.
 type settled struct {
 	plan.Owned
-	sync, run string
-	kind      plan.OpKind
+	sync, run, id string
+
+	kind plan.OpKind
 	// cause is why the op was due; empty when only its outcome is known.
 	cause   string
 	status  api.OpStatus
@@ -234,7 +283,7 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
 		return fmt.Errorf("keep the inventory: %w", err)
 	}
 	text := fmt.Sprintf("%s %s@%s: %s", op.kind, op.Stack, op.Server,
-		strings.ReplaceAll(string(op.status), "_", " "))
+		words(string(op.status)))
 	if op.reason != "" {
 		text += ": " + op.reason
 	}
@@ -242,12 +291,25 @@ func (s *Store) settle(ctx context.Context, tx *sql.Tx, op settled) error {
 		text += "; due because " + op.cause
 	}
 	var actor string
-	if err := tx.QueryRowContext(ctx, "SELECT actor FROM runs WHERE id = $1", op.run).Scan(&actor); err != nil {
+	var commit fleet.Commit
+	var started, ended time.Time
+	row := tx.QueryRowContext(ctx, `SELECT r.actor, r.source_commit, o.started_at, o.ended_at
+		FROM ops o JOIN runs r ON r.id = o.run WHERE o.run = $1 AND o.id = $2`, op.run, op.id)
+	if err := row.Scan(&actor, jsonColumn{&commit}, stampColumn{&started}, stampColumn{&ended}); err != nil {
 		return fmt.Errorf("find who asked for run %s: %w", op.run, err)
 	}
 	return s.addEvent(ctx, tx, api.Event{
-		At: s.clock(), Kind: "op", Sync: op.sync, Stack: op.Stack, Server: op.Server, Actor: actor, Text: text,
+		At: ended, Kind: "op", Sync: op.sync, Stack: op.Stack, Server: op.Server, Actor: actor, Text: text,
+		Run: op.run, Op: op.id, Commit: commit.ID, Status: string(op.status), DurationMS: took(started, ended),
 	})
+}
+
+// took is how long something lasted, in milliseconds; zero when it never began.
+func took(started, ended time.Time) int64 {
+	if started.IsZero() || ended.Before(started) {
+		return 0
+	}
+	return ended.Sub(started).Milliseconds()
 }
 
 func own(ctx context.Context, tx *sql.Tx, op settled) error {

@@ -103,7 +103,7 @@ func TestAdoptedStacksAreOwnedAndTold(t *testing.T) {
 	if stacks, _ := inventory(t, s, "main"); len(stacks) != 1 {
 		t.Errorf("owned: %v", stacks)
 	}
-	events, err := s.Events(t.Context(), 0, 1)
+	events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 1}})
 	must(t, err)
 	if len(events) != 1 || !strings.Contains(events[0].Text, "owns it now") {
 		t.Errorf("events: %+v", events)

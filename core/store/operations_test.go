@@ -48,7 +48,7 @@ func TestRunsOfProceduresAreKept(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	events, err := s.Events(t.Context(), 0, 10)
+	events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 10}})
 	must(t, err)
 	var texts []string
 	for _, e := range events {

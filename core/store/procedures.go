@@ -30,7 +30,7 @@ func (s *Store) BeginProcedure(ctx context.Context, run procedure.Run) error {
 			return err
 		}
 		return s.addEvent(ctx, tx, api.Event{
-			At: run.Created, Kind: "procedure", Actor: run.Actor, Text: fmt.Sprintf("%s begun by %s", runName(run), run.Trigger),
+			At: run.Created, Kind: "procedure", Actor: run.Actor, Run: run.ID, Status: string(run.Status), Text: fmt.Sprintf("%s begun by %s", runName(run), run.Trigger),
 		})
 	})
 	if err != nil {
@@ -86,7 +86,8 @@ func (s *Store) putStep(ctx context.Context, run string, p procedure.Step, tell 
 		if p.Reason != "" {
 			text += ": " + p.Reason
 		}
-		return s.addEvent(ctx, tx, api.Event{At: p.Ended, Kind: "procedure", Stack: p.Stack, Server: p.Server, Text: text})
+		return s.addEvent(ctx, tx, api.Event{At: p.Ended, Kind: "procedure", Stack: p.Stack, Server: p.Server, Text: text,
+			Run: run, Status: string(p.Status), DurationMS: took(p.Started, p.Ended)})
 	})
 	if err != nil {
 		return fmt.Errorf("record step %d of run %s: %w", p.Number, run, err)
@@ -111,7 +112,10 @@ func (s *Store) EndProcedure(ctx context.Context, run procedure.Run) error {
 		if run.Reason != "" {
 			text += ": " + run.Reason
 		}
-		return s.addEvent(ctx, tx, api.Event{At: run.Ended, Kind: "procedure", Actor: run.Actor, Text: text})
+		return s.addEvent(ctx, tx, api.Event{
+			At: run.Ended, Kind: "procedure", Actor: run.Actor, Text: text, Run: run.ID, Status: string(run.Status),
+			DurationMS: took(run.Created, run.Ended),
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("record the end of run %s of a procedure: %w", run.ID, err)

@@ -101,7 +101,8 @@ func (s *Store) Record(ctx context.Context, run reconciler.Run, desired fleet.De
 			}
 		}
 		return s.addEvent(ctx, tx, api.Event{
-			At: s.clock(), Kind: "resource", Sync: run.Sync, Actor: run.Actor, Text: recordText(run, changes),
+			At: s.clock(), Kind: "resource", Sync: run.Sync, Actor: run.Actor, Run: run.ID, Commit: run.Plan.Commit.ID,
+			Text: recordText(run, changes),
 		})
 	})
 	if err != nil {

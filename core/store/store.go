@@ -133,6 +133,9 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := s.migrate(ctx, migrations); err != nil {
 		return err
 	}
+	if err := s.chain(ctx); err != nil {
+		return err
+	}
 	return s.interrupt(ctx)
 }
 

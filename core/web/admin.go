@@ -51,11 +51,6 @@ func (s *server) registerAdmin(a huma.API) {
 			s.record(ctx, api.Event{Kind: "onboarding", Text: "onboarding key " + in.Name + " revoked"})
 			return nil
 		})
-
-	handle(s, a, route(http.MethodGet, "/events", "listEvents", "What happened, newest first"),
-		func(ctx context.Context, in *page) ([]api.Event, error) {
-			return s.Store.Events(ctx, in.Before, pageSize(in.Limit))
-		})
 }
 
 func (s *server) createKey(ctx context.Context, in *body[api.KeySpec]) (api.KeyCreated, error) {

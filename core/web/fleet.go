@@ -10,7 +10,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/varanhq/varan/core/api"
-	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
@@ -82,15 +81,6 @@ func (s *server) removeServer(ctx context.Context, in *named) error {
 	s.record(ctx, api.Event{Kind: "server", Server: in.Name, Text: "server removed, its key revoked"})
 	s.wakeAll(ctx)
 	return nil
-}
-
-// record appends what a caller did to the history. The deed is done: if it cannot be
-// recorded, that is logged.
-func (s *server) record(ctx context.Context, event api.Event) {
-	event.Actor = auth.ActorOf(ctx).Name
-	if err := s.Store.AddEvent(ctx, event); err != nil {
-		_ = s.failure(ctx, err)
-	}
 }
 
 // source is a sync with what is known of it.

@@ -159,7 +159,7 @@ func TestProcedureWebhooks(t *testing.T) {
 			if status != tc.status || len(f.ops.started) != tc.runs || !strings.Contains(answer, tc.reason) {
 				t.Errorf("%d %s with %d runs, want %d, %d and %q", status, answer, len(f.ops.started), tc.status, tc.runs, tc.reason)
 			}
-			events, err := f.store.Events(t.Context(), 0, 10)
+			events, err := f.store.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 10}})
 			must(t, err)
 			if tc.status == http.StatusUnauthorized && len(events) > 0 {
 				t.Errorf("an unknown sender wrote %+v", events)

@@ -141,7 +141,9 @@ type ResourceStore interface {
 // HistoryStore keeps what happened.
 type HistoryStore interface {
 	AddEvent(ctx context.Context, event api.Event) error
-	Events(ctx context.Context, before int64, limit int) ([]api.Event, error)
+	// Events lists what a filter chooses, newest first; Event is one of them.
+	Events(ctx context.Context, filter api.EventFilter) ([]api.Event, error)
+	Event(ctx context.Context, id int64) (api.Event, error)
 	History(ctx context.Context, stack string, before int64, limit int) ([]api.Op, error)
 }
 
@@ -260,6 +262,7 @@ func (s *server) register(a huma.API) {
 	s.registerSyncs(a)
 	s.registerPlans(a)
 	s.registerAdmin(a)
+	s.registerHistory(a)
 	s.registerValues(a)
 	s.registerResources(a)
 	s.registerProcedures(a)

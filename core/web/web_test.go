@@ -388,7 +388,7 @@ func TestKeysAndVariables(t *testing.T) {
 	}
 	must(t, f.DeleteVariable(t.Context(), "TOKEN"))
 	wantError(t, f.DeleteVariable(t.Context(), "TOKEN"), http.StatusNotFound, api.CodeNotFound)
-	events, err := f.Events(t.Context(), api.Page{Limit: 100})
+	events, err := f.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
 	must(t, err)
 	if len(events) != 5 || events[0].Actor != "ada" {
 		t.Errorf("%d events: %+v", len(events), events)

@@ -135,7 +135,7 @@ func TestW01W03W04UnprovenSendersGetOneAnswerAndLeaveNoTrace(t *testing.T) {
 	f := newFixture(t)
 	secret := f.addSync(t, true)
 	good := sign(secret, pushBody)
-	before, err := f.store.Events(t.Context(), 0, 100)
+	before, err := f.store.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
 	must(t, err)
 	cases := map[string][]string{
 		"none": nil, "empty": {""}, "sha1": {"sha1=" + good[7:]}, "upper case": {"sha256=" + strings.ToUpper(good[7:])},
@@ -170,7 +170,7 @@ func TestW01W03W04UnprovenSendersGetOneAnswerAndLeaveNoTrace(t *testing.T) {
 			t.Errorf("got %s", answer)
 		}
 	}
-	after, err := f.store.Events(t.Context(), 0, 100)
+	after, err := f.store.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
 	must(t, err)
 	if len(after) != len(before) || len(f.loop.pokes) != 0 {
 		t.Errorf("%d events, %d pokes", len(after)-len(before), len(f.loop.pokes))
@@ -341,7 +341,7 @@ func TestW12ABurstIsAcceptedAndCoalesced(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	events, err := f.store.Events(t.Context(), 0, 100)
+	events, err := f.store.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
 	must(t, err)
 	if len(events) != 21 { // one is of the sync's creation
 		t.Errorf("%d events for 20 deliveries", len(events)-1)

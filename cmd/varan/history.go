@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/varanhq/varan/core/api"
+)
+
+// historyFlags are those that choose records.
+type historyFlags struct {
+	filter       api.EventFilter
+	since, until string
+}
+
+func (f *historyFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.filter.Kinds, "kind", nil, "only these kinds, such as op,login,webhook (repeatable)")
+	flags.StringVar(&f.filter.Server, "server", "", "only what is about this server")
+	flags.StringVar(&f.filter.Sync, "sync", "", "only what is about this sync")
+	flags.StringVar(&f.filter.Actor, "actor", "", "only what this person, key or program did")
+	flags.StringVar(&f.filter.Run, "run", "", "only what belongs to this run")
+	flags.StringVar(&f.since, "since", "", "only from then on: a time, or how long ago (2h, 7d, \"yesterday 18:00\")")
+	flags.StringVar(&f.until, "until", "", "only before then")
+	flags.Int64Var(&f.filter.Before, "before", 0, "only what comes after this record in the list, to page through it")
+	flags.IntVarP(&f.filter.Limit, "limit", "n", 20, "how many, at most 500")
+}
+
+// choose reads the times.
+func (f *historyFlags) choose(now time.Time) (err error) {
+	if f.filter.Since, err = when("since", f.since, now); err != nil {
+		return err
+	}
+	f.filter.Until, err = when("until", f.until, now)
+	return err
+}
+
+func (a *app) historyCommand() *cobra.Command {
+	var f historyFlags
+	cmd := &cobra.Command{
+		Use:   "history [STACK]",
+		Short: "What happened, to a stack or at all, newest first",
+		Example: `  varan history
+  varan history web --since 7d
+  varan history --kind login,key --until yesterday
+  varan history show 1204`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.choose(time.Now()); err != nil {
+				return err
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				f.filter.Stack = args[0]
+			}
+			events := func(ctx context.Context) ([]api.Event, error) { return client.Events(ctx, f.filter) }
+			return listed(a, events, cmd, a.printEvents)
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func (a *app) printEvents(s style, events []api.Event) {
+	t := table{head: []string{"ID", "WHEN", "KIND", "OF", "BY", "TOOK", "WHAT"}}
+	for i := range events {
+		e := &events[i]
+		t.add(s.dim(fmt.Sprint(e.ID)), e.At.Local().Format(time.DateTime), e.Kind, orDash(subject(e)), orDash(printable(e.Actor)),
+			orDash(tookText(e.DurationMS)), s.ended(e.Status, printable(e.Text)))
+	}
+	t.write(a.stdout, s)
+}
+
+// subject is what a record is about: "web@alpha", or the narrowest thing that it names.
+func subject(e *api.Event) string {
+	if e.Stack != "" && e.Server != "" {
+		return e.Stack + "@" + e.Server
+	}
+	return firstOf(e.Stack, e.Server, e.Sync)
+}
+
+func tookText(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	d := time.Duration(ms) * time.Millisecond
+	if d >= time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+// ended colours what ended badly.
+func (s style) ended(status, text string) string {
+	switch status {
+	case "failed", "rolled_back", "refused":
+		return s.red(text)
+	case "interrupted", "canceled", "skipped", "stale":
+		return s.yellow(text)
+	}
+	return text
+}
