@@ -107,10 +107,12 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 			revoked = revoked OR failures + 1 >= $1 WHERE id = $2`, maxTokenFailures, join.Token)
 		return fmt.Errorf("%w: wrong secret", ErrOnboarding), err
 	}
-	again, pending, err := joined(ctx, tx, join)
+	again, pending, disabled, err := joined(ctx, tx, join)
 	switch {
 	case err != nil:
 		return nil, err
+	case disabled:
+		return ErrDisabled, nil
 	case pending:
 		return ErrPending, nil
 	case again:
@@ -125,14 +127,16 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 	return consume(ctx, tx, now, key, join)
 }
 
-// joined reports whether exactly this agent is registered already, and still pending.
-func joined(ctx context.Context, tx *sql.Tx, join Joining) (again, pending bool, err error) {
-	row := tx.QueryRowContext(ctx, "SELECT pending FROM servers WHERE name = $1 AND public_key = $2", join.Server, join.PublicKey)
-	err = row.Scan(&pending)
+// joined reports whether exactly this agent is registered already, and still pending or
+// disabled.
+func joined(ctx context.Context, tx *sql.Tx, join Joining) (again, pending, disabled bool, err error) {
+	row := tx.QueryRowContext(ctx, `SELECT s.pending, s.disabled FROM servers s JOIN keys k ON k.server = s.name
+		WHERE s.name = $1 AND k.public_key = $2 AND k.state = 'current'`, join.Server, join.PublicKey)
+	err = row.Scan(&pending, &disabled)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, false, nil
+		return false, false, false, nil
 	}
-	return err == nil, pending, err
+	return err == nil, pending, disabled, err
 }
 
 // consume takes one use and writes the server. The order does not matter for atomicity:
@@ -153,10 +157,12 @@ func consume(
 		return fmt.Errorf("%w: the key is spent, expired or revoked", ErrOnboarding), nil
 	}
 	if key.Rekey != "" {
-		n, err = affected(tx.ExecContext(ctx, "UPDATE OR IGNORE servers SET public_key = $1 WHERE name = $2",
-			join.PublicKey, join.Server))
+		n, err = affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '' WHERE name = $1 AND NOT disabled", join.Server))
 	} else {
 		n, err = insertServer(ctx, tx, now, key, join)
+	}
+	if err == nil && n == 1 {
+		n, err = onlyKey(ctx, tx, now, join)
 	}
 	if err != nil {
 		return nil, err
@@ -179,10 +185,23 @@ func insertServer(ctx context.Context, tx *sql.Tx, now time.Time, key api.Onboar
 	if err != nil {
 		return 0, err
 	}
-	// A conflict is a server of that name, in any case, or of that key (rule O06).
-	return affected(tx.ExecContext(ctx, `INSERT INTO servers (name, public_key, tags, tier, pending, epoch, onboarded_at)
-		VALUES ($1, $2, $3, $4, $5, 0, $6) ON CONFLICT DO NOTHING`,
-		join.Server, join.PublicKey, tags, string(key.Tier), reusable(key), stamp(now)))
+	// A conflict is a server of that name, in any case (rule O06).
+	return affected(tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, disabled, epoch, onboarded_at, core_key)
+		VALUES ($1, $2, $3, $4, FALSE, 0, $5, '') ON CONFLICT DO NOTHING`,
+		join.Server, tags, string(key.Tier), reusable(key), stamp(now)))
+}
+
+// onlyKey makes the agent's key the one of the server; a change that is under way is over. No
+// row is changed when the key belongs to another server.
+func onlyKey(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (int64, error) {
+	if err := endRotation(ctx, tx, join.Server); err != nil {
+		return 0, err
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM keys WHERE server = $1", join.Server); err != nil {
+		return 0, err
+	}
+	return affected(tx.ExecContext(ctx, `INSERT INTO keys (public_key, server, state, since)
+		VALUES ($1, $2, 'current', $3) ON CONFLICT DO NOTHING`, join.PublicKey, join.Server, stamp(now)))
 }
 
 func occupied(key api.OnboardingKey) string {
@@ -206,42 +225,28 @@ func (s *Store) now(ctx context.Context, tx *sql.Tx) (time.Time, error) {
 
 // Server is a server that joined.
 type Server struct {
-	Name        string
-	PublicKey   string
-	Tags        []string
-	Tier        fleet.Tier
-	Pending     bool
+	Name string
+	// PublicKey is the one in use.
+	PublicKey string
+	Tags      []string
+	Tier      fleet.Tier
+	Pending   bool
+	// Disabled servers must not connect until somebody enables them.
+	Disabled    bool
 	OnboardedAt time.Time
 }
 
-// Servers lists the servers that joined, by name, pending ones included.
+// Servers lists the servers that joined, by name, pending and disabled ones included.
 func (s *Store) Servers(ctx context.Context) ([]Server, error) {
 	servers, err := list(ctx, s.reader, func(row scanner) (v Server, err error) {
-		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, stampColumn{&v.OnboardedAt})
+		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, &v.Disabled, stampColumn{&v.OnboardedAt})
 		return v, err
-	}, "SELECT name, public_key, tags, tier, pending, onboarded_at FROM servers ORDER BY name")
+	}, `SELECT s.name, k.public_key, s.tags, s.tier, s.pending, s.disabled, s.onboarded_at
+		FROM servers s JOIN keys k ON k.server = s.name AND k.state = 'current' ORDER BY s.name`)
 	if err != nil {
 		return nil, fmt.Errorf("list servers: %w", err)
 	}
 	return servers, nil
-}
-
-// ServerByKey is the name of the server whose agent holds the key. A pending one is
-// ErrPending: it may not connect.
-func (s *Store) ServerByKey(ctx context.Context, publicKey string) (string, error) {
-	var (
-		name    string
-		pending bool
-	)
-	row := s.reader.QueryRowContext(ctx, "SELECT name, pending FROM servers WHERE public_key = $1", publicKey)
-	_, err := found(struct{}{}, row.Scan(&name, &pending))
-	if err == nil && pending {
-		err = ErrPending
-	}
-	if err != nil {
-		return "", fmt.Errorf("find the server of an agent's key: %w", err)
-	}
-	return name, nil
 }
 
 // NextEpoch numbers a new session of a server. Numbers never repeat, also over restarts.

@@ -176,10 +176,10 @@ func TestOnboardingMayBeRepeatedByTheSameAgent(t *testing.T) {
 	for range 2 {
 		must(t, s.Onboard(t.Context(), joining("a", "k")))
 	}
-	name, err := s.ServerByKey(t.Context(), "k")
+	got, err := s.AdmitKey(t.Context(), "k")
 	must(t, err)
-	if name != "a" {
-		t.Errorf("the key belongs to %q", name)
+	if got.Server != "a" {
+		t.Errorf("the key belongs to %q", got.Server)
 	}
 	for want := uint64(1); want <= 3; want++ {
 		epoch, err := s.NextEpoch(t.Context(), "a")
@@ -200,13 +200,13 @@ func TestO06ARekeyTokenReplacesTheKeyOfItsServer(t *testing.T) {
 		ID: "re", ServerGlob: "*", Rekey: "a", MaxUses: 1, Created: c.now, Expires: c.now.Add(time.Minute),
 	}, hashOf("secret")))
 	must(t, s.Onboard(t.Context(), store.Joining{Token: "re", Hash: hashOf("secret"), Server: "a", PublicKey: "new"}))
-	if _, err := s.ServerByKey(t.Context(), "old"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.AdmitKey(t.Context(), "old"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the old key still opens: %v", err)
 	}
-	name, err := s.ServerByKey(t.Context(), "new")
+	got, err := s.AdmitKey(t.Context(), "new")
 	must(t, err)
-	if name != "a" {
-		t.Errorf("the new key belongs to %q", name)
+	if got.Server != "a" {
+		t.Errorf("the new key belongs to %q", got.Server)
 	}
 }
 
@@ -220,15 +220,15 @@ func TestO07ServersOfAReusableTokenWaitForApproval(t *testing.T) {
 			t.Errorf("joining: %v", err)
 		}
 	}
-	if _, err := s.ServerByKey(t.Context(), "k"); !errors.Is(err, store.ErrPending) {
+	if _, err := s.AdmitKey(t.Context(), "k"); !errors.Is(err, store.ErrPending) {
 		t.Errorf("a pending server: %v", err)
 	}
 	must(t, s.ApproveServer(t.Context(), "a"))
 	must(t, s.Onboard(t.Context(), joining("a", "k")))
-	_, err := s.ServerByKey(t.Context(), "k")
+	_, err := s.AdmitKey(t.Context(), "k")
 	must(t, err)
 	must(t, s.RemoveServer(t.Context(), "a"))
-	if _, err := s.ServerByKey(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.AdmitKey(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a removed server: %v", err)
 	}
 }

@@ -304,7 +304,7 @@ func TestUnknownServersAreNotFound(t *testing.T) {
 	if diff := cmp.Diff([]store.Server{}, servers); diff != "" {
 		t.Errorf("servers (-want +got):\n%s", diff)
 	}
-	if _, err := s.ServerByKey(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.AdmitKey(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("an unknown key: %v", err)
 	}
 	if _, err := s.NextEpoch(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
