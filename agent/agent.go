@@ -32,7 +32,9 @@ type Agent struct {
 	sessions *sessions
 	// settled has capacity 1: it wakes flush when core took an outcome.
 	settled chan struct{}
-	unlock  func()
+	// renew has capacity 1: it has the link make a new session, with the next key.
+	renew  chan struct{}
+	unlock func()
 }
 
 // New checks the configuration and loads, or makes, the agent's identity. Errors that
@@ -86,6 +88,7 @@ func load(cfg Config) (*Agent, error) {
 		news:     newNews(),
 		sessions: newSessions(),
 		settled:  make(chan struct{}, 1),
+		renew:    make(chan struct{}, 1),
 	}
 	a.jobs = &jobs{
 		engine: cfg.Engine, ledger: ledger, log: cfg.Logger,

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/wire"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 	// Reread is how often the engine is read in full, in case an event was missed.
 	// Optional, default 5 min.
 	Reread time.Duration
+	// KeyFiles is where the files with keys are changed. Optional, default the system's file
+	// system; a test gives one that fails.
+	KeyFiles atomicfile.FS
 	// Dial opens a connection to core. Optional, default a WebSocket.
 	Dial func(ctx context.Context, address string) (wire.MessageConn, error)
 }
@@ -131,6 +135,9 @@ func (c *Config) validate() error {
 			Err:  errors.New("no address of core given"),
 			Hint: "set --core or VARAN_CORE_ADDRESS, such as --core wss://varan.example.com",
 		}
+	}
+	if c.KeyFiles == nil {
+		c.KeyFiles = atomicfile.OS{}
 	}
 	if c.Drain <= 0 {
 		c.Drain = 30 * time.Second

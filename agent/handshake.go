@@ -47,16 +47,43 @@ func webSocketDialer(cfg Config) (func(context.Context, string) (wire.MessageCon
 	}, nil
 }
 
-// connectTo opens a session at one address: outer connection, handshake, Hello. With
-// the first session an agent onboards.
+// connectTo opens a session at one address, with the first of the agent's keys that core
+// accepts. With the first session an agent onboards.
 func (a *Agent) connectTo(ctx context.Context, address string) (*session, error) {
+	var (
+		refused []noise.PublicKey
+		reason  error
+	)
+	current := a.id.have().Current.Public()
+	for _, key := range a.id.offers() {
+		s, err := a.connectWith(ctx, address, key, refused)
+		switch {
+		case err == nil:
+			return s, nil
+		case !errors.Is(err, noise.ErrRefused) && !errors.Is(err, errReplaced):
+			return nil, err
+		case reason == nil || key.Public() == current:
+			reason = err
+		}
+		refused = append(refused, key.Public())
+	}
+	return nil, reason
+}
+
+// errReplaced says that core has another key of this agent.
+var errReplaced = errors.New("core has a newer key of this agent than the one that it showed")
+
+// connectWith opens a session with one key: outer connection, handshake, Hello.
+func (a *Agent) connectWith(
+	ctx context.Context, address string, key noise.PrivateKey, refused []noise.PublicKey,
+) (*session, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := a.cfg.Dial(dialCtx, address)
 	if err != nil {
 		return nil, err
 	}
-	handshake, err := a.handshake()
+	handshake, err := a.id.handshake(key, a.cfg.Server)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -66,16 +93,13 @@ func (a *Agent) connectTo(ctx context.Context, address string) (*session, error)
 		return nil, explainRefusal(err, handshake.Purpose)
 	}
 	log := a.log.With(slog.String("core", address))
-	s, err := openSession(ctx, a, secured, log)
+	s, err := openSession(ctx, a, secured, key.Public(), refused, log)
 	if err != nil {
 		return nil, explainRefusal(err, handshake.Purpose)
 	}
-	if handshake.Purpose == noise.PurposeOnboard {
-		if err := a.id.onboarded(secured.Peer(), a.cfg.Server, time.Now()); err != nil {
-			s.close(ctx, wire.Errorf(wire.CodeInternal, "the agent could not record its registration"))
-			return nil, err
-		}
-		log.InfoContext(ctx, "onboarded", slog.String("server", a.cfg.Server), slog.String("core_fingerprint", secured.Peer().Fingerprint().String()))
+	if err := a.remember(ctx, s, handshake.Purpose); err != nil {
+		s.close(ctx, wire.Errorf(wire.CodeInternal, "the agent could not record whom it believes"))
+		return nil, err
 	}
 	log.InfoContext(ctx, "connected to core", slog.String("server", s.welcome.Server), slog.Uint64("epoch", s.welcome.Epoch))
 	if skew := time.Since(s.welcome.Time); !s.welcome.Time.IsZero() && skew.Abs() > time.Minute {
@@ -84,20 +108,35 @@ func (a *Agent) connectTo(ctx context.Context, address string) (*session, error)
 	return s, nil
 }
 
+// remember makes durable what the opening of a session says about core.
+func (a *Agent) remember(ctx context.Context, s *session, purpose noise.Purpose) error {
+	if purpose != noise.PurposeOnboard {
+		return a.id.changedCore(s.conn.Peer())
+	}
+	if err := a.id.onboarded(s.conn.Peer(), a.cfg.Server, time.Now()); err != nil {
+		return err
+	}
+	s.log.InfoContext(ctx, "onboarded", slog.String("server", a.cfg.Server),
+		slog.String("core_fingerprint", s.conn.Peer().Fingerprint().String()))
+	return nil
+}
+
 // handshake says who we are and whom we accept. The purpose is ours to choose: nothing
 // that a core says before it is authenticated can make an agent show its token.
-func (a *Agent) handshake() (noise.InitiatorConfig, error) {
-	cfg := noise.InitiatorConfig{Key: a.id.key, Purpose: noise.PurposeSession}
-	for _, pin := range a.id.pins {
+func (id *identity) handshake(key noise.PrivateKey, server string) (noise.InitiatorConfig, error) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	cfg := noise.InitiatorConfig{Key: key, Purpose: noise.PurposeSession}
+	for _, pin := range id.pins {
 		cfg.Pins = append(cfg.Pins, pin.Fingerprint())
 	}
-	if a.id.token == nil {
+	if id.token == nil {
 		return cfg, nil
 	}
 	cfg.Purpose = noise.PurposeOnboard
-	cfg.Pins = []wire.Fingerprint{a.id.token.Core()}
+	cfg.Pins = []wire.Fingerprint{id.token.Core()}
 	var err error
-	if cfg.Payload, err = json.Marshal(wire.Join{Token: a.id.token.Reveal(), Server: a.cfg.Server}); err != nil {
+	if cfg.Payload, err = json.Marshal(wire.Join{Token: id.token.Reveal(), Server: server}); err != nil {
 		return noise.InitiatorConfig{}, fmt.Errorf("encode join: %w", err)
 	}
 	return cfg, nil
@@ -127,6 +166,8 @@ func explainRefusal(err error, purpose noise.Purpose) error {
 		return &personError{err, "nothing was sent to it; if core's key was replaced on purpose, give the agent the new one"}
 	case errors.Is(err, noise.ErrRefused) && purpose == noise.PurposeOnboard:
 		return &personError{err, "the onboarding token may be used, expired or made for another name, or the server waits for approval; core's log has the reason"}
+	case errors.Is(err, errReplaced):
+		return &personError{err, "was the state directory restored from a backup? varan onboarding-key create --rekey NAME on core lets it in again"}
 	case errors.Is(err, noise.ErrRefused):
 		return fmt.Errorf("%w: core does not know this agent's key, or the server is disabled; core's log has the reason", err)
 	}

@@ -30,13 +30,13 @@ type registry struct {
 	epoch uint64
 }
 
-func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (string, error) {
+func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (hub.Admitted, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if name, ok := r.keys[key]; ok {
-		return name, nil
+		return hub.Admitted{Server: name}, nil
 	}
-	return "", errors.New("unknown key")
+	return hub.Admitted{}, errors.New("unknown key")
 }
 
 func (r *registry) NextEpoch(context.Context, string) (uint64, error) {

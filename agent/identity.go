@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/varanhq/varan/internal/atomicfile"
@@ -27,8 +28,6 @@ type registration struct {
 }
 
 func registrationPath(dir string) string { return filepath.Join(dir, "registration.json") }
-
-func pinPath(dir string) string { return filepath.Join(dir, "keys", "core.pub") }
 
 func loadRegistration(dir string) (reg registration, ok bool, err error) {
 	text, err := os.ReadFile(registrationPath(dir))
@@ -49,11 +48,15 @@ func loadRegistration(dir string) (reg registration, ok bool, err error) {
 
 // identity is who the agent is and whom it believes.
 type identity struct {
-	dir        string
-	key        noise.PrivateKey
+	dir   string
+	files *keyfile.Set
+	on    atomicfile.On
+
+	mu         sync.Mutex // is held while files change, so that sessions do so in turn
+	keys       keyfile.Keys
 	registered bool
-	// pins are the keys core may show. There is no trust on first use: without a pin
-	// only a core that matches the token's fingerprint is believed.
+	// pins are the keys core may show, the one in use first. There is no trust on first use:
+	// without a pin only a core that matches the token's fingerprint is believed.
 	pins []noise.PublicKey
 	// token is set while the agent still has to onboard.
 	token *wire.OnboardingToken
@@ -65,7 +68,10 @@ func loadIdentity(cfg Config) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{dir: cfg.Dir, registered: registered}
+	keyPath := filepath.Join(cfg.Dir, "keys", "agent.key")
+	id := &identity{
+		dir: cfg.Dir, registered: registered, files: keyfile.NewSet(keyPath, cfg.KeyFiles), on: atomicfile.On{FS: cfg.KeyFiles},
+	}
 	if id.pins, err = loadPins(cfg); err != nil {
 		return nil, err
 	}
@@ -79,54 +85,17 @@ func loadIdentity(cfg Config) (*identity, error) {
 				"or core's public key (--core-public-key)",
 		}
 	}
-	key, created, err := keyfile.LoadOrCreate(filepath.Join(cfg.Dir, "keys", "agent.key"))
+	// Before a key is made: an earlier start may have been cut off while it changed keys.
+	if id.keys, err = id.files.Load(); err == nil && id.keys.Current.IsZero() {
+		var created bool
+		if id.keys.Current, created, err = keyfile.LoadOrCreate(keyPath); created {
+			cfg.Logger.Info("created the agent's key", slog.String("public_key", id.keys.Current.Public().String()))
+		}
+	}
 	if err != nil {
 		return nil, &ConfigError{Err: fmt.Errorf("agent key: %w", err), Hint: "the key must be readable by the agent alone"}
 	}
-	if created {
-		cfg.Logger.Info("created the agent's key", slog.String("public_key", key.Public().String()))
-	}
-	id.key = key
 	return id, nil
-}
-
-// loadPins gives the keys from the configuration, or else the one that onboarding left.
-func loadPins(cfg Config) ([]noise.PublicKey, error) {
-	var pins []noise.PublicKey
-	for _, text := range cfg.CorePublicKeys {
-		pin, err := parsePin(text)
-		if err != nil {
-			return nil, &ConfigError{
-				Err:  fmt.Errorf("core public key: %w", err),
-				Hint: "give base64 SPKI (MCowBQYDK2VuAyEA...), PEM, or file:/path to either",
-			}
-		}
-		pins = append(pins, pin)
-	}
-	if len(pins) > 2 {
-		return nil, &ConfigError{
-			Err:  fmt.Errorf("%d core public keys given", len(pins)),
-			Hint: "a core has one key, and a second one only while it changes",
-		}
-	}
-	if len(pins) > 0 {
-		return pins, nil
-	}
-	text, err := os.ReadFile(pinPath(cfg.Dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the pinned core key: %w", err)
-	}
-	pin, err := noise.ParsePublicKey(string(text))
-	if err != nil {
-		return nil, &ConfigError{
-			Err:  fmt.Errorf("pinned core key %s: %w", pinPath(cfg.Dir), err),
-			Hint: "restore the file, or give --core-public-key",
-		}
-	}
-	return []noise.PublicKey{pin}, nil
 }
 
 func parsePin(text string) (noise.PublicKey, error) {
@@ -169,7 +138,9 @@ func (id *identity) useToken(cfg Config) error {
 // token is spent. After a crash before the end the next start joins again, which core
 // grants to the same key.
 func (id *identity) onboarded(core noise.PublicKey, server string, at time.Time) error {
-	if err := atomicfile.Write(pinPath(id.dir), core.PEM(), 0o644); err != nil {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if err := id.on.Write(pinPath(id.dir), core.PEM(), 0o644); err != nil {
 		return fmt.Errorf("store the pinned core key: %w", err)
 	}
 	text, err := json.Marshal(registration{Server: server, Token: id.token.ID(), At: at.UTC()})

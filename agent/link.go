@@ -82,6 +82,8 @@ func (a *Agent) serve(ctx context.Context, s *session, interval time.Duration, d
 		select {
 		case <-ctx.Done():
 			return s
+		case <-a.renew:
+			return s
 		case <-ticker.C:
 			if due() {
 				return s

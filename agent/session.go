@@ -32,6 +32,11 @@ type session struct {
 	// ready is closed when welcome is set; requests of core wait for it.
 	ready   chan struct{}
 	welcome wire.Welcome
+	// key is the one that core accepted, refused those it did not before. rotations are the
+	// changes of keys that core asks for.
+	key       noise.PublicKey
+	refused   []noise.PublicKey
+	rotations chan string
 	// done is closed when the session has ended, err says why.
 	done chan struct{}
 	err  error
@@ -41,10 +46,12 @@ type session struct {
 // openSession says Hello over an authenticated connection. The session serves until
 // close or the connection ends it; ctx bounds only the opening, since a session that is
 // shut down still has to say so.
-func openSession(ctx context.Context, a *Agent, conn *noise.Conn, log *slog.Logger) (*session, error) {
+func openSession(
+	ctx context.Context, a *Agent, conn *noise.Conn, key noise.PublicKey, refused []noise.PublicKey, log *slog.Logger,
+) (*session, error) {
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &session{
-		agent: a, log: log, conn: conn, stop: stop,
+		agent: a, log: log, conn: conn, stop: stop, key: key, refused: refused, rotations: make(chan string, 1),
 		progress: make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{
@@ -72,6 +79,8 @@ func (s *session) hello(ctx context.Context) error {
 	switch {
 	case welcome.Version < wire.MinVersion || welcome.Version > wire.Version:
 		return wire.VersionMismatch(welcome.Version)
+	case welcome.Retired:
+		return errReplaced
 	case welcome.Server != s.agent.cfg.Server:
 		return fmt.Errorf("core knows this agent's key as %q, not as %q", welcome.Server, s.agent.cfg.Server)
 	}
@@ -100,6 +109,7 @@ func (s *session) run(ctx context.Context) {
 	}
 	background(s.uplink.run)
 	background(s.sendProgress)
+	background(s.keepKeys)
 	s.err = s.peer.Run(ctx)
 	s.stop()
 	wg.Wait()
@@ -177,7 +187,20 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 	case wire.VerbProjects:
 		list, err := s.agent.cfg.Engine.Projects(ctx)
 		return list, answer(ctx, err)
-	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry:
+	case wire.VerbRotate:
+		var req wire.RotateStart
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		return nil, s.rotate(ctx, req)
+	case wire.VerbCoreKey:
+		var req wire.CoreKeys
+		if err := wire.Decode(body, &req); err != nil {
+			return nil, err
+		}
+		return nil, s.coreKeys(ctx, req)
+	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry,
+		wire.VerbRotatePropose, wire.VerbRotateConfirm:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

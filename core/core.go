@@ -141,9 +141,11 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 func (c *core) wire(ctx context.Context) (err error) {
 	// Callbacks come from the hub's own goroutines and may come last of all.
 	ctx = context.WithoutCancel(ctx)
+	registry := &registry{store: c.store, joined: c.joined}
 	c.hub, err = hub.New(hub.Config{
 		Key: c.keys.core, CoreID: c.keys.core.Public().Fingerprint().String(), Logger: c.cfg.Logger,
-		Registry:    &registry{store: c.store, joined: c.joined},
+		Registry:    registry,
+		Rotations:   registry,
 		Logins:      logins{c.store},
 		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
 		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },

@@ -2,6 +2,8 @@ package core
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/core/store"
@@ -10,18 +12,59 @@ import (
 	"github.com/varanhq/varan/wire/noise"
 )
 
-var _ hub.Registry = (*registry)(nil)
+var (
+	_ hub.Registry  = (*registry)(nil)
+	_ hub.Rotations = (*registry)(nil)
+)
 
 // registry is the store as the hub needs it.
 type registry struct {
 	store *store.Store
 	// joined is called when a server was onboarded.
 	joined func(ctx context.Context, server string)
+	// rotated is called when a server's agent has come with its next key; optional.
+	rotated func(server string)
+}
+
+// Open implements hub.Rotations.
+func (r *registry) Open(ctx context.Context, server string) (string, error) {
+	id, err := r.store.OpenRotation(ctx, server)
+	if errors.Is(err, store.ErrNoRotation) {
+		return "", nil
+	}
+	return id, err
+}
+
+// Propose implements hub.Rotations.
+func (r *registry) Propose(ctx context.Context, server, id string, key noise.PublicKey) error {
+	err := r.store.ProposeKey(ctx, server, id, key.String())
+	if errors.Is(err, store.ErrNoRotation) {
+		return fmt.Errorf("%w (%w)", hub.ErrNoRotation, err)
+	}
+	return err
+}
+
+// Confirm implements hub.Rotations.
+func (r *registry) Confirm(ctx context.Context, server string) error {
+	return r.store.ConfirmKey(ctx, server)
 }
 
 // ServerByKey implements hub.Registry.
-func (r *registry) ServerByKey(ctx context.Context, key noise.PublicKey) (string, error) {
-	return r.store.ServerByKey(ctx, key.String())
+func (r *registry) ServerByKey(ctx context.Context, key noise.PublicKey) (hub.Admitted, error) {
+	a, err := r.store.AdmitKey(ctx, key.String())
+	if err != nil {
+		return hub.Admitted{}, err
+	}
+	admitted := hub.Admitted{Server: a.Server, Retired: a.Retired}
+	if a.Emergency {
+		if admitted.Refuse, err = noise.ParsePublicKey(a.Replaced); err != nil {
+			return hub.Admitted{}, err
+		}
+	}
+	if a.Replaced != "" && r.rotated != nil {
+		r.rotated(a.Server)
+	}
+	return admitted, nil
 }
 
 // NextEpoch implements hub.Registry.

@@ -9,7 +9,8 @@ import (
 // Version is the protocol both ends must speak. History:
 //
 //	1  2026-11  hello, report, apply, blobs, progress, result, observe, logs, cancel, host,
-//	            registry, files, projects: a side without one answers unknown_verb
+//	            registry, files, projects, rotate, rotate_propose, rotate_confirm, core_key: a
+//	            side without one answers unknown_verb
 const Version = 1
 
 // MinVersion is the oldest protocol a core still accepts.
@@ -33,6 +34,11 @@ const (
 	VerbRegistry Verb = "registry" // agent: RegistryRequest -> Logins
 	VerbFiles    Verb = "files"    // core: FilesRequest -> a byte stream of HostFile values
 	VerbProjects Verb = "projects" // core: nothing -> Projects
+
+	VerbRotate        Verb = "rotate"         // core: RotateStart -> nothing, once the next key is on the agent's disk
+	VerbRotatePropose Verb = "rotate_propose" // agent: RotateProposed -> RotateAccepted, once both keys are accepted
+	VerbRotateConfirm Verb = "rotate_confirm" // agent: RotateConfirmed -> RotateDone, once the old key is refused
+	VerbCoreKey       Verb = "core_key"       // core: CoreKeys -> nothing, once the agent pins them durably
 )
 
 // Join is the JSON payload of a handshake whose purpose is to onboard. Only the core
@@ -65,6 +71,11 @@ type Welcome struct {
 	Epoch uint64 `json:"epoch"`
 	// Time is core's clock, to show the skew.
 	Time time.Time `json:"time"`
+	// Rotation is the id of the change of the agent's key that is under way, if there is one.
+	Rotation string `json:"rotation,omitempty"`
+	// Retired says that the key shown was replaced: the session is good for nothing but
+	// RotateConfirmed, and has no epoch.
+	Retired bool `json:"retired,omitempty"`
 }
 
 // Report carries what an agent observes.

@@ -357,13 +357,13 @@ type registry struct {
 	epoch  atomic.Uint64
 }
 
-func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (string, error) {
+func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (hub.Admitted, error) {
 	name, ok := r.keys[key]
 	if !ok {
-		return "", errors.New("unknown key")
+		return hub.Admitted{}, errors.New("unknown key")
 	}
 	r.server.arrived.Add(1)
-	return name, nil
+	return hub.Admitted{Server: name}, nil
 }
 
 func (r *registry) NextEpoch(context.Context, string) (uint64, error) { return r.epoch.Add(1), nil }

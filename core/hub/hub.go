@@ -25,13 +25,20 @@ const farewell = time.Second
 
 // Config is what a hub needs.
 type Config struct {
-	// Key is the core's key; required. NextKey is the one that will take its place, for
-	// agents that pin it already; optional.
-	Key, NextKey noise.PrivateKey
+	// Key is the core's key; required. Other is the one that will take its place or had it
+	// before, while the key changes; optional. SetKeys changes them.
+	Key, Other noise.PrivateKey
+	// OtherIsNext says which of the two Other is.
+	OtherIsNext bool
 	// CoreID names the core to agents; required.
 	CoreID string
 	// Registry knows the agents; required.
 	Registry Registry
+	// Rotations knows of changes of their keys. Optional: without it there are none.
+	Rotations Rotations
+	// PinnedCoreKey is called when an agent is known to pin a key of core durably, while core
+	// has more than one. Optional.
+	PinnedCoreKey func(ctx context.Context, server string, key noise.PublicKey)
 	// Logger is optional, default discards.
 	Logger *slog.Logger
 	// OnChange is called after something was heard of a server: of the stacks named, or
@@ -107,6 +114,8 @@ type Hub struct {
 	slots    chan struct{} // bounds the handshakes that compute, so that the rest of the core can
 
 	mu       sync.Mutex
+	keys     coreKeys
+	drops    int // how often sessions of a server were ended because it must not connect
 	servers  map[string]*server
 	works    map[string]*work // orders that somebody waits for, by id
 	observed fleet.Observed   // nil when it must be built anew
@@ -145,6 +154,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	return &Hub{
 		cfg:      cfg,
+		keys:     coreKeys{key: cfg.Key, other: cfg.Other, otherIsNext: cfg.OtherIsNext},
 		log:      cfg.Logger,
 		budget:   newBudget(cfg.HalfOpen, cfg.HalfOpenPerNet),
 		failures: newFailures(),
@@ -223,15 +233,30 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log.LogAttrs(r.Context(), slog.LevelDebug, "not an agent", slog.String("remote", addr.String()), slog.Any("err", err))
 		return
 	}
+	h.take(arrival{conn, addr})
+}
+
+// Accept is ServeHTTP for a connection that is there already, whoever opened it. It takes it
+// over, and closes it when too many handshakes are under way or Run does not run.
+func (h *Hub) Accept(conn wire.MessageConn, addr netip.Addr) {
+	if !h.budget.enter(addr) {
+		_ = conn.Close()
+		return
+	}
+	h.take(arrival{conn, addr})
+}
+
+// take hands on a connection that is counted in the budget.
+func (h *Hub) take(a arrival) {
 	h.mu.Lock()
 	admit := h.admit
 	if admit != nil {
-		admit(arrival{conn, addr})
+		admit(a)
 	}
 	h.mu.Unlock()
 	if admit == nil {
-		h.budget.leave(addr)
-		_ = conn.Close()
+		h.budget.leave(a.addr)
+		_ = a.conn.Close()
 	}
 }
 
@@ -259,17 +284,37 @@ func (h *Hub) Host(ctx context.Context, server string, task fleet.HostTask) (str
 	return clean(result.Text), nil
 }
 
-// Drop ends the session of a server and forgets the server: it was removed from the
+// Drop ends the sessions of a server and forgets the server: it was removed from the
 // registry.
 func (h *Hub) Drop(ctx context.Context, name string) {
 	h.mu.Lock()
-	srv := h.servers[name]
 	delete(h.servers, name)
 	h.observed = nil
 	h.mu.Unlock()
-	if srv != nil && srv.session != nil {
-		srv.session.end(ctx, wire.Errorf(wire.CodeDenied, "the server was removed"))
+	h.Disconnect(ctx, name, "the server was removed")
+}
+
+// Disconnect ends the sessions of a server that the registry does not let in any more.
+func (h *Hub) Disconnect(ctx context.Context, name, reason string) {
+	h.endWhere(ctx, reason, func(s *session) bool { return s.server == name })
+}
+
+// endWhere ends sessions whose key is not accepted any more.
+func (h *Hub) endWhere(ctx context.Context, reason string, which func(*session) bool) {
+	var sessions []*session
+	h.mu.Lock()
+	h.drops++ // what is between handshake and Hello must look again
+	for s := range h.sessions {
+		if which(s) {
+			sessions = append(sessions, s)
+		}
 	}
+	h.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.end(ctx, wire.Errorf(wire.CodeDenied, "%s", reason)) })
+	}
+	wg.Wait()
 }
 
 // LoginSource knows the accounts at image registries.

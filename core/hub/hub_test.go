@@ -31,13 +31,13 @@ func newRegistry() *registry {
 	return &registry{keys: map[noise.PublicKey]string{}, epochs: map[string]uint64{}, tokens: map[string][32]byte{}}
 }
 
-func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (string, error) {
+func (r *registry) ServerByKey(_ context.Context, key noise.PublicKey) (hub.Admitted, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if name, ok := r.keys[key]; ok {
-		return name, nil
+		return hub.Admitted{Server: name}, nil
 	}
-	return "", errors.New("no server has that key")
+	return hub.Admitted{}, errors.New("no server has that key")
 }
 
 func (r *registry) NextEpoch(_ context.Context, server string) (uint64, error) {

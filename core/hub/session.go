@@ -29,10 +29,17 @@ type session struct {
 	peer   *wire.Peer
 	server string
 	remote netip.Addr
+	// key is the agent's, shown the core's that it accepted; binding is of this connection
+	// alone.
+	key, shown noise.PublicKey
+	binding    [32]byte
+	// retired: the agent's key was replaced; it may say that it has the new one.
+	retired bool
 
 	// Under the hub's lock. The epoch is 0 until Hello; late ends a session that never
 	// says it.
 	late     *time.Timer
+	drops    int // the hub's when the agent was authenticated
 	epoch    uint64
 	reported bool
 	running  []string // orders the agent had in its journal when it connected
@@ -41,10 +48,15 @@ type session struct {
 // accept performs the handshake and starts the session.
 func (h *Hub) accept(ctx context.Context, a arrival) {
 	s := &session{hub: h, remote: a.addr}
+	keys := h.coreKeys()
+	h.mu.Lock()
+	drops := h.drops
+	h.mu.Unlock()
+	var admitted Admitted
 	conn, info, err := noise.Respond(ctx, a.conn, noise.ResponderConfig{
-		Key: h.cfg.Key, Next: h.cfg.NextKey, CoreID: h.cfg.CoreID, Slots: h.slots,
+		Key: keys.key, Other: keys.other, CoreID: h.cfg.CoreID, Slots: h.slots,
 		Authenticate: func(ctx context.Context, info noise.PeerInfo) (err error) {
-			s.server, err = h.authenticate(ctx, info, a.addr)
+			admitted, err = h.authenticate(ctx, info, a.addr)
 			return err
 		},
 	})
@@ -53,8 +65,14 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 		h.refused(ctx, info, a.addr, err)
 		return
 	}
+	s.server, s.retired = admitted.Server, admitted.Retired
+	s.key, s.shown, s.binding = info.Key, info.Shown, conn.Binding()
+	if !admitted.Refuse.IsZero() {
+		h.endWhere(ctx, "the agent's key was replaced in an emergency", func(old *session) bool { return old.key == admitted.Refuse })
+	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{Handler: s, Logger: h.log, IdleTimeout: h.cfg.IdleTimeout})
 	h.mu.Lock()
+	s.drops = drops
 	begun := h.admit != nil
 	if begun {
 		h.sessions[s] = struct{}{}
@@ -77,24 +95,24 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 
 // authenticate finds the server of an agent by its key, and registers it when it
 // brings a token.
-func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (string, error) {
+func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (Admitted, error) {
 	if info.Purpose == noise.PurposeSession {
 		if len(info.Payload) > 0 {
-			return "", errors.New("payload in a session handshake")
+			return Admitted{}, errors.New("payload in a session handshake")
 		}
 		return h.cfg.Registry.ServerByKey(ctx, info.Key)
 	}
 	if h.failures.tooMany(addr, h.cfg.Clock()) {
-		return "", errors.New("too many failed onboardings within a minute")
+		return Admitted{}, errors.New("too many failed onboardings within a minute")
 	}
 	name, err := h.onboard(ctx, info, addr)
 	if err != nil {
 		h.failures.add(addr, h.cfg.Clock())
-		return "", err
+		return Admitted{}, err
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "server onboarded", slog.String("host", name),
 		slog.String("remote", addr.String()), slog.String("fingerprint", info.Key.Fingerprint().String()))
-	return name, nil
+	return Admitted{Server: name}, nil
 }
 
 func (h *Hub) onboard(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (string, error) {
@@ -142,6 +160,12 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 	if verb == wire.VerbHello {
 		return s.hello(ctx, body)
 	}
+	if s.retired {
+		if verb == wire.VerbRotateConfirm {
+			return s.rotateConfirm(ctx)
+		}
+		return nil, wire.Errorf(wire.CodeDenied, "this agent's key was replaced")
+	}
 	if err := s.hub.mayServe(s); err != nil {
 		return nil, err
 	}
@@ -156,7 +180,12 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		return nil, s.blobs(ctx, body, stream)
 	case wire.VerbRegistry:
 		return s.logins(ctx, body)
-	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
+	case wire.VerbRotatePropose:
+		return s.rotatePropose(ctx, body)
+	case wire.VerbRotateConfirm:
+		return s.rotateConfirm(ctx)
+	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects,
+		wire.VerbRotate, wire.VerbCoreKey:
 	}
 	return nil, wire.UnknownVerb(verb)
 }
@@ -189,6 +218,7 @@ func (s *session) hello(ctx context.Context, body []byte) (any, error) {
 		s.endSoon(ctx, refusal)
 		return nil, refusal
 	}
+	s.hub.catchUp(ctx, s)
 	return welcome, nil
 }
 
@@ -203,6 +233,19 @@ func (h *Hub) welcome(ctx context.Context, s *session, hello wire.Hello) (*wire.
 	case len(hello.Running) > maxRunning:
 		return nil, wire.Errorf(wire.CodeTooLarge, "%d orders are running", len(hello.Running))
 	}
+	welcome := &wire.Welcome{
+		Version: wire.Version, Core: h.cfg.CoreID, Server: s.server, Time: h.cfg.Clock(), Retired: s.retired,
+	}
+	if s.retired {
+		return welcome, nil
+	}
+	var err error
+	if welcome.Rotation, err = h.rotation(ctx, s.server); err != nil {
+		return nil, &wire.Error{Code: wire.CodeInternal, Message: "internal error", Retryable: true}
+	}
+	if !h.stillAdmitted(ctx, s) {
+		return nil, wire.Errorf(wire.CodeDenied, "this agent's key is not accepted any more")
+	}
 	epoch, err := h.cfg.Registry.NextEpoch(ctx, s.server)
 	if err != nil {
 		h.log.LogAttrs(ctx, slog.LevelError, "no epoch for a new session", slog.String("host", s.server), slog.Any("err", err))
@@ -211,7 +254,8 @@ func (h *Hub) welcome(ctx context.Context, s *session, hello wire.Hello) (*wire.
 	if refusal := h.join(ctx, s, epoch, hello); refusal != nil {
 		return nil, refusal
 	}
-	return &wire.Welcome{Version: wire.Version, Core: h.cfg.CoreID, Server: s.server, Epoch: epoch, Time: h.cfg.Clock()}, nil
+	welcome.Epoch = epoch
+	return welcome, nil
 }
 
 // maxRunning bounds the orders that an agent says it has; far above what it does.

@@ -107,8 +107,9 @@ func (c InitiatorConfig) validate() error {
 type ResponderConfig struct {
 	// Key is the core's own key; required.
 	Key PrivateKey
-	// Next is the key that will take its place, for agents that pin it already; optional.
-	Next PrivateKey
+	// Other is the key that will take its place, or had it before: agents whose pin hint names
+	// it are shown that one. Optional.
+	Other PrivateKey
 	// CoreID is told to agents before they know who they talk to; at most 64 bytes.
 	CoreID string
 	// Authenticate decides whether the agent may come in; required. The agent learns no
@@ -125,6 +126,8 @@ type PeerInfo struct {
 	Key     PublicKey
 	Purpose Purpose
 	Payload []byte
+	// Shown is the key of the core that the agent was shown, and accepted.
+	Shown PublicKey
 }
 
 // Initiate performs the agent's side of a handshake. conn is closed on any error.
@@ -241,9 +244,9 @@ func respond(ctx context.Context, conn wire.MessageConn, cfg ResponderConfig) (*
 		return nil, PeerInfo{}, fmt.Errorf("unknown %v", purpose)
 	}
 	key := cfg.Key
-	if !cfg.Next.IsZero() {
-		if next := cfg.Next.Public().Fingerprint(); bytes.Equal(hint, next[:hintSize]) {
-			key = cfg.Next
+	if !cfg.Other.IsZero() {
+		if other := cfg.Other.Public().Fingerprint(); bytes.Equal(hint, other[:hintSize]) {
+			key = cfg.Other
 		}
 	}
 	hs, err := newHandshake(key, false, prologue(purpose, hint, prelude))
@@ -268,7 +271,7 @@ func respond(ctx context.Context, conn wire.MessageConn, cfg ResponderConfig) (*
 	if err != nil {
 		return nil, PeerInfo{}, fmt.Errorf("third message: %w", err)
 	}
-	peer := PeerInfo{Key: PublicKey(hs.PeerStatic()), Purpose: purpose, Payload: payload}
+	peer := PeerInfo{Key: PublicKey(hs.PeerStatic()), Purpose: purpose, Payload: payload, Shown: key.Public()}
 	if peer.Key == key.Public() {
 		return nil, peer, errReflected
 	}

@@ -483,7 +483,7 @@ func TestN14TwoKeysAreAcceptedNeverThree(t *testing.T) {
 		current, next, pin := pick("current"), pick("next"), pick("pin")
 		w.responder.Key = keys[current]
 		if rapid.Bool().Draw(rt, "rotating") {
-			w.responder.Next = keys[next]
+			w.responder.Other = keys[next]
 		} else {
 			next = current
 		}
