@@ -87,6 +87,11 @@ func law() []rule {
 	return []rule{
 		{why: "the domain is pure and imports nothing of ours", of: []string{"./fleet"}, deny: pure, direct: true, ours: []string{"./fleet"}},
 		{why: "tag policies are pure", of: []string{"./fleet/imagetag"}, deny: pure, direct: true, ours: []string{"./fleet/imagetag"}},
+		{
+			why: "schedules are pure", of: []string{"./fleet/schedule"}, deny: pure, direct: true,
+			ours: []string{"./internal/didyoumean"},
+		},
+		only("./fleet/schedule", "github.com/robfig/cron/..."),
 		{why: "the planner is pure", of: []string{"./reconciler/plan"}, deny: pure, direct: true, ours: []string{"./fleet"}},
 		{why: "the protocol knows no sockets", of: []string{"./wire"}, deny: []string{"net/..."}, direct: true, ours: []string{"./fleet"}},
 		{why: "the handshake knows only messages", of: []string{"./wire/noise"}, ours: []string{"./fleet", "./wire"}},
@@ -109,7 +114,7 @@ func law() []rule {
 		},
 		{
 			why: "procedures know only the reconciler", of: []string{"./reconciler/procedure"},
-			ours: []string{"./fleet", "./reconciler", "./reconciler/plan"},
+			ours: []string{"./fleet", "./fleet/schedule", "./reconciler", "./reconciler/plan"},
 		},
 		{
 			why: "cmd is the composition root", of: []string{"./..."}, but: []string{"./cmd/..."},

@@ -40,8 +40,13 @@ var resourceRules = []Entry{
 	},
 	{
 		ID: "schedule", Group: GroupResources, Severity: fault, Title: "A schedule is no time",
-		Why: "It would never run, and nobody would be told. What can be a time in some reading is let pass.",
+		Why: "It would never run, and nobody would be told. docs/procedures.md says what can be written.",
 		Bad: `schedule = "every day at 25:00"`, Good: `schedule = "every day at 05:00"`,
+	},
+	{
+		ID: "schedule-hasty", Group: GroupResources, Severity: warning, Title: "A schedule has times within a minute of each other",
+		Why: "A procedure starts at most once a minute by its schedule; the times in between are left out and counted.",
+		Bad: `schedule = "every 10 seconds"`, Good: `schedule = "every minute"`,
 	},
 	{
 		ID: "build-not-run", Group: GroupResources, Severity: note, Title: "A deployment uses the image of a build, and builds are not run",

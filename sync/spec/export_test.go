@@ -102,7 +102,10 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 	case reflect.String:
 		s := m.text()
 		if sf.Tag.Get("key") == "schedule" { // in words and for cron alike
-			s = rapid.SampledFrom([]string{"", "@daily", "0 0 6 * * *", "*/5 * * * MON-FRI"}).Draw(m.t, "schedule")
+			s = rapid.SampledFrom([]string{"", "@daily", "@hourly", "@weekly"}).Draw(m.t, "schedule")
+		}
+		if sf.Tag.Get("key") == "schedule_timezone" {
+			s = rapid.SampledFrom([]string{"", "Europe/Berlin"}).Draw(m.t, "zone")
 		}
 		if sf.Tag.Get("form") == "file" {
 			if s = strings.TrimRight(s, "\n"); strings.TrimSpace(s) != "" {

@@ -187,10 +187,10 @@ func (p *parser) resource(name string, t *table) {
 		add(p, &r.Builders, &builderSchema, t)
 	case procedureSchema.name:
 		procedure := add(p, &r.Procedures, &procedureSchema, t)
-		p.checkSchedule(&procedure.Config.Timetable, procedure.At)
+		p.checkSchedule(&procedure.Config.Timetable, t)
 	case actionSchema.name:
 		action := add(p, &r.Actions, &actionSchema, t)
-		p.checkSchedule(&action.Config.Timetable, action.At)
+		p.checkSchedule(&action.Config.Timetable, t)
 	case alerterSchema.name:
 		finishAlerter(add(p, &r.Alerters, &alerterSchema, t))
 	case swarmSchema.name:

@@ -2,6 +2,8 @@ package spec_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/varanhq/varan/fleet"
@@ -25,7 +27,7 @@ func TestWhatIsNoTimeIsNoSchedule(t *testing.T) {
 	} {
 		for _, text := range texts {
 			diags := schedule(format, text)
-			if !diags.HasErrors() || found(diags)[0] != "4:8 schedule" {
+			if !diags.HasErrors() || !strings.HasPrefix(found(diags)[0], "4:") || !strings.HasSuffix(found(diags)[0], " schedule") {
 				t.Errorf("%s %q: %v", format, text, diags)
 			}
 		}
@@ -48,6 +50,24 @@ func TestTimesAreSchedules(t *testing.T) {
 			if diags := schedule(format, text); diags.HasErrors() {
 				t.Errorf("%s %q: %v", format, text, diags)
 			}
+		}
+	}
+}
+
+func TestFaultsOfSchedulesAreInTheirText(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ toml, at, hint string }{
+		{`config.schedule = "every munday at 9am"`, "3:26 schedule", "did you mean `monday`?"},
+		{`schedule = "Every day at 25:00"`, "3:26 schedule", "06:00"},
+		{"config.schedule = \"\"\"\nevery day\n  at 25:00\"\"\"", "5:6 schedule", "06:00"},
+		{"[procedure.config]\nschedule_format = \"Cron\"\nschedule = '0 60 6 * * *'", "5:15 schedule", "0 to 59"},
+		{"config.schedule = \"daily\"\nconfig.schedule_timezone = \"Mars/X\"", "4:28 schedule", "Europe/Berlin"},
+		{`config.schedule = "every 10 seconds"`, "3:19 schedule-hasty", "minutes"},
+	} {
+		_, diags := spec.ParseFile("fleet.toml", []byte("[[procedure]]\nname = \"a\"\n"+test.toml+"\n"))
+		diags = slices.DeleteFunc(diags, func(d fleet.Diagnostic) bool { return d.Rule == "not-acted-on" })
+		if len(diags) != 1 || found(diags)[0] != test.at || !strings.Contains(diags[0].Hint, test.hint) {
+			t.Errorf("%s: %v", test.toml, diags)
 		}
 	}
 }
