@@ -20,6 +20,7 @@ TEST_TIMEOUT ?= 20m
 E2E_TIMEOUT ?= 25m
 FUZZTIME ?= 20s
 SIM_SEEDS ?= 100
+SIM_CASES ?= 1000
 
 .PHONY: help build demo test e2e sim lint check bench fuzz generate generate-check fmt clean
 
@@ -39,8 +40,8 @@ e2e: build ## all tests that need Docker
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent \
 		$(GO) test -tags e2e -count=1 -timeout $(E2E_TIMEOUT) -p 1 ./agent/docker/... ./internal/e2e/...
 
-sim: ## SIM_SEEDS simulated months of a fleet of 20 servers (default 100)
-	VARAN_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 40m -run TestAMonthOfAFleet ./internal/sim
+sim: ## SIM_SEEDS simulated months of 20 servers (default 100) and SIM_CASES of the model (1000)
+	VARAN_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 60m ./internal/sim -rapid.checks=$(SIM_CASES)
 
 fmt: ## format the code
 	$(GO) tool gofumpt -w . 2>/dev/null || gofumpt -w .

@@ -170,7 +170,10 @@ func New(cfg Config) (*Hub, error) {
 // are gone. It runs once.
 func (h *Hub) Run(ctx context.Context) error {
 	names, err := h.cfg.Registry.Servers(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil: // it was stopped before it began
+		return nil
+	case err != nil:
 		return fmt.Errorf("hub: list servers: %w", err)
 	}
 	// Sessions end by being told so, not by a context: watching one costs each of them

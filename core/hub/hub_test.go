@@ -59,7 +59,10 @@ func (r *registry) Onboard(_ context.Context, req hub.OnboardRequest) (string, e
 	return req.Server, nil
 }
 
-func (r *registry) Servers(context.Context) ([]string, error) {
+func (r *registry) Servers(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var names []string
@@ -284,4 +287,16 @@ func sorted(names []string) []string {
 	names = slices.Clone(names)
 	slices.Sort(names)
 	return names
+}
+
+func TestAHubThatIsStoppedBeforeItBeganHasNotFailed(t *testing.T) {
+	h, err := hub.New(hub.Config{Key: newKey(t), CoreID: "main", Registry: newRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Run(ctx); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
 }

@@ -43,6 +43,13 @@ func (r *repository) commit(message string, files map[string]string) string {
 	return r.head.String()
 }
 
+// rewind makes an older commit the head, as a push by force does.
+func (r *repository) rewind(commit string) {
+	r.t.Helper()
+	r.head = plumbing.NewHash(commit)
+	must(r.t, r.repo.Storer.SetReference(plumbing.NewHashReference(plumbing.Main, r.head)))
+}
+
 func (r *repository) tree(files map[string]string) plumbing.Hash {
 	tree := &object.Tree{}
 	below := map[string]map[string]string{}
