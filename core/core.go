@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,33 +35,20 @@ const (
 	maxHeader     = 16 << 10
 )
 
-// drain is how long a core that stops waits for what is under way.
-const drain = 10 * time.Second
-
 // recordTimeout bounds the writing down of an outcome that nobody asked for.
 const recordTimeout = 10 * time.Second
 
-// Config says where a core lives.
+// Config says how a core is to run.
 type Config struct {
-	// DataDir was made by Init; required.
-	DataDir string
-	// Listen is like "127.0.0.1:9120"; required without a Listener.
-	Listen string
-	// Listener is served on instead of Listen, by a test without sockets. Optional.
+	// Settings are what the core starts with; required. Its Dir was made by Init.
+	Settings *Settings
+	// Reload reads the settings again; optional, without it they cannot change.
+	Reload func() (*Settings, error)
+	// Logger is required. LogLevel, if set, is its level, and follows the settings.
+	Logger   *slog.Logger
+	LogLevel *slog.LevelVar
+	// Listener is served on instead of Settings.Listen, by a test without sockets. Optional.
 	Listener net.Listener
-	// Logger is required.
-	Logger *slog.Logger
-	// LocalRoots are the folders below which local repositories are accepted; optional.
-	LocalRoots []string
-	// KeyFiles open encrypted files of the repositories; optional.
-	KeyFiles KeyFiles
-	// HookSecret is for webhooks of declared syncs, stacks and repos that have no secret of
-	// their own; optional.
-	HookSecret fleet.Secret
-	// AgentTimeout is how long an agent may be silent; optional, default 75 s.
-	AgentTimeout time.Duration
-	// AlertEvery is how often it is looked for what is the matter; optional, default 15 s.
-	AlertEvery time.Duration
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -71,6 +59,7 @@ const backlog = 64
 // core is a core in the making: what Run starts and stops.
 type core struct {
 	cfg        Config
+	live       atomic.Pointer[Settings]
 	keys       keys
 	store      *store.Store
 	source     *source
@@ -86,16 +75,18 @@ type core struct {
 // orders under way, and lets go of the data directory. Agents finish what they were given
 // either way and report it to the next core.
 func Run(ctx context.Context, cfg Config) (err error) {
-	if cfg.DataDir == "" || cfg.Listen == "" && cfg.Listener == nil || cfg.Logger == nil {
-		return errors.New("core: DataDir, Listen and Logger are required")
+	start := cfg.Settings
+	if start == nil || start.Dir == "" || start.Listen == "" || cfg.Logger == nil {
+		return errors.New("core: Settings with Dir and Listen, and Logger are required")
 	}
-	d := dataDir(cfg.DataDir)
+	d := dataDir(start.Dir)
 	unlock, err := d.lock()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog)}
+	c.live.Store(start)
 	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
@@ -103,9 +94,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.store.Close()) }()
-	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: cfg.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
+	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: start.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
 	defer c.source.Close()
-	if c.source.keyring, err = d.loadKeyring(cfg.KeyFiles); err != nil {
+	if c.source.keyring, err = d.loadKeyring(start.SOPS.KeyFiles()); err != nil {
 		return err
 	}
 	if err := c.wire(ctx); err != nil {
@@ -127,15 +118,19 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 		return cfg.Listener, nil
 	}
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", cfg.Listen)
+	listener, err := config.Listen(ctx, "tcp", cfg.Settings.Listen)
 	if err != nil {
 		return nil, &api.Error{
-			Status: http.StatusConflict, Code: api.CodeConflict, Message: fmt.Sprintf("cannot serve on %s: %v", cfg.Listen, err),
+			Status: http.StatusConflict, Code: api.CodeConflict, Message: fmt.Sprintf("cannot serve on %s: %v", cfg.Settings.Listen, err),
 			Hint: "is another core, or something else, there already? --listen chooses another address",
 		}
 	}
 	return listener, nil
 }
+
+// settings are those in force. What is decided by more than one of them must take them from
+// one call.
+func (c *core) settings() *Settings { return c.live.Load() }
 
 // wire makes the hub and the reconciler, which know each other.
 func (c *core) wire(ctx context.Context) (err error) {
@@ -149,19 +144,19 @@ func (c *core) wire(ctx context.Context) (err error) {
 		Logins:      logins{c.store},
 		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
 		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
-		IdleTimeout: c.cfg.AgentTimeout,
+		IdleTimeout: c.settings().Limits.AgentTimeout,
 	})
 	if err != nil {
 		return err
 	}
 	c.source.agents = c.hub
 	c.reconciler, err = reconciler.New(reconciler.Config{
-		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Logger: c.cfg.Logger, Drain: drain,
+		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
 	})
 	if err != nil {
 		return err
 	}
-	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger, Every: c.cfg.AlertEvery})
+	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger, Every: c.settings().Alerts.Every})
 	if err != nil {
 		return err
 	}
@@ -262,7 +257,7 @@ func (c *core) handler() (http.Handler, error) {
 	public := c.keys.core.Public()
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts,
-		Guard: guard, Logger: c.cfg.Logger, Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: c.cfg.HookSecret,
+		Guard: guard, Logger: c.cfg.Logger, Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		Version: api.Version{
 			Version: buildinfo.Version(), API: 1, Fingerprint: public.Fingerprint().String(), PublicKey: public.String(),
 			Started: time.Now().UTC(),
@@ -308,7 +303,7 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.settings().HTTP.DrainTimeout)
 		defer cancel()
 		if server.Shutdown(bounded) != nil {
 			return server.Close()

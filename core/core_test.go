@@ -21,6 +21,7 @@ import (
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 )
@@ -76,14 +77,24 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// settingsFor are the defaults for a core in a directory.
+func settingsFor(t *testing.T, dir, listen string) *core.Settings {
+	t.Helper()
+	s := &core.Settings{}
+	_, err := settings.Load(s, settings.Source{Defaults: map[string]string{"dir": dir, "listen": listen}})
+	must(t, err)
+	return s
+}
+
 // start runs the core at the address that it had before, if any.
 func (r *rig) start() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan net.Addr, 1), make(chan error, 1)
+	s := settingsFor(r.t, r.dir, r.addr)
 	go func() {
 		done <- core.Run(ctx, core.Config{
-			DataDir: r.dir, Listen: r.addr, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Settings: s, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Ready: func(addr net.Addr) { ready <- addr },
 		})
 	}()
@@ -402,7 +413,7 @@ func TestADirectoryIsInitialisedOnceAndServedByOne(t *testing.T) {
 			t.Errorf("got %v, want a conflict that says %q", err, words)
 		}
 	}
-	cfg := core.Config{DataDir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}
+	cfg := core.Config{Settings: settingsFor(t, dir, "127.0.0.1:0"), Logger: slog.New(slog.DiscardHandler)}
 	conflict(core.Run(t.Context(), cfg), "is not a core's data directory")
 	_, err := core.Init(t.Context(), dir)
 	must(t, err)
@@ -428,8 +439,8 @@ func TestADirectoryIsInitialisedOnceAndServedByOne(t *testing.T) {
 		second.Ready = nil
 		conflict(core.Run(t.Context(), second), "another core runs")
 		third := cfg
-		third.DataDir, third.Ready, third.Listen = filepath.Join(t.TempDir(), "other"), nil, addr.String()
-		_, err := core.Init(t.Context(), third.DataDir)
+		third.Settings, third.Ready = settingsFor(t, filepath.Join(t.TempDir(), "other"), addr.String()), nil
+		_, err := core.Init(t.Context(), third.Settings.Dir)
 		must(t, err)
 		conflict(core.Run(t.Context(), third), "cannot serve on")
 		cancel()

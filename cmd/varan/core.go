@@ -7,104 +7,83 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 	_ "time/tzdata" // maintenance windows name zones, and a container may have no zone files
 
 	"github.com/spf13/cobra"
 
-	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/cmd/internal/logging"
+	"github.com/varanhq/varan/cmd/internal/settingflags"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/internal/lowmem"
+	"github.com/varanhq/varan/internal/settings"
 )
 
-type coreFlags struct {
-	dir        string
-	listen     string
-	localRoots []string
-	addrFile   string
-	logFormat  string
-	logLevel   string
-	keyFiles   tierFiles
-	hookSecret string
+//go:generate go test -count=1 -run TestTheReferenceOfSettingsIsCurrent . -update-docs
+
+// coreFlags are what core and its subcommands are told.
+type coreFlags struct{ *settingflags.Flags }
+
+// load reads the settings of a core.
+func (f coreFlags) load() (*core.Settings, *settings.Values, error) {
+	s := &core.Settings{}
+	values, err := f.Load(s)
+	return s, values, err
 }
 
 func (a *app) coreCommand() *cobra.Command {
-	var f coreFlags
 	cmd := &cobra.Command{
 		Use:   "core",
 		Short: "Run the core: pulls Git, plans, and serves the API, webhooks and agents",
 		Long: `Run the core. It serves the API, the webhooks and the agents' connections on one HTTP
-port. The first signal drains; a second one exits at once.`,
-		Example: "  varan core init\n  varan core --listen 0.0.0.0:9120",
+port. The first signal drains; a second one exits at once.
+
+Flags win over the environment, that over the file of --config, and that over defaults.`,
+		Example: "  varan core init\n  varan core --listen 0.0.0.0:9120\n  varan core --config core.toml --print-config",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runCore(cmd, f) },
 	}
-	cmd.PersistentFlags().StringVar(&f.dir, "dir", envOr("VARAN_DIR", defaultCoreDir()), "data directory ($VARAN_DIR)")
-	cmd.Flags().StringVar(&f.listen, "listen", envOr("VARAN_LISTEN", "127.0.0.1:9120"), "address to serve on ($VARAN_LISTEN)")
-	cmd.Flags().StringArrayVar(&f.localRoots, "local-root", nil,
-		"directory below which repositories on this disk may be used as sources (repeatable)")
-	cmd.Flags().StringVar(&f.addrFile, "addr-file", "", "write the address that is served to this file once it is")
-	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
-	cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.keyFiles.register(cmd.Flags())
-	cmd.Flags().StringVar(&f.hookSecret, "webhook-secret-file", os.Getenv("VARAN_WEBHOOK_SECRET_FILE"),
-		"file with the secret for webhooks of declared resources that have none ($VARAN_WEBHOOK_SECRET_FILE)")
-	cmd.AddCommand(a.coreInitCommand(&f))
+	f := coreFlags{settingflags.Register(cmd.Flags(), cmd.PersistentFlags(), settingflags.Config{
+		Table: &core.Settings{}, Variable: "VARAN_CORE_CONFIG", Path: "/etc/varan/core.toml",
+		Defaults: map[string]string{"dir": defaultCoreDir()}, Shared: []string{"dir"},
+	})}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.runCore(cmd, f) }
+	cmd.AddCommand(a.coreInitCommand(f))
 	return cmd
 }
 
 func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
-	logger, err := logging.New(a.stderr, f.logFormat, f.logLevel)
+	s, values, err := f.load()
 	if err != nil {
 		return err
 	}
-	hookSecret, err := readHookSecret(f.hookSecret)
-	if err != nil {
+	if printed, err := f.Print(a.stdout, values, a.json); printed {
 		return err
 	}
-	keyFiles, err := f.keyFiles.keyFiles()
-	if err != nil {
-		return err
-	}
+	level := &slog.LevelVar{}
+	level.Set(logging.Level(s.Log.Level))
+	logger := logging.New(a.stderr, s.Log.Format, level)
 	tuneMemory()
 	go lowmem.Keep(cmd.Context(), trimEvery)
 	return core.Run(cmd.Context(), core.Config{
-		DataDir:    f.dir,
-		Listen:     f.listen,
-		LocalRoots: f.localRoots,
-		HookSecret: hookSecret,
-		KeyFiles:   keyFiles,
-		Logger:     logger,
+		Settings: s,
+		Reload: func() (*core.Settings, error) {
+			s, _, err := f.load()
+			return s, err
+		},
+		Logger:   logger,
+		LogLevel: level,
 		Ready: func(addr net.Addr) {
-			logger.Info("serving", slog.String("addr", addr.String()), slog.String("dir", f.dir))
-			if f.addrFile == "" {
+			logger.Info("serving", slog.String("addr", addr.String()), slog.String("dir", s.Dir))
+			if s.AddrFile == "" {
 				return
 			}
-			if err := atomicfile.Write(f.addrFile, []byte(addr.String()+"\n"), 0o644); err != nil {
+			if err := atomicfile.Write(s.AddrFile, []byte(addr.String()+"\n"), 0o644); err != nil {
 				logger.Error("write the address file", slog.Any("err", err))
 			}
 		},
 	})
-}
-
-// readHookSecret reads the default secret of webhooks; there need not be one.
-func readHookSecret(path string) (fleet.Secret, error) {
-	if path == "" {
-		return fleet.Secret{}, nil
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return fleet.Secret{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read the webhook secret: %w", err)}
-	}
-	secret := strings.TrimSpace(string(raw))
-	if len(secret) < 8 {
-		return fleet.Secret{}, &exit.Error{Code: exit.Config, Err: fmt.Errorf("the webhook secret in %s is shorter than 8 characters", path)}
-	}
-	return fleet.NewSecret(secret), nil
 }
 
 // trimEvery is how often an idle core gives back the memory of its last burst.
@@ -118,17 +97,21 @@ func tuneMemory() {
 	}
 }
 
-func (a *app) coreInitCommand(f *coreFlags) *cobra.Command {
+func (a *app) coreInitCommand(f coreFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "Create the data directory, the keys and the administrator's API key",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key, err := core.Init(cmd.Context(), f.dir)
+			s, _, err := f.load()
 			if err != nil {
 				return err
 			}
-			return a.printNewKey(f.dir, key)
+			key, err := core.Init(cmd.Context(), s.Dir)
+			if err != nil {
+				return err
+			}
+			return a.printNewKey(s.Dir, key)
 		},
 	}
 }

@@ -8,52 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core"
-	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/sync/sops"
 )
 
-// tierFiles are the flags that name key files as TIER=FILE.
-type tierFiles struct{ age, pgp []string }
-
-func (t *tierFiles) register(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&t.age, "sops-age-key-file", nil,
-		"file of age identities, or an SSH key, for a tier, as TIER=FILE (repeatable; $VARAN_SOPS_AGE_KEY_FILE_TRUSTED, _UNTRUSTED)")
-	flags.StringArrayVar(&t.pgp, "sops-pgp-key-file", nil,
-		"armoured PGP private key for a tier, as TIER=FILE (repeatable; $VARAN_SOPS_PGP_KEY_FILE_TRUSTED, _UNTRUSTED)")
-}
-
-// keyFiles joins the flags with the environment.
-func (t *tierFiles) keyFiles() (core.KeyFiles, error) {
-	age, err := byTier("sops-age-key-file", "VARAN_SOPS_AGE_KEY_FILE_", t.age)
-	if err != nil {
+// tierKeyFiles are the key files that the environment names for a core.
+func tierKeyFiles() (core.KeyFiles, error) {
+	var table struct {
+		SOPS core.SOPSSettings `key:"sops"`
+	}
+	if _, err := settings.Load(&table, settings.Source{Env: os.Getenv}); err != nil {
 		return core.KeyFiles{}, err
 	}
-	pgp, err := byTier("sops-pgp-key-file", "VARAN_SOPS_PGP_KEY_FILE_", t.pgp)
-	return core.KeyFiles{Age: age, PGP: pgp}, err
-}
-
-func byTier(flag, variable string, written []string) (map[fleet.Tier][]string, error) {
-	out := map[fleet.Tier][]string{}
-	for _, tier := range []fleet.Tier{fleet.TierTrusted, fleet.TierUntrusted} {
-		for _, name := range filepath.SplitList(os.Getenv(variable + strings.ToUpper(string(tier)))) {
-			if name != "" {
-				out[tier] = append(out[tier], name)
-			}
-		}
-	}
-	for _, text := range written {
-		word, name, ok := strings.Cut(text, "=")
-		tier := fleet.Tier(word)
-		if !ok || name == "" || tier != fleet.TierTrusted && tier != fleet.TierUntrusted {
-			return nil, exit.Usagef("--%s is TIER=FILE, with the tier trusted or untrusted; not %q", flag, text)
-		}
-		out[tier] = append(out[tier], name)
-	}
-	return out, nil
+	return table.SOPS.KeyFiles(), nil
 }
 
 // userIdentities are the private keys of whoever runs the command, from the places where

@@ -347,7 +347,7 @@ func renderTree(ctx context.Context, dir string, input render.Input) (render.Out
 	if input.Repository, err = git.Origin(dir); err != nil {
 		return render.Output{}, &exit.Error{Code: exit.Config, Err: err}
 	}
-	files, err := (&tierFiles{}).keyFiles()
+	files, err := tierKeyFiles()
 	if err != nil {
 		return render.Output{}, err
 	}

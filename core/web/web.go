@@ -172,7 +172,7 @@ type Reconciler interface {
 type Config struct {
 	// HookSecret is for webhooks of declared resources that have no secret of their own; empty
 	// refuses these.
-	HookSecret fleet.Secret
+	HookSecret func() fleet.Secret
 	Store      Store
 	Reconciler Reconciler
 	Agents     Agents
@@ -202,6 +202,9 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.HookSecret == nil {
+		cfg.HookSecret = func() fleet.Secret { return fleet.Secret{} }
 	}
 	s := &server{Config: cfg, hooks: newHookLimits()}
 	guarded := http.NewServeMux()

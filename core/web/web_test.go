@@ -200,7 +200,7 @@ func newFixture(tb testing.TB) *fixture {
 	must(tb, err)
 	handler, err := web.New(web.Config{
 		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Guard: guard, Logger: logger,
-		HookSecret: fleet.NewSecret("default-secret"),
+		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})
 	must(tb, err)

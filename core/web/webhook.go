@@ -197,7 +197,7 @@ func (s *server) hookTarget(ctx context.Context, d delivery) (to target, secret 
 	case d.kind == "sync" && to.sync.Declared.NoWebhook:
 		secret = fleet.Secret{}
 	case secret.IsEmpty() && declared:
-		secret = s.HookSecret
+		secret = s.HookSecret()
 	}
 	return to, secret, nil
 }

@@ -125,8 +125,8 @@ func law() []rule {
 		only("./sync/sops", "filippo.io/age/..."),
 		only("./sync/sops", "github.com/ProtonMail/go-crypto/..."),
 		{
-			why: "resource files are read by sync/spec, a host's policy by agent/policy", of: []string{"./..."},
-			but: []string{"./sync/spec", "./agent/policy", "./bench/..."}, deny: []string{"github.com/pelletier/go-toml/..."}, direct: true,
+			why: "resource files are read by sync/spec, a host's policy by agent/policy, settings by internal/settings", of: []string{"./..."},
+			but: []string{"./sync/spec", "./agent/policy", "./internal/settings", "./bench/..."}, deny: []string{"github.com/pelletier/go-toml/..."}, direct: true,
 		},
 		only("./wire/noise", "github.com/flynn/noise"),
 		only("./wire/ws", "github.com/gorilla/websocket"),

@@ -24,6 +24,7 @@ import (
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/ws"
@@ -193,10 +194,14 @@ func (w *world) startCore() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	listener := w.net.open()
+	s := &core.Settings{}
+	if _, err := settings.Load(s, settings.Source{Defaults: map[string]string{"dir": w.path("core")}}); err != nil {
+		w.Fatal(err)
+	}
+	s.LocalRoots, s.Limits.AgentTimeout, s.Alerts.Every = []string{w.dir}, 3*keepAlive, 5*time.Minute
 	go func() {
 		done <- core.Run(ctx, core.Config{
-			DataDir: w.path("core"), Listener: listener, Logger: w.log, LocalRoots: []string{w.dir}, AgentTimeout: 3 * keepAlive, AlertEvery: 5 * time.Minute,
-			Ready: func(net.Addr) { close(ready) },
+			Settings: s, Listener: listener, Logger: w.log, Ready: func(net.Addr) { close(ready) },
 		})
 	}()
 	select {

@@ -4,23 +4,22 @@ package logging
 import (
 	"io"
 	"log/slog"
-
-	"github.com/varanhq/varan/cmd/internal/exit"
 )
 
-// New takes the values of --log-format (text or json) and --log-level (debug, info, warn
-// or error).
-func New(w io.Writer, format, level string) (*slog.Logger, error) {
+// New makes a logger of a format, text or json.
+func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// Level is that of debug, info, warn or error. The settings allow no other words.
+func Level(word string) slog.Level {
 	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, exit.Usagef("--log-level %q is none of debug, info, warn, error", level)
+	if l.UnmarshalText([]byte(word)) != nil {
+		return slog.LevelInfo
 	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, exit.Usagef("--log-format %q is neither text nor json", format)
+	return l
 }

@@ -1,0 +1,136 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/settings"
+)
+
+// Settings are all settings of a core; docs/configuration.md is made from the tags. What is
+// dynamic is read from the snapshot at every use, never kept.
+type Settings struct {
+	Dir        string          `key:"dir" flag:"dir" env:"VARAN_DIR" reload:"static" doc:"data directory"`
+	Listen     string          `key:"listen" flag:"listen" env:"VARAN_LISTEN" default:"127.0.0.1:9120" reload:"static" doc:"address to serve on"`
+	AddrFile   string          `key:"addr_file" flag:"addr-file" env:"VARAN_ADDR_FILE" reload:"static" doc:"write the address that is served to this file once it is"`
+	LocalRoots []string        `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
+	Log        LogSettings     `key:"log"`
+	Webhook    WebhookSettings `key:"webhook"`
+	Limits     LimitSettings   `key:"limits"`
+	Alerts     AlertSettings   `key:"alerts"`
+	HTTP       HTTPSettings    `key:"http"`
+	SOPS       SOPSSettings    `key:"sops"`
+}
+
+// LogSettings say what is logged, and how.
+type LogSettings struct {
+	Level  string `key:"level" flag:"log-level" env:"VARAN_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" reload:"dynamic" doc:"least level that is logged"`
+	Format string `key:"format" flag:"log-format" env:"VARAN_LOG_FORMAT" default:"text" enum:"text,json" reload:"static" doc:"form of the log"`
+}
+
+// WebhookSettings are about the webhooks of Git hosts.
+type WebhookSettings struct {
+	Secret        fleet.Secret `key:"secret" fileflag:"webhook-secret-file" env:"VARAN_WEBHOOK_SECRET" reload:"dynamic" doc:"secret for webhooks of declared resources that have none of their own"`
+	PerMinute     int          `key:"per_minute" env:"VARAN_WEBHOOK_PER_MINUTE" default:"60" min:"1" max:"100000" reload:"dynamic" doc:"deliveries a minute that one webhook may have"`
+	TotalMinute   int          `key:"total_per_minute" env:"VARAN_WEBHOOK_TOTAL_PER_MINUTE" default:"600" min:"1" max:"1000000" reload:"dynamic" doc:"deliveries a minute that all webhooks together may have"`
+	RefusedMinute int          `key:"refused_per_minute" env:"VARAN_WEBHOOK_REFUSED_PER_MINUTE" default:"30" min:"1" max:"100000" reload:"dynamic" doc:"refused deliveries a minute from one address that are answered with the reason"`
+}
+
+// LimitSettings bound what callers that are not known yet may cost.
+type LimitSettings struct {
+	Handshakes       int           `key:"handshakes" env:"VARAN_LIMITS_HANDSHAKES" default:"256" min:"1" max:"100000" reload:"dynamic" doc:"handshakes of agents under way at one time"`
+	HandshakesPerNet int           `key:"handshakes_per_network" env:"VARAN_LIMITS_HANDSHAKES_PER_NETWORK" default:"16" min:"1" max:"100000" reload:"dynamic" doc:"those of one /24, or /56 of IPv6"`
+	AgentTimeout     time.Duration `key:"agent_timeout" env:"VARAN_LIMITS_AGENT_TIMEOUT" default:"75s" min:"30s" reload:"static" doc:"how long an agent may be silent before it counts as gone"`
+	Failures         int           `key:"failures_per_minute" env:"VARAN_LIMITS_FAILURES_PER_MINUTE" default:"5" min:"1" max:"100000" reload:"dynamic" doc:"failed logins a minute from one address"`
+	FailuresTotal    int           `key:"failures_total_per_minute" env:"VARAN_LIMITS_FAILURES_TOTAL_PER_MINUTE" default:"100" min:"1" max:"1000000" reload:"dynamic" doc:"failed logins a minute from all addresses"`
+}
+
+// AlertSettings are about alerts as a whole; alerters are resources.
+type AlertSettings struct {
+	Every time.Duration `key:"every" env:"VARAN_ALERTS_EVERY" default:"15s" min:"1s" max:"1h" reload:"static" doc:"how often it is looked for what is the matter"`
+}
+
+// HTTPSettings are about what stands between core and its callers.
+type HTTPSettings struct {
+	TrustedProxies []Network     `key:"trusted_proxies" env:"VARAN_TRUSTED_PROXIES" reload:"dynamic" doc:"networks of reverse proxies whose X-Forwarded-For is believed"`
+	DrainTimeout   time.Duration `key:"drain" env:"VARAN_DRAIN" default:"10s" min:"0s" max:"30s" reload:"static" doc:"how long a core that stops waits for what is under way"`
+}
+
+// Network is a prefix of addresses, or a single address.
+type Network struct{ netip.Prefix }
+
+// UnmarshalText accepts "10.0.0.0/8" as well as "10.0.0.5".
+func (n *Network) UnmarshalText(text []byte) error {
+	if addr, err := netip.ParseAddr(string(text)); err == nil && addr.Zone() == "" {
+		n.Prefix = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+		return nil
+	}
+	prefix, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		return errors.New("not an address like 10.0.0.5 nor a network like 10.0.0.0/8")
+	}
+	n.Prefix = prefix.Masked()
+	return nil
+}
+
+// SOPSSettings name the private keys for encrypted files of the repositories.
+type SOPSSettings struct {
+	Age          []string `key:"age_key_files" flag:"sops-age-key-file" reload:"static" doc:"file of age identities, or an SSH key, for a tier, as TIER=FILE"`
+	PGP          []string `key:"pgp_key_files" flag:"sops-pgp-key-file" reload:"static" doc:"armoured PGP private key for a tier, as TIER=FILE"`
+	AgeTrusted   []string `key:"age_key_files_trusted" env:"VARAN_SOPS_AGE_KEY_FILE_TRUSTED" split:"path" reload:"static" doc:"age key files of the tier trusted"`
+	AgeUntrusted []string `key:"age_key_files_untrusted" env:"VARAN_SOPS_AGE_KEY_FILE_UNTRUSTED" split:"path" reload:"static" doc:"age key files of the tier untrusted"`
+	PGPTrusted   []string `key:"pgp_key_files_trusted" env:"VARAN_SOPS_PGP_KEY_FILE_TRUSTED" split:"path" reload:"static" doc:"PGP key files of the tier trusted"`
+	PGPUntrusted []string `key:"pgp_key_files_untrusted" env:"VARAN_SOPS_PGP_KEY_FILE_UNTRUSTED" split:"path" reload:"static" doc:"PGP key files of the tier untrusted"`
+}
+
+// KeyFiles sorts the key files by tier.
+func (s *SOPSSettings) KeyFiles() KeyFiles {
+	byTier := func(trusted, untrusted, written []string) map[fleet.Tier][]string {
+		out := map[fleet.Tier][]string{}
+		add := func(tier fleet.Tier, names ...string) {
+			if len(names) > 0 {
+				out[tier] = append(out[tier], names...)
+			}
+		}
+		add(fleet.TierTrusted, trusted...)
+		add(fleet.TierUntrusted, untrusted...)
+		for _, text := range written {
+			tier, name, _ := strings.Cut(text, "=")
+			add(fleet.Tier(tier), name)
+		}
+		return out
+	}
+	return KeyFiles{Age: byTier(s.AgeTrusted, s.AgeUntrusted, s.Age), PGP: byTier(s.PGPTrusted, s.PGPUntrusted, s.PGP)}
+}
+
+// minHookSecret is the least length of a webhook's secret.
+const minHookSecret = 8
+
+// Check implements settings.Checker.
+func (s *Settings) Check() []settings.Fault {
+	var found []settings.Fault
+	fail := func(key, hint, format string, args ...any) {
+		found = append(found, settings.Fault{Key: key, Message: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	if secret := s.Webhook.Secret.Reveal(); secret != "" && len(secret) < minHookSecret {
+		fail("webhook.secret", "", "the webhook secret is shorter than %d characters", minHookSecret)
+	}
+	for key, files := range map[string][]string{"sops.age_key_files": s.SOPS.Age, "sops.pgp_key_files": s.SOPS.PGP} {
+		for _, text := range files {
+			tier, name, _ := strings.Cut(text, "=")
+			if name == "" || tier != string(fleet.TierTrusted) && tier != string(fleet.TierUntrusted) {
+				fail(key, "", "%q is not TIER=FILE, with the tier trusted or untrusted", text)
+			}
+		}
+	}
+	for _, prefix := range s.HTTP.TrustedProxies {
+		if prefix.Bits() == 0 {
+			fail("http.trusted_proxies", "name the addresses of the proxies themselves", "%s believes the X-Forwarded-For of everybody", prefix.Prefix)
+		}
+	}
+	return found
+}
