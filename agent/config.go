@@ -10,8 +10,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
@@ -105,7 +103,7 @@ func ServerName(dir, connectAs string) (string, error) {
 		}
 		name = strings.ReplaceAll(name, hostnameMarker, host)
 	}
-	if !validName(name) {
+	if !fleet.ValidServerName(name) {
 		return "", &ConfigError{
 			Err:  fmt.Errorf("connect as %q: not a server name", name),
 			Hint: "a name is one printable word of at most 63 characters; $(hostname) is the only substitution",
@@ -114,21 +112,13 @@ func ServerName(dir, connectAs string) (string, error) {
 	return name, nil
 }
 
-// validName keeps out what no server can be called; core decides about the rest.
-func validName(s string) bool {
-	odd := func(r rune) bool {
-		return !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune(`$/\`, r)
-	}
-	return s != "" && len(s) <= 63 && utf8.ValidString(s) && !strings.ContainsFunc(s, odd)
-}
-
 func (c *Config) validate() error {
 	switch {
 	case c.Dir == "":
 		return &ConfigError{Err: errors.New("no state directory given"), Hint: "set --dir"}
 	case c.Engine == nil || c.Logger == nil:
 		return errors.New("agent needs an engine and a logger")
-	case !validName(c.Server):
+	case !fleet.ValidServerName(c.Server):
 		return &ConfigError{Err: fmt.Errorf("%q is not a server name", c.Server), Hint: "set --connect-as"}
 	case len(c.Cores) == 0:
 		return &ConfigError{

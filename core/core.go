@@ -194,8 +194,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 }
 
 // joined wakes every sync: any may have waited for the server.
-func (c *core) joined(ctx context.Context, server string) {
-	c.record(ctx, api.Event{Kind: "server", Server: server, Text: "server joined with an onboarding key"})
+func (c *core) joined(server string) {
 	for _, status := range c.reconciler.Statuses() {
 		c.reconciler.Poke(status.Sync, reconciler.TriggerReport, server)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/varanhq/varan/sync/spec"
 )
 
-// Export implements web.Sources: what the applied commits declare and what was set in core, as
-// one resource file. Values of secrets are left out.
+// Export implements web.Sources: what the applied commits declare, the servers that joined
+// without being declared, and what was set in core, as one resource file. Values of secrets are left out.
 func (s *source) Export(ctx context.Context) ([]byte, error) {
 	syncs, err := s.store.Syncs(ctx)
 	if err != nil {
@@ -37,6 +37,15 @@ func (s *source) Export(ctx context.Context) ([]byte, error) {
 			taken[id] = true
 			return true
 		}))
+	}
+	joined, err := s.joined(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range joined {
+		if !taken["server/"+joined[i].Name] {
+			all.Servers = append(all.Servers, joined[i])
+		}
 	}
 	stored, err := s.store.Variables(ctx)
 	if err != nil {

@@ -90,15 +90,15 @@ func variableOf(name string, value fleet.Secret, secret bool, scope fleet.Scope)
 // servers are those that joined and those that other syncs declared. Of two tiers the
 // narrower counts.
 func (s *source) servers(ctx context.Context, others []store.Shared) ([]fleet.Server, error) {
-	joined, err := s.store.Servers(ctx)
+	joined, err := s.joined(ctx)
 	if err != nil {
 		return nil, err
 	}
 	byName := map[string]fleet.Server{}
-	for _, v := range joined {
-		if !v.Pending {
-			byName[v.Name] = fleet.Server{Name: v.Name, Tags: v.Tags, Tier: v.Tier, Enabled: true}
-		}
+	for i := range joined {
+		server, _ := render.Server(&joined[i]) // what is wrong with a template was said where it is
+		server.Origin = fleet.Position{}
+		byName[server.Name] = server
 	}
 	for _, other := range others {
 		if other.Server == nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/varanhq/varan/core/alert"
 	"github.com/varanhq/varan/core/api"
@@ -55,8 +56,24 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 }
 
 // view is what alerts are about.
-func (c *core) view(context.Context) (alert.View, error) {
-	return alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses()}, nil
+func (c *core) view(ctx context.Context) (alert.View, error) {
+	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses()}
+	servers, err := c.store.Servers(ctx)
+	if err != nil {
+		return alert.View{}, err
+	}
+	for _, s := range servers {
+		if s.Pending {
+			v.Pending = append(v.Pending, alert.Pending{Server: s.Name, Text: web.PendingText(s)})
+		}
+	}
+	keys, err := c.store.OnboardingKeys(ctx)
+	for i := range keys {
+		if k := &keys[i]; k.Failures > 0 && k.Expires.After(time.Now()) {
+			v.Tried = append(v.Tried, alert.Tried{Key: k.ID, Failures: k.Failures})
+		}
+	}
+	return v, err
 }
 
 // catalog is what there is to run, and on what.

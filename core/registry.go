@@ -20,8 +20,8 @@ var (
 // registry is the store as the hub needs it.
 type registry struct {
 	store *store.Store
-	// joined is called when a server was onboarded.
-	joined func(ctx context.Context, server string)
+	// joined is called when a server may connect that core did not know by its key.
+	joined func(server string)
 	// rotated is called when a server's agent has come with its next key; optional.
 	rotated func(server string)
 }
@@ -76,11 +76,12 @@ func (r *registry) NextEpoch(ctx context.Context, server string) (uint64, error)
 func (r *registry) Onboard(ctx context.Context, req hub.OnboardRequest) (string, error) {
 	err := r.store.Onboard(ctx, store.Joining{
 		Token: req.Token.ID(), Hash: req.Token.SecretHash(), Server: req.Server, PublicKey: req.Key.String(),
+		RemoteAddr: req.RemoteAddr,
 	})
 	if err != nil {
 		return "", err
 	}
-	r.joined(ctx, req.Server)
+	r.joined(req.Server)
 	return req.Server, nil
 }
 

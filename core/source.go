@@ -45,6 +45,8 @@ type source struct {
 	// agents is the way to the servers' hosts; nil before there is one.
 	agents agents
 
+	templates templates
+
 	mu sync.Mutex
 	// states is what is kept of each sync.
 	states map[string]*syncState

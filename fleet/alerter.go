@@ -61,6 +61,10 @@ const (
 	AlertStackDeployFailed AlertType = "StackDeployFailed"
 	AlertStackRolledBack   AlertType = "StackRolledBack"
 	AlertSyncFailed        AlertType = "SyncFailed"
+	// AlertServerPending: a server joined and waits for approval.
+	AlertServerPending AlertType = "ServerPending"
+	// AlertOnboardingAbuse: somebody tries out an onboarding key.
+	AlertOnboardingAbuse AlertType = "OnboardingAbuse"
 )
 
 // AlertTypes are all types that a file may name, those that are never sent included.
@@ -70,7 +74,7 @@ func AlertTypes() []AlertType {
 		"SwarmUnhealthy", AlertContainerStateChange, "DeploymentImageUpdateAvailable", "DeploymentAutoUpdated",
 		AlertStackStateChange, "StackImageUpdateAvailable", "StackAutoUpdated", "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", "ScheduleRun",
-		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed,
+		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
 	}
 }
 

@@ -215,6 +215,25 @@ func TestAServerThatStaysAwayIsToldOfOnce(t *testing.T) {
 	})
 }
 
+func TestServersThatWaitAndKeysThatAreTriedOutAreToldOf(t *testing.T) {
+	in(t, func(w *world) {
+		w.set(func() {
+			w.view.Pending = []alert.Pending{{Server: "beta", Text: "waits for approval"}}
+			w.view.Tried = []alert.Tried{{Key: "abc", Failures: 19}}
+		})
+		w.pass(time.Minute)
+		w.want("OK ServerPending: server beta waits for approval")
+		w.set(func() { w.view.Tried[0].Failures = 20 }) // O11
+		w.pass(time.Minute)
+		w.want("WARNING OnboardingAbuse: 20 agents were refused with the onboarding key abc: is it in the wrong hands?")
+		w.set(func() { w.view.Pending, w.view.Tried = nil, nil })
+		w.pass(time.Minute)
+		w.want(
+			"OK OnboardingAbuse: over: 20 agents were refused with the onboarding key abc: is it in the wrong hands?",
+			"OK ServerPending: over: server beta waits for approval")
+	})
+}
+
 func TestQuietDisabledAndMaintainedServersAreNotToldOf(t *testing.T) {
 	in(t, func(w *world) {
 		for _, s := range []fleet.Server{

@@ -122,10 +122,16 @@ func (s *Service) look(ctx context.Context, w *watcher, open map[string]bool) {
 	read := !slices.ContainsFunc(view.Syncs, func(s reconciler.SyncStatus) bool { return !s.Planned })
 	for _, key := range sorted(open) {
 		_, still := matters[key]
-		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && (read || strings.HasPrefix(key, "server/")) {
+		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && (read || known(key)) {
 			s.end(ctx, key, view, open)
 		}
 	}
+}
+
+// known reports whether a matter is one that nothing needs to be read for.
+func known(key string) bool {
+	kind, _, _ := strings.Cut(key, "/")
+	return kind == "server" || kind == "server-pending" || kind == "onboarding"
 }
 
 // hear takes one piece of news.

@@ -21,7 +21,23 @@ type View struct {
 	// Desired are the last good commits of the syncs, Syncs how they are doing.
 	Desired []fleet.Desired
 	Syncs   []reconciler.SyncStatus
+	// Pending are the servers that wait for approval; Tried the onboarding keys that are good
+	// for something and whose limits refused agents.
+	Pending []Pending
+	Tried   []Tried
 }
+
+// Pending is a server that waits for approval.
+type Pending struct{ Server, Text string }
+
+// Tried is an onboarding key that agents were refused with.
+type Tried struct {
+	Key      string
+	Failures int
+}
+
+// manyFailures is from where on it is no mistake any more (rule O11).
+const manyFailures = 20
 
 // watcher finds what is the matter by comparing looks. It is told the time, and does nothing
 // itself.
@@ -62,6 +78,7 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 	held := watchServers(v, servers, now, local, report, kept)
 	w.stacks(v, held, report, kept)
 	watchSyncs(v, report)
+	watchOnboarding(v, report)
 	for key := range w.seen {
 		if !current[key] {
 			delete(w.seen, key)
@@ -182,6 +199,28 @@ func watchSyncs(v View, report func(Alert, int, time.Duration)) {
 				Text: fmt.Sprintf("sync %s: %d changes of commit %s wait to be applied", s.Sync, n, s.Plan.Commit.Short()),
 			}, 2, 0)
 		}
+	}
+}
+
+// watchOnboarding reports who waits to be let in, and who tries to get in.
+func watchOnboarding(v View, report func(Alert, int, time.Duration)) {
+	for _, p := range v.Pending {
+		report(Alert{
+			Key: "server-pending/" + p.Server, Type: fleet.AlertServerPending, Level: LevelOK, Server: p.Server,
+			Target: fleet.ResourceName{Kind: "server", Name: p.Server},
+			Text:   fmt.Sprintf("server %s %s", p.Server, p.Text), Data: map[string]any{"id": p.Server, "name": p.Server},
+		}, 1, 0)
+	}
+	for _, k := range v.Tried {
+		if k.Failures < manyFailures {
+			continue
+		}
+		report(Alert{
+			Key: "onboarding/" + k.Key, Type: fleet.AlertOnboardingAbuse, Level: LevelWarning,
+			Target: fleet.ResourceName{Kind: "onboarding_key", Name: k.Key},
+			Text:   fmt.Sprintf("%d agents were refused with the onboarding key %s: is it in the wrong hands?", k.Failures, k.Key),
+			Data:   map[string]any{"id": k.Key, "name": k.Key, "failures": k.Failures},
+		}, 1, 0)
 	}
 }
 

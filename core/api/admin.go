@@ -35,11 +35,23 @@ type OnboardingKey struct {
 	Rekey      string     `json:"rekey,omitempty"`
 	Tags       []string   `json:"tags,omitempty"`
 	Tier       fleet.Tier `json:"tier"`
-	Uses       int        `json:"uses"`
-	MaxUses    int        `json:"max_uses"`
-	Created    time.Time  `json:"created"`
-	Expires    time.Time  `json:"expires"`
-	Revoked    bool       `json:"revoked,omitempty"`
+	// CIDRs are the networks that agents may come from; none means any.
+	CIDRs []string `json:"cidrs,omitempty"`
+	// CopyServer is the server whose configuration those that join start with.
+	CopyServer string `json:"copy_server,omitempty"`
+	// Approval says that who joins waits for approval.
+	Approval bool `json:"approval,omitempty"`
+	Uses     int  `json:"uses"`
+	MaxUses  int  `json:"max_uses"`
+	// Failures counts attempts that the key's limits refused. At 50 the key is revoked.
+	Failures int       `json:"failures,omitempty"`
+	Created  time.Time `json:"created"`
+	// CreatedBy is the id of the API key that made it. It is revoked with that.
+	CreatedBy string    `json:"created_by,omitempty"`
+	Expires   time.Time `json:"expires"`
+	Revoked   bool      `json:"revoked,omitempty"`
+	// Template is the resource file that CopyServer stands for.
+	Template string `json:"-"`
 }
 
 // OnboardingSpec creates an onboarding key.
@@ -48,6 +60,13 @@ type OnboardingSpec struct {
 	// ServerGlob limits the names an agent may take, like "edge-*"; empty means "*".
 	ServerGlob string   `json:"server_glob,omitempty" maxLength:"63"`
 	Tags       []string `json:"tags,omitempty" maxItems:"32"`
+	// CIDRs are the networks that agents may come from, like "10.0.0.0/8"; none means any.
+	CIDRs []string `json:"cidrs,omitempty" maxItems:"32"`
+	// CopyServer names a declared server whose configuration those that join start with. It
+	// is read when the key is made.
+	CopyServer string `json:"copy_server,omitempty" maxLength:"63"`
+	// Approval makes the server wait for approval. With more than one use that is always so.
+	Approval bool `json:"approval,omitempty"`
 	// Tier is the highest the server may have. Empty means trusted for a single use and
 	// untrusted for more.
 	Tier fleet.Tier `json:"tier,omitempty" enum:"trusted,untrusted"`

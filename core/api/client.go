@@ -64,6 +64,11 @@ func (c *Client) ApproveServer(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodPost, Prefix+"/servers/"+url.PathEscape(name)+"/approve", nil, nil)
 }
 
+// RejectServer turns a pending server away for good.
+func (c *Client) RejectServer(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodPost, Prefix+"/servers/"+url.PathEscape(name)+"/reject", nil, nil)
+}
+
 // RemoveServer revokes a server's key and forgets the server. Its containers stay.
 func (c *Client) RemoveServer(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, Prefix+"/servers/"+url.PathEscape(name), nil, nil)

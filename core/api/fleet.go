@@ -30,6 +30,9 @@ type Server struct {
 	// PublicKey is the agent's key; empty for a server that is only declared.
 	PublicKey   string    `json:"public_key,omitempty"`
 	OnboardedAt time.Time `json:"onboarded_at,omitzero"`
+	// OnboardingKey is the id of the key it joined with, RemoteAddr where it came from.
+	OnboardingKey string `json:"onboarding_key,omitempty"`
+	RemoteAddr    string `json:"remote_addr,omitempty"`
 	// LastSeen is the time of the last report, or of the disconnect.
 	LastSeen time.Time `json:"last_seen,omitzero"`
 	// Sync and Health sum up the server's stacks: the worst of each axis.

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/noise"
@@ -51,6 +52,6 @@ type OnboardRequest struct {
 	Server string
 	// Key is the agent's key; it has proved to hold the private half.
 	Key noise.PublicKey
-	// RemoteAddr is where it comes from, as "host:port" or "host".
-	RemoteAddr string
+	// RemoteAddr is where it comes from; zero when that is not known.
+	RemoteAddr netip.Addr
 }

@@ -125,7 +125,7 @@ func (h *Hub) onboard(ctx context.Context, info noise.PeerInfo, addr netip.Addr)
 		return "", err
 	}
 	name, err := h.cfg.Registry.Onboard(ctx, OnboardRequest{
-		Token: token, Server: join.Server, Key: info.Key, RemoteAddr: addr.String(),
+		Token: token, Server: join.Server, Key: info.Key, RemoteAddr: addr,
 	})
 	if err != nil {
 		return "", fmt.Errorf("onboard with token %s: %w", token.ID(), err)

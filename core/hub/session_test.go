@@ -267,7 +267,7 @@ func TestOnboardingOpensASession(t *testing.T) {
 	if err := a.peer.Call(t.Context(), wire.VerbHello, wire.Hello{Version: 1, Server: "gamma"}, &welcome); err != nil {
 		t.Fatal(err)
 	}
-	if req := c.registry.asked[0]; req.Key != key.Public() || req.Server != "gamma" || req.RemoteAddr != "127.0.0.1" {
+	if req := c.registry.asked[0]; req.Key != key.Public() || req.Server != "gamma" || req.RemoteAddr.String() != "127.0.0.1" {
 		t.Errorf("the registry was asked %+v", req)
 	}
 	c.online(key, "gamma", "web") // and from now on the key is enough

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -50,10 +51,19 @@ func (s *Store) KeyUsed(ctx context.Context, id string, at time.Time) error {
 	return nil
 }
 
-// DeleteKey revokes an API key. ErrLastKey protects the last one: without any, nobody
+// DeleteKey revokes an API key, and the onboarding keys that were made with it: nobody can
+// let servers in beyond his own time (rule O04). ErrLastKey protects the last one: without any, nobody
 // could make another.
 func (s *Store) DeleteKey(ctx context.Context, id string) error {
-	n, err := s.exec(ctx, "DELETE FROM api_keys WHERE id = $1 AND (SELECT count(*) FROM api_keys) > 1", id)
+	var n int64
+	err := s.write(ctx, func(tx *sql.Tx) (err error) {
+		n, err = affected(tx.ExecContext(ctx, "DELETE FROM api_keys WHERE id = $1 AND (SELECT count(*) FROM api_keys) > 1", id))
+		if err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE onboarding_keys SET revoked = TRUE WHERE created_by = $1 AND uses < max_uses", id)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("delete API key %q: %w", id, err)
 	}

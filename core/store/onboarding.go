@@ -1,19 +1,23 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 )
 
-// maxTokenFailures revokes an onboarding key that somebody is guessing at (rule O11).
+// maxTokenFailures revokes an onboarding key that somebody is trying out (rule O11).
 const maxTokenFailures = 50
 
 // AddOnboardingKey records an onboarding key by the hash of its secret. Its limits are
@@ -23,11 +27,16 @@ func (s *Store) AddOnboardingKey(ctx context.Context, key api.OnboardingKey, has
 	if err != nil {
 		return err
 	}
+	cidrs, err := encode(key.CIDRs)
+	if err != nil {
+		return err
+	}
 	_, err = s.exec(ctx, `INSERT INTO onboarding_keys
-		(id, name, hash, last4, server_glob, rekey, tags, tier, uses, max_uses, failures, revoked, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, FALSE, $10, $11)`,
+		(id, name, hash, last4, server_glob, rekey, tags, tier, uses, max_uses, failures, revoked, created_at, expires_at,
+		cidrs, copy_server, template, approval, created_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, 0, FALSE, $10, $11, $12, $13, $14, $15, $16)`,
 		key.ID, key.Name, hash[:], key.Last4, key.ServerGlob, key.Rekey, tags, string(key.Tier),
-		key.MaxUses, stamp(key.Created), stamp(key.Expires))
+		key.MaxUses, stamp(key.Created), stamp(key.Expires), cidrs, key.CopyServer, key.Template, key.Approval, key.CreatedBy)
 	if err != nil {
 		return fmt.Errorf("add onboarding key %q: %w", key.Name, err)
 	}
@@ -38,10 +47,11 @@ func (s *Store) AddOnboardingKey(ctx context.Context, key api.OnboardingKey, has
 func (s *Store) OnboardingKeys(ctx context.Context) ([]api.OnboardingKey, error) {
 	keys, err := list(ctx, s.reader, func(row scanner) (k api.OnboardingKey, err error) {
 		err = row.Scan(&k.ID, &k.Name, &k.Last4, &k.ServerGlob, &k.Rekey, jsonColumn{&k.Tags}, &k.Tier,
-			&k.Uses, &k.MaxUses, &k.Revoked, stampColumn{&k.Created}, stampColumn{&k.Expires})
+			&k.Uses, &k.MaxUses, &k.Failures, &k.Revoked, stampColumn{&k.Created}, stampColumn{&k.Expires},
+			jsonColumn{&k.CIDRs}, &k.CopyServer, &k.Template, &k.Approval, &k.CreatedBy)
 		return k, err
-	}, `SELECT id, name, last4, server_glob, rekey, tags, tier, uses, max_uses, revoked, created_at, expires_at
-		FROM onboarding_keys ORDER BY created_at DESC, id`)
+	}, `SELECT id, name, last4, server_glob, rekey, tags, tier, uses, max_uses, failures, revoked, created_at, expires_at,
+		cidrs, copy_server, template, approval, created_by FROM onboarding_keys ORDER BY created_at DESC, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list onboarding keys: %w", err)
 	}
@@ -64,12 +74,14 @@ type Joining struct {
 	// Server is the name asked for; PublicKey the key the agent proved to hold.
 	Server    string
 	PublicKey string
+	// RemoteAddr is the address that the agent connects from; zero when it is not known.
+	RemoteAddr netip.Addr
 }
 
 // Onboard spends one use of an onboarding key and registers the server with its key, in
-// one transaction. Every refusal is ErrOnboarding. An agent that did not hear the answer
-// may ask again with the same key. ErrPending says that the server is registered, but must
-// be approved before it may connect.
+// one transaction. Every refusal is ErrOnboarding, and an event with its true reason. An
+// agent that did not hear the answer may ask again with the same key. ErrPending says that
+// the server is registered, but must be approved before it may connect.
 func (s *Store) Onboard(ctx context.Context, join Joining) error {
 	var refused error
 	err := s.write(ctx, func(tx *sql.Tx) error {
@@ -78,8 +90,11 @@ func (s *Store) Onboard(ctx context.Context, join Joining) error {
 			return err
 		}
 		// A refusal commits too: it counts the failure.
-		refused, err = onboard(ctx, tx, now, join)
-		return err
+		if refused, err = s.onboard(ctx, tx, now, join); err != nil || !errors.Is(refused, ErrOnboarding) {
+			return err
+		}
+		return s.addEvent(ctx, tx, api.Event{At: now, Kind: "onboarding", Text: fmt.Sprintf(
+			"agent from %s with onboarding key %s as %q: %v", addrText(join.RemoteAddr), join.Token, join.Server, refused)})
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return fmt.Errorf("onboard server %q with key %s: %w", join.Server, join.Token, err)
@@ -87,15 +102,29 @@ func (s *Store) Onboard(ctx context.Context, join Joining) error {
 	return nil
 }
 
+func addrText(addr netip.Addr) string { return cmp.Or(plainAddr(addr), "an unknown address") }
+
+// plainAddr is empty for an address that is not known.
+func plainAddr(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
+	}
+	return addr.Unmap().String()
+}
+
 // onboard returns why the agent is refused, and apart from that what failed.
-func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refused, err error) {
+func (s *Store) onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refused, err error) {
+	if !fleet.ValidServerName(join.Server) {
+		return fmt.Errorf("%w: no server can have that name", ErrOnboarding), nil
+	}
 	var (
 		key  api.OnboardingKey
 		hash []byte
 	)
-	row := tx.QueryRowContext(ctx, "SELECT hash, server_glob, rekey, tags, tier, max_uses FROM onboarding_keys WHERE id = $1",
-		join.Token)
-	err = row.Scan(&hash, &key.ServerGlob, &key.Rekey, jsonColumn{&key.Tags}, &key.Tier, &key.MaxUses)
+	row := tx.QueryRowContext(ctx, `SELECT id, hash, server_glob, rekey, tags, tier, max_uses, cidrs, template, approval
+		FROM onboarding_keys WHERE id = $1`, join.Token)
+	err = row.Scan(&key.ID, &hash, &key.ServerGlob, &key.Rekey, jsonColumn{&key.Tags}, &key.Tier, &key.MaxUses,
+		jsonColumn{&key.CIDRs}, &key.Template, &key.Approval)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fmt.Errorf("%w: no such key", ErrOnboarding), nil
@@ -103,9 +132,7 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(hash, join.Hash[:]) != 1 {
-		_, err := tx.ExecContext(ctx, `UPDATE onboarding_keys SET failures = failures + 1,
-			revoked = revoked OR failures + 1 >= $1 WHERE id = $2`, maxTokenFailures, join.Token)
-		return fmt.Errorf("%w: wrong secret", ErrOnboarding), err
+		return fmt.Errorf("%w: wrong secret", ErrOnboarding), s.failed(ctx, tx, now, join)
 	}
 	again, pending, disabled, err := joined(ctx, tx, join)
 	switch {
@@ -118,13 +145,56 @@ func onboard(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) (refu
 	case again:
 		return nil, nil
 	}
+	var rejected bool
+	row = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM rejected_agents WHERE public_key = $1)", join.PublicKey)
+	if err := row.Scan(&rejected); err != nil {
+		return nil, err
+	}
+	switch reason := outside(key, join); {
+	case reason != "":
+		return fmt.Errorf("%w: %s", ErrOnboarding, reason), s.failed(ctx, tx, now, join)
+	case rejected:
+		return fmt.Errorf("%w: this agent was rejected", ErrOnboarding), nil
+	}
+	return s.consume(ctx, tx, now, key, join)
+}
+
+// outside says which limit of its key an agent is outside of; empty when it is within all.
+func outside(key api.OnboardingKey, join Joining) string {
 	if key.Rekey != "" && key.Rekey != join.Server {
-		return fmt.Errorf("%w: the key is for server %q only", ErrOnboarding, key.Rekey), nil
+		return fmt.Sprintf("the key is for server %q only", key.Rekey)
 	}
 	if ok, err := path.Match(key.ServerGlob, join.Server); err != nil || !ok {
-		return fmt.Errorf("%w: the name does not match %q", ErrOnboarding, key.ServerGlob), nil
+		return fmt.Sprintf("the name does not match %q", key.ServerGlob)
 	}
-	return consume(ctx, tx, now, key, join)
+	inside := func(cidr string) bool {
+		prefix, err := netip.ParsePrefix(cidr)
+		return err == nil && prefix.Contains(join.RemoteAddr.Unmap())
+	}
+	if len(key.CIDRs) > 0 && !slices.ContainsFunc(key.CIDRs, inside) {
+		return "the address is not in " + strings.Join(key.CIDRs, ", ")
+	}
+	return ""
+}
+
+// failed counts an attempt that a key's limits refuse, and ends a key that somebody is
+// trying out.
+func (s *Store) failed(ctx context.Context, tx *sql.Tx, now time.Time, join Joining) error {
+	var failures int
+	row := tx.QueryRowContext(ctx, `UPDATE onboarding_keys SET failures = failures + 1
+		WHERE id = $1 AND NOT revoked AND expires_at > $2 AND uses < max_uses RETURNING failures`, join.Token, stamp(now))
+	err := row.Scan(&failures)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // it opens nothing any more
+	}
+	if err != nil || failures < maxTokenFailures {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE onboarding_keys SET revoked = TRUE WHERE id = $1", join.Token); err != nil {
+		return err
+	}
+	return s.addEvent(ctx, tx, api.Event{At: now, Kind: "onboarding", Text: fmt.Sprintf(
+		"onboarding key %s revoked by itself after %d failed attempts", join.Token, failures)})
 }
 
 // joined reports whether exactly this agent is registered already, and still pending or
@@ -141,7 +211,7 @@ func joined(ctx context.Context, tx *sql.Tx, join Joining) (again, pending, disa
 
 // consume takes one use and writes the server. The order does not matter for atomicity:
 // it is one transaction, and a refused server rolls the use back with a savepoint.
-func consume(
+func (s *Store) consume(
 	ctx context.Context, tx *sql.Tx, now time.Time, key api.OnboardingKey, join Joining,
 ) (refused, err error) {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT consume"); err != nil {
@@ -156,7 +226,9 @@ func consume(
 	if n != 1 {
 		return fmt.Errorf("%w: the key is spent, expired or revoked", ErrOnboarding), nil
 	}
+	done := "joined"
 	if key.Rekey != "" {
+		done = "has a new key: it joined again"
 		n, err = affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '' WHERE name = $1 AND NOT disabled", join.Server))
 	} else {
 		n, err = insertServer(ctx, tx, now, key, join)
@@ -171,14 +243,17 @@ func consume(
 		_, err := tx.ExecContext(ctx, "ROLLBACK TO consume")
 		return fmt.Errorf("%w: %s", ErrOnboarding, occupied(key)), err
 	}
-	if key.Rekey == "" && reusable(key) {
-		return ErrPending, nil
+	text := fmt.Sprintf("server %s with onboarding key %s from %s", done, key.ID, addrText(join.RemoteAddr))
+	if key.Rekey == "" && waits(key) {
+		text += " and waits for approval"
+		refused = ErrPending
 	}
-	return nil, nil
+	return refused, s.addEvent(ctx, tx, api.Event{At: now, Kind: "server", Server: join.Server, Text: text})
 }
 
-// reusable keys may spread: who joins with one waits for approval (rule O07).
-func reusable(key api.OnboardingKey) bool { return key.MaxUses > 1 }
+// waits reports whether who joins with a key waits for approval. With a reusable one that
+// is always so: it may spread (rule O07).
+func waits(key api.OnboardingKey) bool { return key.Approval || key.MaxUses > 1 }
 
 func insertServer(ctx context.Context, tx *sql.Tx, now time.Time, key api.OnboardingKey, join Joining) (int64, error) {
 	tags, err := encode(key.Tags)
@@ -186,9 +261,10 @@ func insertServer(ctx context.Context, tx *sql.Tx, now time.Time, key api.Onboar
 		return 0, err
 	}
 	// A conflict is a server of that name, in any case (rule O06).
-	return affected(tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, disabled, epoch, onboarded_at, core_key)
-		VALUES ($1, $2, $3, $4, FALSE, 0, $5, '') ON CONFLICT DO NOTHING`,
-		join.Server, tags, string(key.Tier), reusable(key), stamp(now)))
+	return affected(tx.ExecContext(ctx, `INSERT INTO servers
+		(name, tags, tier, pending, disabled, epoch, onboarded_at, core_key, template, onboarding_key, remote_addr)
+		VALUES ($1, $2, $3, $4, FALSE, 0, $5, '', $6, $7, $8) ON CONFLICT DO NOTHING`,
+		join.Server, tags, string(key.Tier), waits(key), stamp(now), key.Template, key.ID, plainAddr(join.RemoteAddr)))
 }
 
 // onlyKey makes the agent's key the one of the server; a change that is under way is over. No
@@ -234,14 +310,21 @@ type Server struct {
 	// Disabled servers must not connect until somebody enables them.
 	Disabled    bool
 	OnboardedAt time.Time
+	// Template is the resource file with the one [[server]] whose settings this one has as
+	// long as no commit declares it; empty when it has none.
+	Template string
+	// OnboardingKey is the id of the key it joined with, and RemoteAddr where it came from.
+	OnboardingKey, RemoteAddr string
 }
 
 // Servers lists the servers that joined, by name, pending and disabled ones included.
 func (s *Store) Servers(ctx context.Context) ([]Server, error) {
 	servers, err := list(ctx, s.reader, func(row scanner) (v Server, err error) {
-		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, &v.Disabled, stampColumn{&v.OnboardedAt})
+		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, &v.Disabled, stampColumn{&v.OnboardedAt},
+			&v.Template, &v.OnboardingKey, &v.RemoteAddr)
 		return v, err
-	}, `SELECT s.name, k.public_key, s.tags, s.tier, s.pending, s.disabled, s.onboarded_at
+	}, `SELECT s.name, k.public_key, s.tags, s.tier, s.pending, s.disabled, s.onboarded_at,
+		s.template, s.onboarding_key, s.remote_addr
 		FROM servers s JOIN keys k ON k.server = s.name AND k.state = 'current' ORDER BY s.name`)
 	if err != nil {
 		return nil, fmt.Errorf("list servers: %w", err)
@@ -263,6 +346,33 @@ func (s *Store) NextEpoch(ctx context.Context, server string) (uint64, error) {
 func (s *Store) ApproveServer(ctx context.Context, name string) error {
 	if err := oneRow(s.exec(ctx, "UPDATE servers SET pending = FALSE WHERE name = $1", name)); err != nil {
 		return fmt.Errorf("approve server %q: %w", name, err)
+	}
+	return nil
+}
+
+// RejectServer turns a pending server away: its name is free again, and its agent cannot
+// join with the same key. One that is not pending is ErrExists: it takes part already.
+func (s *Store) RejectServer(ctx context.Context, name string) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		var publicKey string
+		var pending bool
+		row := tx.QueryRowContext(ctx, `SELECT k.public_key, s.pending FROM servers s
+			JOIN keys k ON k.server = s.name AND k.state = 'current' WHERE s.name = $1`, name)
+		if _, err := found(struct{}{}, row.Scan(&publicKey, &pending)); err != nil {
+			return err
+		}
+		if !pending {
+			return fmt.Errorf("it was approved: %w", ErrExists)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO rejected_agents (public_key, server, rejected_at) VALUES ($1, $2, $3)
+			ON CONFLICT DO NOTHING`, publicKey, name, stamp(s.clock())); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "DELETE FROM servers WHERE name = $1", name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("reject server %q: %w", name, err)
 	}
 	return nil
 }

@@ -4,11 +4,15 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/store"
@@ -34,33 +38,51 @@ func joining(server, key string) store.Joining {
 	return store.Joining{Token: "tok", Hash: hashOf("secret"), Server: server, PublicKey: key}
 }
 
+// races is how often a hundred agents race for one key. A thousand were run by hand; each
+// costs a hundred transactions that are on disk when they end.
+const races = 12
+
 func TestO05ATokenIsConsumedOnceByAHundredAtATime(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	s := open(t, config(t, c))
-	addToken(t, s, c, nil)
-	var (
-		wg       sync.WaitGroup
-		admitted atomic.Int32
-	)
-	for i := range 100 {
-		wg.Go(func() {
-			err := s.Onboard(t.Context(), joining(fmt.Sprintf("server-%d", i), fmt.Sprintf("key-%d", i)))
-			switch {
-			case err == nil:
-				admitted.Add(1)
-			case !errors.Is(err, store.ErrOnboarding):
-				t.Error(err)
-			}
-		})
+	for race := range races {
+		id := fmt.Sprintf("tok-%d", race)
+		must(t, s.AddOnboardingKey(t.Context(), api.OnboardingKey{
+			ID: id, ServerGlob: "*", MaxUses: 1, Created: c.now, Expires: c.now.Add(time.Hour),
+		}, hashOf("secret")))
+		var (
+			wg       sync.WaitGroup
+			admitted atomic.Int32
+		)
+		for i := range 100 {
+			wg.Go(func() {
+				err := s.Onboard(t.Context(), store.Joining{
+					Token: id, Hash: hashOf("secret"), Server: fmt.Sprintf("s-%d-%d", race, i), PublicKey: fmt.Sprintf("k-%d-%d", race, i),
+				})
+				switch {
+				case err == nil:
+					admitted.Add(1)
+				case !errors.Is(err, store.ErrOnboarding):
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if admitted.Load() != 1 {
+			t.Fatalf("race %d: %d admitted", race, admitted.Load())
+		}
 	}
-	wg.Wait()
 	servers, err := s.Servers(t.Context())
 	must(t, err)
 	keys, err := s.OnboardingKeys(t.Context())
 	must(t, err)
-	if admitted.Load() != 1 || len(servers) != 1 || keys[0].Uses != 1 {
-		t.Errorf("%d admitted, %d servers, %d uses", admitted.Load(), len(servers), keys[0].Uses)
+	uses := 0
+	for i := range keys {
+		uses += keys[i].Uses
+	}
+	if len(servers) != races || uses != races {
+		t.Errorf("%d servers and %d uses after %d races", len(servers), uses, races)
 	}
 }
 
@@ -106,6 +128,20 @@ func TestOnboardingRefusals(t *testing.T) {
 				must(t, s.Onboard(t.Context(), joining("first", "k1")))
 			},
 			join: joining("a", "k"), reason: "spent, expired or revoked",
+		},
+		"O04 an address outside the networks": {
+			change: func(k *api.OnboardingKey) { k.CIDRs = []string{"10.0.0.0/8", "2001:db8::/32"} },
+			join:   from(joining("a", "k"), "192.0.2.1"), reason: "not in 10.0.0.0/8, 2001:db8::/32",
+		},
+		"O04 an address that is not known": {
+			change: func(k *api.OnboardingKey) { k.CIDRs = []string{"0.0.0.0/0"} },
+			join:   joining("a", "k"), reason: "not in 0.0.0.0/0",
+		},
+		"a name that no server has": {
+			join: joining("a b", "k"), reason: "no server can have that name",
+		},
+		"a name that draws on a terminal": {
+			join: joining("a\x1b[31m", "k"), reason: "no server can have that name",
 		},
 		"name outside the glob": {
 			change: func(k *api.OnboardingKey) { k.ServerGlob = "edge-*" },
@@ -159,12 +195,87 @@ func TestOnboardingRefusals(t *testing.T) {
 			if !errors.Is(err, store.ErrOnboarding) || !strings.Contains(err.Error(), tc.reason) {
 				t.Errorf("got %v, want ErrOnboarding with %q", err, tc.reason)
 			}
+			// O08: the peer hears nothing, the history has the reason.
+			events, err := s.Events(t.Context(), 0, 1)
+			must(t, err)
+			if len(events) != 1 || events[0].Kind != "onboarding" || !strings.Contains(events[0].Text, tc.reason) ||
+				strings.ContainsRune(events[0].Text, 0x1b) {
+				t.Errorf("the history has %+v, not %q", events, tc.reason)
+			}
 			after, err := s.OnboardingKeys(t.Context())
 			must(t, err)
 			if before[0].Uses != after[0].Uses {
 				t.Errorf("a refusal spent a use: %d -> %d", before[0].Uses, after[0].Uses)
 			}
 		})
+	}
+}
+
+// from is an agent at an address.
+func from(join store.Joining, addr string) store.Joining {
+	join.RemoteAddr = netip.MustParseAddr(addr)
+	return join
+}
+
+func TestO04AKeyGivesWhatItWasMadeWith(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	addToken(t, s, c, func(k *api.OnboardingKey) {
+		k.CIDRs, k.Tier, k.Template, k.CopyServer = []string{"10.0.0.0/8"}, fleet.TierUntrusted, "[[server]]", "base"
+	})
+	must(t, s.Onboard(t.Context(), from(joining("a", "k"), "::ffff:10.9.8.7")))
+	servers, err := s.Servers(t.Context())
+	must(t, err)
+	want := []store.Server{{
+		Name: "a", PublicKey: "k", Tags: []string{"x"}, Tier: fleet.TierUntrusted, OnboardedAt: c.now.UTC(),
+		Template: "[[server]]", OnboardingKey: "tok", RemoteAddr: "10.9.8.7",
+	}}
+	if diff := cmp.Diff(want, servers); diff != "" {
+		t.Errorf("servers (-want +got):\n%s", diff)
+	}
+}
+
+func TestO04AKeyEndsWithTheAPIKeyThatMadeIt(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	for _, id := range []string{"ada", "eve"} {
+		_, err := s.AddKey(t.Context(), id, id, hashOf(id))
+		must(t, err)
+	}
+	addToken(t, s, c, func(k *api.OnboardingKey) { k.CreatedBy = "eve" })
+	must(t, s.DeleteKey(t.Context(), "eve"))
+	if err := s.Onboard(t.Context(), joining("a", "k")); !errors.Is(err, store.ErrOnboarding) {
+		t.Errorf("the key of a revoked API key lets in: %v", err)
+	}
+}
+
+func TestO07ARejectedAgentDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	addToken(t, s, c, func(k *api.OnboardingKey) { k.MaxUses = 5 })
+	if err := s.Onboard(t.Context(), joining("a", "k")); !errors.Is(err, store.ErrPending) {
+		t.Fatalf("joining: %v", err)
+	}
+	must(t, s.RejectServer(t.Context(), "a"))
+	for _, name := range []string{"a", "b"} {
+		err := s.Onboard(t.Context(), joining(name, "k"))
+		if !errors.Is(err, store.ErrOnboarding) || !strings.Contains(err.Error(), "rejected") {
+			t.Errorf("as %s: %v", name, err)
+		}
+	}
+	// The name is free for another.
+	if err := s.Onboard(t.Context(), joining("a", "other")); !errors.Is(err, store.ErrPending) {
+		t.Errorf("another agent: %v", err)
+	}
+	must(t, s.ApproveServer(t.Context(), "a"))
+	if err := s.RejectServer(t.Context(), "a"); !errors.Is(err, store.ErrExists) {
+		t.Errorf("an approved server: %v", err)
+	}
+	if err := s.RejectServer(t.Context(), "nobody"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a server that is not there: %v", err)
 	}
 }
 
@@ -246,5 +357,26 @@ func TestO11GuessingRevokesTheToken(t *testing.T) {
 	}
 	if err := s.Onboard(t.Context(), joining("a", "k")); !errors.Is(err, store.ErrOnboarding) {
 		t.Errorf("after 50 guesses the token still works: %v", err)
+	}
+	events, err := s.Events(t.Context(), 0, 3)
+	must(t, err)
+	if !slices.ContainsFunc(events, func(e api.Event) bool { return strings.Contains(e.Text, "revoked by itself after 50") }) {
+		t.Errorf("the history does not say so: %+v", events)
+	}
+}
+
+func TestO11OnlyWhatTheKeysLimitsRefuseCounts(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	addToken(t, s, c, func(k *api.OnboardingKey) { k.ServerGlob = "edge-*" })
+	_ = s.Onboard(t.Context(), joining("core", "k1")) // counts
+	must(t, s.Onboard(t.Context(), joining("edge-1", "k2")))
+	_ = s.Onboard(t.Context(), joining("edge-2", "k3")) // spent: nothing is to be had any more
+	_ = s.Onboard(t.Context(), joining("core", "k4"))
+	keys, err := s.OnboardingKeys(t.Context())
+	must(t, err)
+	if keys[0].Failures != 1 {
+		t.Errorf("%d failures", keys[0].Failures)
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +73,10 @@ func (s *server) createOnboardingKey(ctx context.Context, in *body[api.Onboardin
 	if err != nil {
 		return api.OnboardingCreated{}, err
 	}
+	if err := s.checkOnboarding(ctx, &key); err != nil {
+		return api.OnboardingCreated{}, err
+	}
+	key.CreatedBy = auth.ActorOf(ctx).ID
 	token := wire.NewOnboardingToken(s.Fingerprint)
 	whole := token.Reveal()
 	secret := strings.Split(whole, "_")[2] // the part after it is the same in every token
@@ -84,6 +90,37 @@ func (s *server) createOnboardingKey(ctx context.Context, in *body[api.Onboardin
 	return api.OnboardingCreated{Key: key, Token: api.WriteOnly(whole)}, nil
 }
 
+// checkOnboarding holds a key against the servers there are, and reads its template.
+func (s *server) checkOnboarding(ctx context.Context, key *api.OnboardingKey) error {
+	if key.Rekey != "" {
+		joined, err := s.Store.Servers(ctx)
+		if err != nil {
+			return err
+		}
+		names := make([]string, len(joined))
+		for i := range joined {
+			names[i] = joined[i].Name
+		}
+		if !slices.Contains(names, key.Rekey) {
+			return notFound(fmt.Sprintf("no server %q ever joined", key.Rekey), didYouMean(key.Rekey, names))
+		}
+	}
+	if key.CopyServer == "" {
+		return nil
+	}
+	template, tier, names, err := s.Sources.ServerTemplate(ctx, key.CopyServer)
+	switch {
+	case err != nil:
+		return err
+	case template == "":
+		return notFound(fmt.Sprintf("there is no server %q to copy", key.CopyServer), didYouMean(key.CopyServer, names))
+	case tier == fleet.TierUntrusted:
+		key.Tier = fleet.TierUntrusted // the template is no way around it
+	}
+	key.Template = template
+	return nil
+}
+
 // onboardingKey applies the defaults and limits. They are fixed from then on.
 func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, error) {
 	ttl := time.Duration(spec.TTLSeconds) * time.Second
@@ -92,16 +129,21 @@ func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, e
 		longest, fallback = maxRekeyTTL, maxRekeyTTL
 	}
 	key := api.OnboardingKey{
-		Name: spec.Name, ServerGlob: cmp.Or(spec.ServerGlob, "*"), Rekey: spec.Rekey, Tags: spec.Tags, Tier: spec.Tier,
+		Name: spec.Name, ServerGlob: cmp.Or(spec.ServerGlob, spec.Rekey, "*"), Rekey: spec.Rekey, Tags: spec.Tags, Tier: spec.Tier,
+		CopyServer: spec.CopyServer, Approval: spec.Approval || spec.MaxUses > 1,
 		MaxUses: cmp.Or(spec.MaxUses, 1), Created: now, Expires: now.Add(cmp.Or(ttl, fallback)),
 	}
 	if key.Tier == "" {
 		key.Tier = fleet.TierTrusted
-		if key.MaxUses > 1 {
+		if key.MaxUses > 1 || slices.ContainsFunc(key.Tags, untrustedTag) {
 			key.Tier = fleet.TierUntrusted
 		}
 	}
 	_, badGlob := path.Match(key.ServerGlob, "")
+	var err error
+	if key.CIDRs, err = networks(spec.CIDRs); err != nil {
+		return key, err
+	}
 	switch {
 	case ttl < 0 || ttl > longest:
 		return key, badRequest(fmt.Sprintf("an onboarding key cannot be valid for %s", ttl), fmt.Sprintf("at most %s", longest))
@@ -109,6 +151,10 @@ func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, e
 		return key, badRequest(fmt.Sprintf("an onboarding key cannot have %d uses", key.MaxUses), "1 to 100")
 	case spec.Rekey != "" && key.MaxUses != 1:
 		return key, badRequest("a key that replaces a server's key has a single use", "leave max_uses out")
+	case spec.Rekey != "" && (spec.CopyServer != "" || len(spec.Tags) > 0 || spec.Approval || spec.Tier != ""):
+		return key, badRequest("a key that replaces a server's key changes nothing else of the server", "leave tags, tier, template and approval out")
+	case spec.Tier == fleet.TierTrusted && slices.ContainsFunc(spec.Tags, untrustedTag):
+		return key, badRequest("the tags say untrusted and the tier says trusted", "make the two agree")
 	case badGlob != nil:
 		return key, badRequest(fmt.Sprintf("%q is not a pattern", key.ServerGlob), `use * and ?, like "edge-*"`)
 	case key.Tier != fleet.TierTrusted && key.Tier != fleet.TierUntrusted:
@@ -117,6 +163,25 @@ func onboardingKey(spec api.OnboardingSpec, now time.Time) (api.OnboardingKey, e
 		return key, badName("onboarding key", spec.Name)
 	}
 	return key, nil
+}
+
+// untrustedTag reports the tags by which a server is untrusted.
+func untrustedTag(tag string) bool { return tag == "untrusted" || tag == "tier:untrusted" }
+
+// networks checks CIDRs and writes each in its one form. A single address is a network too.
+func networks(cidrs []string) ([]string, error) {
+	var out []string
+	for _, text := range cidrs {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil && addr.Zone() == "" {
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, badRequest(fmt.Sprintf("%q is not a network", text), "write it like 10.0.0.0/8, 203.0.113.7 or 2001:db8::/32")
+		}
+		out = append(out, prefix.Masked().String())
+	}
+	return out, nil
 }
 
 // wakeAll wakes every sync: any may use the variable that was set, or name the server.

@@ -27,6 +27,7 @@ func (s *server) registerFleet(a huma.API) {
 		})
 	handle(s, a, route(http.MethodGet, "/servers/{name}", "getServer", "One server"), s.serverByName)
 	act(s, a, route(http.MethodPost, "/servers/{name}/approve", "approveServer", "Let a pending server join"), s.approveServer)
+	act(s, a, route(http.MethodPost, "/servers/{name}/reject", "rejectServer", "Turn a pending server away"), s.rejectServer)
 	act(s, a, route(http.MethodDelete, "/servers/{name}", "removeServer", "Revoke a server's key and forget it"), s.removeServer)
 	handle(s, a, route(http.MethodGet, "/stacks", "listStacks", "Stacks by server and name"),
 		func(ctx context.Context, _ *none) ([]api.Stack, error) {
@@ -70,6 +71,14 @@ func (s *server) approveServer(ctx context.Context, in *named) error {
 	}
 	s.record(ctx, api.Event{Kind: "server", Server: in.Name, Text: "server approved"})
 	s.wakeAll(ctx)
+	return nil
+}
+
+func (s *server) rejectServer(ctx context.Context, in *named) error {
+	if err := s.Store.RejectServer(ctx, in.Name); err != nil {
+		return err
+	}
+	s.record(ctx, api.Event{Kind: "server", Server: in.Name, Text: "server rejected; its agent cannot join with this key again"})
 	return nil
 }
 
@@ -214,6 +223,7 @@ func (v view) servers(stacks []api.Stack) []api.Server {
 		server := at(joined.Name)
 		server.Tags, server.Tier, server.Pending = joined.Tags, joined.Tier, joined.Pending
 		server.PublicKey, server.OnboardedAt = joined.PublicKey, joined.OnboardedAt
+		server.OnboardingKey, server.RemoteAddr = joined.OnboardingKey, joined.RemoteAddr
 	}
 	for _, source := range v.sources {
 		for _, declared := range source.desired.Servers {
@@ -243,11 +253,19 @@ func (v view) servers(stacks []api.Stack) []api.Server {
 	return list
 }
 
+// PendingText says for what a server waits that joined with a reusable key.
+func PendingText(s store.Server) string {
+	if s.RemoteAddr == "" {
+		return "waits for approval"
+	}
+	return fmt.Sprintf("waits for approval: it came from %s with onboarding key %s", s.RemoteAddr, s.OnboardingKey)
+}
+
 // summed adds what the server itself has to say to the sum of its stacks.
 func summed(server api.Server) api.Server {
 	switch {
 	case server.Pending:
-		server.Text = "waits for approval"
+		server.Text = PendingText(store.Server{RemoteAddr: server.RemoteAddr, OnboardingKey: server.OnboardingKey})
 	case server.PublicKey == "" && !server.Online:
 		server.Text = "no agent ever joined under that name"
 	case !server.Online:

@@ -72,6 +72,9 @@ type Sources interface {
 	Desired(sync string) (fleet.Desired, bool)
 	// Upload renders a directory in place of the sync's repository.
 	Upload(ctx context.Context, sync string, files map[string]api.UploadFile) (reconciler.Loaded, error)
+	// ServerTemplate is the declaration of a server as a resource file that another server
+	// can start from; empty when there is none, and names are those there are.
+	ServerTemplate(ctx context.Context, name string) (toml string, tier fleet.Tier, names []string, err error)
 	// Export is what core holds as one resource file, without secrets.
 	Export(ctx context.Context) ([]byte, error)
 	// ProjectFiles reads the files that a Compose project on a host is made of.
@@ -101,6 +104,7 @@ type HookStore interface {
 type ServerStore interface {
 	Servers(ctx context.Context) ([]store.Server, error)
 	ApproveServer(ctx context.Context, name string) error
+	RejectServer(ctx context.Context, name string) error
 	RemoveServer(ctx context.Context, name string) error
 }
 

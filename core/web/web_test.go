@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
@@ -125,6 +128,13 @@ func (s *sources) Desired(name string) (fleet.Desired, bool) {
 func (s *sources) Upload(_ context.Context, _ string, files map[string]api.UploadFile) (reconciler.Loaded, error) {
 	s.upload = files
 	return reconciler.Loaded{Desired: fleet.Desired{Sync: "uploaded"}}, nil
+}
+
+func (*sources) ServerTemplate(_ context.Context, name string) (toml string, tier fleet.Tier, names []string, err error) {
+	if name == "template" {
+		return "[[server]]\nname = \"template\"\n", fleet.TierUntrusted, nil, nil
+	}
+	return "", "", []string{"template"}, nil
 }
 
 func (*sources) Export(context.Context) ([]byte, error) { return []byte("# nothing\n"), nil }
@@ -447,13 +457,13 @@ func TestServersAreApprovedAndRemoved(t *testing.T) {
 	f.addSync(t, false)
 	key := api.OnboardingKey{ID: "tok", ServerGlob: "*", MaxUses: 2, Created: f.now, Expires: f.now.Add(time.Hour)}
 	must(t, f.store.AddOnboardingKey(t.Context(), key, [32]byte{1}))
-	join := store.Joining{Token: "tok", Hash: [32]byte{1}, Server: "edge", PublicKey: "k"}
+	join := store.Joining{Token: "tok", Hash: [32]byte{1}, Server: "edge", PublicKey: "k", RemoteAddr: netip.MustParseAddr("10.1.2.3")}
 	if err := f.store.Onboard(t.Context(), join); !errors.Is(err, store.ErrPending) {
 		t.Fatalf("joined with %v", err)
 	}
 	server, err := f.Server(t.Context(), "edge")
 	must(t, err)
-	if !server.Pending || server.Text != "waits for approval" {
+	if !server.Pending || server.Text != "waits for approval: it came from 10.1.2.3 with onboarding key tok" {
 		t.Errorf("server %+v", server)
 	}
 	must(t, f.ApproveServer(t.Context(), "edge"))
@@ -463,4 +473,44 @@ func TestServersAreApprovedAndRemoved(t *testing.T) {
 		t.Errorf("dropped %v, pokes %v", f.agents.dropped, f.loop.pokes)
 	}
 	wantError(t, f.RemoveServer(t.Context(), "edge"), http.StatusNotFound, api.CodeNotFound)
+	wantError(t, f.RejectServer(t.Context(), "edge"), http.StatusNotFound, api.CodeNotFound)
+}
+
+func TestO04TheLimitsOfAKeyAreFixedWhenItIsMade(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	created, err := f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{
+		ServerGlob: "edge-*", Tags: []string{"edge"}, CIDRs: []string{"10.1.2.3/8", "2001:db8::1"}, CopyServer: "template", Approval: true,
+	})
+	must(t, err)
+	key := created.Key
+	if diff := cmp.Diff([]string{"10.0.0.0/8", "2001:db8::1/128"}, key.CIDRs); diff != "" {
+		t.Errorf("networks (-want +got):\n%s", diff)
+	}
+	if key.Tier != fleet.TierUntrusted || key.CopyServer != "template" || !key.Approval || key.CreatedBy == "" {
+		t.Errorf("the template is untrusted, and the key is %+v", key)
+	}
+	tagged, err := f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{Tags: []string{"tier:untrusted"}})
+	must(t, err)
+	if tagged.Key.Tier != fleet.TierUntrusted {
+		t.Errorf("a key for servers that are tagged untrusted gives tier %s", tagged.Key.Tier)
+	}
+	for name, bad := range map[string]api.OnboardingSpec{
+		"a network that is none":     {CIDRs: []string{"10.0.0.0/33"}},
+		"a name instead":             {CIDRs: []string{"example.org"}},
+		"tags against the tier":      {Tags: []string{"untrusted"}, Tier: fleet.TierTrusted},
+		"a re-key with a template":   {Rekey: "edge", CopyServer: "template"},
+		"a re-key with another tier": {Rekey: "edge", Tier: fleet.TierUntrusted},
+	} {
+		var e *api.Error
+		if _, err := f.CreateOnboardingKey(t.Context(), bad); !errors.As(err, &e) || e.Code != api.CodeBadRequest {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err = f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{CopyServer: "tempalte"})
+	if e := wantError(t, err, http.StatusNotFound, api.CodeNotFound); !strings.Contains(e.Hint, "template") {
+		t.Errorf("hint %q", e.Hint)
+	}
+	_, err = f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{Rekey: "nobody"})
+	wantError(t, err, http.StatusNotFound, api.CodeNotFound)
 }

@@ -52,13 +52,15 @@ func (p *pass) procedure(s *spec.Procedure) fleet.Procedure {
 // alerter is a declared alerter as core uses it.
 func (p *pass) alerter(s *spec.Alerter) fleet.Alerter {
 	c := &s.Config
+	windows, faults := windowsOf(c.MaintenanceWindows, s.At("config.maintenance_windows"))
+	p.findings = append(p.findings, faults...)
 	out := fleet.Alerter{
 		Name: s.Name, Tags: s.Tags, Enabled: c.Enabled, Origin: s.At(""), Types: c.AlertTypes,
 		Endpoint: fleet.Endpoint{
 			Type: fleet.EndpointType(c.Endpoint.Type), URL: p.secret(c.Endpoint.URL, c.Endpoint.Pos), Email: c.Endpoint.Email,
 		},
 		Resources: resourceNames(c.Resources), Except: resourceNames(c.ExceptResources),
-		Maintenance: p.windows(c.MaintenanceWindows, s.At("config.maintenance_windows")),
+		Maintenance: windows,
 	}
 	for _, typ := range c.AlertTypes {
 		p.alertType(typ, s.At("config.alert_types"))
@@ -125,10 +127,12 @@ func resourceNames(targets []spec.Target) (out []fleet.ResourceName) {
 }
 
 // windows are the maintenance windows that count, checked.
-func (p *pass) windows(declared []spec.MaintenanceWindow, at fleet.Position) (out []fleet.MaintenanceWindow) {
+func windowsOf(
+	declared []spec.MaintenanceWindow, at fleet.Position,
+) (out []fleet.MaintenanceWindow, faults fleet.Diagnostics) {
 	for _, w := range declared {
 		if problem := wrongWindow(w); problem != "" {
-			p.findings = append(p.findings, fleet.Diagnostic{
+			faults = append(faults, fleet.Diagnostic{
 				Rule: "maintenance-window", Severity: fleet.SeverityError, Position: at,
 				Message: strings.TrimSpace("maintenance window "+w.Name) + ": " + problem,
 			})
@@ -141,7 +145,7 @@ func (p *pass) windows(declared []spec.MaintenanceWindow, at fleet.Position) (ou
 			})
 		}
 	}
-	return out
+	return out, faults
 }
 
 // wrongWindow says what is wrong with a window; empty when nothing is.

@@ -295,17 +295,23 @@ func (p *pass) collectServers(decls spec.Declarations) {
 		if s.Template {
 			continue
 		}
-		server := fleet.Server{
-			Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
-			Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
-			Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts,
-			Maintenance: p.windows(s.Config.MaintenanceWindows, s.At("config.maintenance_windows")),
-		}
+		server, faults := Server(s)
+		p.findings = append(p.findings, faults...)
 		if p.servers[s.Name].Tier == fleet.TierUntrusted {
 			server.Tier = fleet.TierUntrusted
 		}
 		p.servers[s.Name] = server
 	}
+}
+
+// Server is a declared server as the domain has it, and what is wrong with it.
+func Server(s *spec.Server) (fleet.Server, fleet.Diagnostics) {
+	windows, faults := windowsOf(s.Config.MaintenanceWindows, s.At("config.maintenance_windows"))
+	return fleet.Server{
+		Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
+		Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
+		Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts, Maintenance: windows,
+	}, faults
 }
 
 // desiredServers are the servers the tree declares and those its stacks are for.
