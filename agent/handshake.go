@@ -152,6 +152,9 @@ func (e *personError) Error() string { return e.err.Error() + ": " + e.hint }
 
 func (e *personError) Unwrap() error { return e.err }
 
+// errNotJoined says that core did not take the onboarding token, or not yet.
+var errNotJoined = errors.New("core did not let this agent join")
+
 // needsPerson reports whether trying again soon is of no use.
 func needsPerson(err error) bool {
 	_, ok := errors.AsType[*personError](err)
@@ -165,7 +168,7 @@ func explainRefusal(err error, purpose noise.Purpose) error {
 	case mismatch:
 		return &personError{err, "nothing was sent to it; if core's key was replaced on purpose, give the agent the new one"}
 	case errors.Is(err, noise.ErrRefused) && purpose == noise.PurposeOnboard:
-		return &personError{err, "the onboarding token may be used, expired or made for another name, or the server waits for approval; core's log has the reason"}
+		return &personError{fmt.Errorf("%w: %w", errNotJoined, err), "the onboarding token may be used, expired or made for another name, or the server waits for approval; core's log has the reason"}
 	case errors.Is(err, errReplaced):
 		return &personError{err, "was the state directory restored from a backup? varan onboarding-key create --rekey NAME on core lets it in again"}
 	case errors.Is(err, noise.ErrRefused):

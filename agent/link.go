@@ -23,16 +23,20 @@ const (
 type endpoint struct {
 	address string
 	// rest spaces out tries where a person has to act first: another key than the
-	// pinned one, a token that core refuses. until is when the next may be made.
-	rest  backoff.Backoff
-	until time.Time
+	// pinned one. joining is the same for a token that core refuses: somebody may be about
+	// to approve the server. until is when the next may be made.
+	rest, joining backoff.Backoff
+	until         time.Time
 }
 
 // link keeps one session to core until ctx ends.
 func (a *Agent) link(ctx context.Context) {
 	endpoints := make([]*endpoint, len(a.cfg.Cores))
 	for i, address := range a.cfg.Cores {
-		endpoints[i] = &endpoint{address: address, rest: backoff.Backoff{Base: time.Minute, Max: 14 * time.Minute, Floor: time.Minute}}
+		endpoints[i] = &endpoint{
+			address: address, rest: backoff.Backoff{Base: time.Minute, Max: 14 * time.Minute, Floor: time.Minute},
+			joining: backoff.Backoff{Base: 4 * time.Second, Max: time.Minute, Floor: 2 * time.Second},
+		}
 	}
 	retry := backoff.Backoff{Base: time.Second, Max: time.Minute}
 	var current *session
@@ -117,9 +121,13 @@ func (a *Agent) connect(ctx context.Context, endpoints []*endpoint) (*session, e
 		s, err := a.connectTo(ctx, ep.address)
 		if err == nil {
 			ep.rest.Reset()
+			ep.joining.Reset()
 			return s, nil
 		}
-		if needsPerson(err) {
+		switch {
+		case errors.Is(err, errNotJoined):
+			ep.until = time.Now().Add(ep.joining.Next())
+		case needsPerson(err):
 			ep.until = time.Now().Add(ep.rest.Next())
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", ep.address, err))

@@ -122,11 +122,13 @@ func (r *rig) join(server string) *fakeengine.Engine {
 	r.t.Helper()
 	created, err := r.CreateOnboardingKey(r.t.Context(), api.OnboardingSpec{})
 	must(r.t, err)
-	engine := fakeengine.New(server)
-	a, err := agent.New(agent.Config{
-		Dir: filepath.Join(r.t.TempDir(), "agent"), Server: server, Cores: []string{r.BaseURL},
-		OnboardingToken: created.Token.Secret(), Engine: engine, Logger: slog.New(slog.DiscardHandler),
-	})
+	return r.joinWith(server, created.Token)
+}
+
+// serve runs an agent as long as the test.
+func (r *rig) serve(cfg agent.Config) {
+	r.t.Helper()
+	a, err := agent.New(cfg)
 	must(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -134,10 +136,9 @@ func (r *rig) join(server string) *fakeengine.Engine {
 	r.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			r.t.Errorf("agent of %s ended with %v", server, err)
+			r.t.Errorf("agent of %s ended with %v", cfg.Server, err)
 		}
 	})
-	return engine
 }
 
 // eventually waits for what comes over sockets, where there is nothing to wait on.

@@ -78,6 +78,9 @@ func (r *registry) Onboard(ctx context.Context, req hub.OnboardRequest) (string,
 		Token: req.Token.ID(), Hash: req.Token.SecretHash(), Server: req.Server, PublicKey: req.Key.String(),
 		RemoteAddr: req.RemoteAddr,
 	})
+	if errors.Is(err, store.ErrPending) {
+		return "", fmt.Errorf("%w: %s", hub.ErrPending, req.Server)
+	}
 	if err != nil {
 		return "", err
 	}

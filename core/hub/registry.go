@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/varanhq/varan/wire"
@@ -18,7 +19,8 @@ type Registry interface {
 	// NextEpoch numbers a new session of the server; each number is given out once, and
 	// higher than those before, restarts of the core included.
 	NextEpoch(ctx context.Context, server string) (uint64, error)
-	// Onboard consumes the token and registers server and key, or does neither.
+	// Onboard consumes the token and registers server and key, or does neither. ErrPending
+	// says that it did, and that the server waits for approval.
 	Onboard(ctx context.Context, req OnboardRequest) (server string, err error)
 	// Servers lists the names of all registered servers.
 	Servers(ctx context.Context) ([]string, error)
@@ -44,6 +46,9 @@ type Rotations interface {
 	// Confirm ends the grace of the replaced key.
 	Confirm(ctx context.Context, server string) error
 }
+
+// ErrPending refuses an agent whose server waits for approval. It will ask again.
+var ErrPending = errors.New("the server waits for approval")
 
 // OnboardRequest is what a new agent asks for.
 type OnboardRequest struct {

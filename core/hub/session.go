@@ -107,7 +107,9 @@ func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.
 	}
 	name, err := h.onboard(ctx, info, addr)
 	if err != nil {
-		h.failures.add(addr, h.cfg.Clock())
+		if !errors.Is(err, ErrPending) {
+			h.failures.add(addr, h.cfg.Clock())
+		}
 		return Admitted{}, err
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "server onboarded", slog.String("host", name),
@@ -139,7 +141,11 @@ func (h *Hub) refused(ctx context.Context, info noise.PeerInfo, addr netip.Addr,
 		h.log.LogAttrs(ctx, slog.LevelDebug, "handshake failed", slog.String("remote", addr.String()), slog.Any("err", err))
 		return
 	}
-	h.log.LogAttrs(ctx, slog.LevelWarn, "agent refused", slog.String("remote", addr.String()),
+	level := slog.LevelWarn
+	if errors.Is(err, ErrPending) { // it asks every minute or so
+		level = slog.LevelDebug
+	}
+	h.log.LogAttrs(ctx, level, "agent refused", slog.String("remote", addr.String()),
 		slog.String("purpose", info.Purpose.String()), slog.String("fingerprint", info.Key.Fingerprint().String()), slog.Any("err", err))
 }
 

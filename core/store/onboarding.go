@@ -93,14 +93,29 @@ func (s *Store) Onboard(ctx context.Context, join Joining) error {
 		if refused, err = s.onboard(ctx, tx, now, join); err != nil || !errors.Is(refused, ErrOnboarding) {
 			return err
 		}
-		return s.addEvent(ctx, tx, api.Event{At: now, Kind: "onboarding", Text: fmt.Sprintf(
-			"agent from %s with onboarding key %s as %q: %v", addrText(join.RemoteAddr), join.Token, join.Server, refused)})
+		return s.addRefusal(ctx, tx, now, fmt.Sprintf(
+			"agent from %s with onboarding key %s as %q: %v", addrText(join.RemoteAddr), join.Token, join.Server, refused))
 	})
 	if err = errors.Join(err, refused); err != nil {
 		return fmt.Errorf("onboard server %q with key %s: %w", join.Server, join.Token, err)
 	}
 	return nil
 }
+
+// addRefusal records a refusal, of equal ones one an hour: an agent that is refused asks
+// again for as long as it runs.
+func (s *Store) addRefusal(ctx context.Context, tx *sql.Tx, now time.Time, text string) error {
+	var told bool
+	row := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM events
+		WHERE id > (SELECT max(id) FROM events) - $1 AND text = $2 AND at > $3)`, lastEvents, text, stamp(now.Add(-time.Hour)))
+	if err := row.Scan(&told); err != nil || told {
+		return err
+	}
+	return s.addEvent(ctx, tx, api.Event{At: now, Kind: "onboarding", Text: text})
+}
+
+// lastEvents is how far back an equal refusal is looked for.
+const lastEvents = 500
 
 func addrText(addr netip.Addr) string { return cmp.Or(plainAddr(addr), "an unknown address") }
 

@@ -196,7 +196,7 @@ func TestOnboardingRefusals(t *testing.T) {
 				t.Errorf("got %v, want ErrOnboarding with %q", err, tc.reason)
 			}
 			// O08: the peer hears nothing, the history has the reason.
-			events, err := s.Events(t.Context(), 0, 1)
+			events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 1}})
 			must(t, err)
 			if len(events) != 1 || events[0].Kind != "onboarding" || !strings.Contains(events[0].Text, tc.reason) ||
 				strings.ContainsRune(events[0].Text, 0x1b) {
@@ -358,10 +358,33 @@ func TestO11GuessingRevokesTheToken(t *testing.T) {
 	if err := s.Onboard(t.Context(), joining("a", "k")); !errors.Is(err, store.ErrOnboarding) {
 		t.Errorf("after 50 guesses the token still works: %v", err)
 	}
-	events, err := s.Events(t.Context(), 0, 3)
+	events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 3}})
 	must(t, err)
 	if !slices.ContainsFunc(events, func(e api.Event) bool { return strings.Contains(e.Text, "revoked by itself after 50") }) {
 		t.Errorf("the history does not say so: %+v", events)
+	}
+}
+
+func TestO08EqualRefusalsAreRecordedOnceAnHour(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	refusals := func() int {
+		events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 50}})
+		must(t, err)
+		return len(events)
+	}
+	for range 3 {
+		_ = s.Onboard(t.Context(), joining("a", "k"))
+	}
+	if got := refusals(); got != 1 {
+		t.Errorf("%d events after three equal refusals", got)
+	}
+	_ = s.Onboard(t.Context(), joining("b", "k"))
+	c.now = c.now.Add(time.Hour)
+	_ = s.Onboard(t.Context(), joining("a", "k"))
+	if got := refusals(); got != 3 {
+		t.Errorf("%d events after another refusal and one an hour later", got)
 	}
 }
 
