@@ -35,7 +35,7 @@ func (a *Agent) link(ctx context.Context) {
 	for i, address := range a.cfg.Cores {
 		endpoints[i] = &endpoint{
 			address: address, rest: backoff.Backoff{Base: time.Minute, Max: 14 * time.Minute, Floor: time.Minute},
-			joining: backoff.Backoff{Base: 4 * time.Second, Max: time.Minute, Floor: 2 * time.Second},
+			joining: backoff.Backoff{Base: 4 * time.Second, Max: 14 * time.Minute, Floor: 2 * time.Second},
 		}
 	}
 	retry := backoff.Backoff{Base: time.Second, Max: time.Minute}
