@@ -122,16 +122,16 @@ const (
 
 // Container is one live container of a stack, matched by label, never by name.
 type Container struct {
-	ID      string          `json:"id"`
-	Name    string          `json:"name"`
-	Service string          `json:"service"`
-	Image   string          `json:"image"`
-	ImageID string          `json:"image_id"`
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Service string `json:"service"`
+	Image   string `json:"image"`
+	ImageID string `json:"image_id"`
 	// ImageDigests are what registries call the image: digests of manifests or of indexes of
 	// them, sorted. There are none for an image that was made on the host.
-	ImageDigests []string `json:"image_digests,omitempty"`
-	State   ContainerState  `json:"state"`
-	Health  ContainerHealth `json:"health"`
+	ImageDigests []string        `json:"image_digests,omitempty"`
+	State        ContainerState  `json:"state"`
+	Health       ContainerHealth `json:"health"`
 	// ExitCode means something only when State is exited.
 	ExitCode     int       `json:"exit_code"`
 	RestartCount int       `json:"restart_count"`

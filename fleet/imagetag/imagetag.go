@@ -27,6 +27,7 @@ func (e *Error) Error() string { return e.Message }
 
 // Parse reads a policy.
 func Parse(text string) (Policy, error) {
+	text = strings.TrimSpace(text)
 	p := Policy{text: text}
 	var err error
 	if inner, ok := strings.CutPrefix(text, "/"); ok {
@@ -42,7 +43,7 @@ func Parse(text string) (Policy, error) {
 		}
 		return p, nil
 	}
-	if p.allowed, err = semver.NewConstraint(text); err != nil || strings.TrimSpace(text) == "" {
+	if p.allowed, err = semver.NewConstraint(text); err != nil || text == "" {
 		return p, &Error{
 			Message: strconv.Quote(text) + " is no range of versions",
 			Hint:    `write one like "~1.4" (1.4.x), "^1.4" (below 2), ">=1.4 <1.9" or "*", or a regular expression between slashes`,
@@ -172,4 +173,3 @@ func compareRuns(x, y string) int {
 }
 
 func digit(b byte) bool { return '0' <= b && b <= '9' }
-

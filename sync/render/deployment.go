@@ -28,7 +28,7 @@ func (p *pass) deploymentJob(d *spec.Deployment) *job {
 	j := &job{
 		about: fleet.Stack{
 			Name: name, Kind: fleet.KindDeployment, Description: d.Description, Tags: d.Tags, Links: c.Links, Quiet: !c.SendAlerts,
-			Server: server.Name, Deploy: d.Deploy, After: p.names.after(d.After), Origin: d.At(""),
+			Server: server.Name, Deploy: d.Deploy, After: p.names.after(d.After), Updates: deploymentUpdates(c), Origin: d.At(""),
 		},
 		idle: d.Template || server.Name == "", load: compose.Load,
 		source: source{checkout: &Checkout{Tree: nothing(), Commit: p.in.Commit}},

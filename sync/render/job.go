@@ -38,6 +38,8 @@ type job struct {
 	// explain finds the place of a line of the Compose file that is part of the declaration,
 	// or made from it; nil when there is none.
 	explain func(line, col int) fleet.Position
+	// names are services that settings beside the Compose file name.
+	names []mention
 	// own are findings made before anything was loaded.
 	own fleet.Diagnostics
 	// blind is set when a value is not known here, so that what comes of it means nothing.
@@ -170,7 +172,7 @@ func (p *pass) loadOne(ctx context.Context, j *job) (compose.Result, fleet.Diagn
 
 // findings are those of the job, at the places they have now.
 func (j *job) findings() fleet.Diagnostics {
-	out := slices.Clone(j.own)
+	out := append(slices.Clone(j.own), j.strangers()...)
 	for _, d := range slices.Concat(j.entry.findings, j.entry.result.Advice) {
 		if j.blind && (strings.Contains(d.Message, unknown) || strings.Contains(d.Hint, unknown)) {
 			continue

@@ -28,6 +28,7 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 		idle: s.Template || server.Name == "", source: src, sourceAt: s.At(w.field),
 		pool: p.vars.pool(at), load: compose.Load,
 	}
+	j.about.Updates, j.names = stackUpdates(s)
 	if !s.Template {
 		j.own = append(j.own, checkTier("stack "+s.Name, s.Tags, s.At("tags"), server)...)
 	}

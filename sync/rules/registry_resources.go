@@ -49,6 +49,21 @@ var resourceRules = []Entry{
 		Bad: `schedule = "every 10 seconds"`, Good: `schedule = "every minute"`,
 	},
 	{
+		ID: "update-policy", Group: GroupResources, Severity: fault, Title: "An update policy is neither a range of versions nor a regular expression",
+		Why: "No tag could be measured by it, and nobody would be told of a newer one.",
+		Bad: "update_policy = \"web = newest\"", Good: "update_policy = \"web = ~1.4\"",
+	},
+	{
+		ID: "update-service", Group: GroupResources, Severity: warning, Title: "A setting of updates names a service that there is not",
+		Why: "It has no effect: the service that was meant is updated all the same, or not at all.",
+		Bad: `auto_update_skip_services = ["dbb"]`, Good: `auto_update_skip_services = ["db"]`,
+	},
+	{
+		ID: "update-unused", Group: GroupResources, Severity: warning, Title: "A setting of updates has no effect, for nothing is updated",
+		Why: "Newer images are looked for only where poll_for_updates or auto_update says so, and only auto_update deploys them.",
+		Bad: `update_min_age = "3-day"`, Good: "auto_update = true\nupdate_min_age = \"3-day\"",
+	},
+	{
 		ID: "build-not-run", Group: GroupResources, Severity: note, Title: "A deployment uses the image of a build, and builds are not run",
 		Why: "The image must be in its registry, or on the server, already. Build it in CI.",
 	},

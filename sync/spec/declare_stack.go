@@ -1,6 +1,10 @@
 package spec
 
-import "github.com/varanhq/varan/fleet"
+import (
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
 
 // Ordered is what stacks and deployments have beside Common.
 type Ordered struct {
@@ -30,10 +34,12 @@ type StackConfig struct {
 	RunBuild    bool      `key:"run_build" doc:"Build services that have a build section before they start."`
 	Profiles    []string  `key:"profiles" doc:"Compose profiles to enable."`
 
-	PollForUpdates         bool     `key:"poll_for_updates" later:"true" doc:"Look for newer image digests."`
-	AutoUpdate             bool     `key:"auto_update" later:"true" doc:"Deploy again when an image digest is newer."`
-	AutoUpdateAllServices  bool     `key:"auto_update_all_services" later:"true" doc:"Let an update deploy the whole stack again."`
-	AutoUpdateSkipServices []string `key:"auto_update_skip_services" later:"true" doc:"Services left out of updates."`
+	PollForUpdates         bool     `key:"poll_for_updates" doc:"Look for newer image digests, and tell of them."`
+	AutoUpdate             bool     `key:"auto_update" doc:"Deploy services again when the digest of their image is newer."`
+	AutoUpdateAllServices  bool     `key:"auto_update_all_services" doc:"Let an update of one service renew the images of all."`
+	AutoUpdateSkipServices []string `key:"auto_update_skip_services" doc:"Services left out of updates."`
+	Updates
+	UpdatePolicy []EnvVar `key:"update_policy" form:"labels" doc:"Newer tags to tell of, SERVICE = POLICY lines: a range of versions such as ~1.4, or a regular expression between slashes."`
 
 	DestroyBeforeDeploy bool `key:"destroy_before_deploy" doc:"Take the stack down before it is brought up."`
 	SkipSecretInterp    bool `key:"skip_secret_interp" doc:"Leave [[NAME]] as it is written."`
@@ -87,6 +93,11 @@ type Overlay struct {
 	Pos         fleet.Position
 }
 
+// Updates are settings of image updates that stacks and deployments share.
+type Updates struct {
+	UpdateMinAge time.Duration `key:"update_min_age" doc:"How old a newer image must be before it is deployed, such as 12h or 3-day."`
+}
+
 // Deployment is a [[deployment]] table: one container.
 type Deployment struct {
 	Common
@@ -98,29 +109,31 @@ type Deployment struct {
 
 // DeploymentConfig is [deployment.config].
 type DeploymentConfig struct {
-	Swarm                string   `key:"swarm" old:"swarm_id" later:"true" doc:"Swarm to deploy on."`
-	Server               string   `key:"server" old:"server_id" doc:"Name of the server to deploy on."`
-	CustomName           string   `key:"custom_name" doc:"Name of the container; empty is the deployment's name."`
-	Image                Image    `key:"image" doc:"What to run: an image, or the result of a build."`
-	ImageRegistryAccount string   `key:"image_registry_account" doc:"Account to log in to the registry with; core has its token."`
-	SkipSecretInterp     bool     `key:"skip_secret_interp" doc:"Leave [[NAME]] as it is written."`
-	RedeployOnBuild      bool     `key:"redeploy_on_build" later:"true" doc:"Deploy again after the build has run."`
-	PollForUpdates       bool     `key:"poll_for_updates" later:"true" doc:"Look for a newer image digest."`
-	AutoUpdate           bool     `key:"auto_update" later:"true" doc:"Deploy again when the image digest is newer."`
-	SendAlerts           bool     `key:"send_alerts" default:"true" doc:"Alert on the container's state."`
-	Links                []string `key:"links" doc:"Quick links."`
-	Network              string   `key:"network" default:"host" doc:"Network to join: host, bridge, none, or the name of one."`
-	Restart              string   `key:"restart" default:"no" enum:"no,on-failure,always,unless-stopped" doc:"When Docker starts the container again."`
-	Command              string   `key:"command" doc:"Arguments after the image."`
-	Replicas             int      `key:"replicas" default:"1" later:"true" doc:"Number of tasks in a swarm."`
-	TerminationSignal    string   `key:"termination_signal" default:"SIGTERM" enum:"SIGHUP,SIGINT,SIGQUIT,SIGTERM" doc:"Signal that stops the container."`
-	TerminationTimeout   int      `key:"termination_timeout" default:"10" doc:"Seconds until the container is killed."`
-	ExtraArgs            []string `key:"extra_args" doc:"More arguments, as of docker run."`
-	TermSignalLabels     []EnvVar `key:"term_signal_labels" form:"labels" later:"true" doc:"What the signals mean, for people."`
-	Ports                []Pair   `key:"ports" doc:"Ports, HOST:CONTAINER a line."`
-	Volumes              []Pair   `key:"volumes" doc:"Mounts, HOST:CONTAINER a line."`
-	Environment          []EnvVar `key:"environment" doc:"Variables of the container: KEY = value lines, a list of KEY=value, or of {variable, value}."`
-	Labels               []EnvVar `key:"labels" form:"labels" doc:"Labels of the container: KEY = value lines."`
+	Swarm                string `key:"swarm" old:"swarm_id" later:"true" doc:"Swarm to deploy on."`
+	Server               string `key:"server" old:"server_id" doc:"Name of the server to deploy on."`
+	CustomName           string `key:"custom_name" doc:"Name of the container; empty is the deployment's name."`
+	Image                Image  `key:"image" doc:"What to run: an image, or the result of a build."`
+	ImageRegistryAccount string `key:"image_registry_account" doc:"Account to log in to the registry with; core has its token."`
+	SkipSecretInterp     bool   `key:"skip_secret_interp" doc:"Leave [[NAME]] as it is written."`
+	RedeployOnBuild      bool   `key:"redeploy_on_build" later:"true" doc:"Deploy again after the build has run."`
+	PollForUpdates       bool   `key:"poll_for_updates" doc:"Look for a newer image digest, and tell of it."`
+	AutoUpdate           bool   `key:"auto_update" doc:"Deploy again when the image digest is newer."`
+	Updates
+	UpdatePolicy       string   `key:"update_policy" doc:"Newer tags to tell of: a range of versions such as ~1.4, or a regular expression between slashes."`
+	SendAlerts         bool     `key:"send_alerts" default:"true" doc:"Alert on the container's state."`
+	Links              []string `key:"links" doc:"Quick links."`
+	Network            string   `key:"network" default:"host" doc:"Network to join: host, bridge, none, or the name of one."`
+	Restart            string   `key:"restart" default:"no" enum:"no,on-failure,always,unless-stopped" doc:"When Docker starts the container again."`
+	Command            string   `key:"command" doc:"Arguments after the image."`
+	Replicas           int      `key:"replicas" default:"1" later:"true" doc:"Number of tasks in a swarm."`
+	TerminationSignal  string   `key:"termination_signal" default:"SIGTERM" enum:"SIGHUP,SIGINT,SIGQUIT,SIGTERM" doc:"Signal that stops the container."`
+	TerminationTimeout int      `key:"termination_timeout" default:"10" doc:"Seconds until the container is killed."`
+	ExtraArgs          []string `key:"extra_args" doc:"More arguments, as of docker run."`
+	TermSignalLabels   []EnvVar `key:"term_signal_labels" form:"labels" later:"true" doc:"What the signals mean, for people."`
+	Ports              []Pair   `key:"ports" doc:"Ports, HOST:CONTAINER a line."`
+	Volumes            []Pair   `key:"volumes" doc:"Mounts, HOST:CONTAINER a line."`
+	Environment        []EnvVar `key:"environment" doc:"Variables of the container: KEY = value lines, a list of KEY=value, or of {variable, value}."`
+	Labels             []EnvVar `key:"labels" form:"labels" doc:"Labels of the container: KEY = value lines."`
 }
 
 // Image is what a deployment runs: {type, params}.

@@ -77,7 +77,13 @@ func (m maker) field(v reflect.Value, sf reflect.StructField) {
 			made = few(m, m.word)
 		}
 	case []spec.EnvVar:
-		made = few(m, func() spec.EnvVar { return m.entry(sf.Tag.Get("form") == "labels") })
+		made = few(m, func() spec.EnvVar {
+			e := m.entry(sf.Tag.Get("form") == "labels")
+			if sf.Tag.Get("key") == "update_policy" {
+				e.Value = m.tagPolicy()
+			}
+			return e
+		})
 	case []spec.Pair:
 		made = few(m, func() spec.Pair { return spec.Pair{Local: "a" + m.text(), Container: m.text() + "b"} })
 	case []spec.TypePermission:
@@ -107,6 +113,9 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 		if sf.Tag.Get("key") == "schedule_timezone" {
 			s = rapid.SampledFrom([]string{"", "Europe/Berlin"}).Draw(m.t, "zone")
 		}
+		if sf.Tag.Get("key") == "update_policy" {
+			s = rapid.SampledFrom([]string{"", m.tagPolicy()}).Draw(m.t, "policy")
+		}
 		if sf.Tag.Get("form") == "file" {
 			if s = strings.TrimRight(s, "\n"); strings.TrimSpace(s) != "" {
 				s += "\n"
@@ -128,6 +137,10 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 			v.Set(reflect.Append(v, item))
 		}
 	}
+}
+
+func (m maker) tagPolicy() string {
+	return rapid.SampledFrom([]string{"~1.4", "*", ">=1.4 <2 || ^3", `/^16\.\d+-"[a-z]#'=$/`}).Draw(m.t, "tags")
 }
 
 func (m maker) entry(label bool) spec.EnvVar {

@@ -1,10 +1,12 @@
 package spec
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/fleet/imagetag"
 )
 
 // finishServer settles the two fields that depend on others: enabled and tier.
@@ -50,6 +52,16 @@ func (p *parser) finishStack(s *Stack) {
 	for _, o := range s.Config.Overlays {
 		p.checkEnvironment(o.Environment)
 	}
+	c := &s.Config
+	for _, policy := range c.UpdatePolicy {
+		p.checkTagPolicy(policy.Value, policy.Pos)
+	}
+	if len(c.UpdatePolicy) > 0 {
+		p.checkUpdates(s.At("config.update_policy"), c.PollForUpdates || c.AutoUpdate, "update_policy", "stack "+quoted(s.Name))
+	}
+	if c.UpdateMinAge > 0 {
+		p.checkUpdates(s.At("config.update_min_age"), c.AutoUpdate, "update_min_age", "stack "+quoted(s.Name))
+	}
 	if s.Config.ComposeCmdWrapper != "" {
 		p.failAt(s.At("config.compose_cmd_wrapper"), "compose-wrapper",
 			"keep secrets in SOPS files beside the Compose file, or store them in core with `varan secret set NAME`",
@@ -57,7 +69,33 @@ func (p *parser) finishStack(s *Stack) {
 	}
 }
 
-func (p *parser) finishDeployment(d *Deployment) { p.checkEnvironment(d.Config.Environment) }
+func (p *parser) finishDeployment(d *Deployment) {
+	p.checkEnvironment(d.Config.Environment)
+	if c := &d.Config; c.UpdatePolicy != "" {
+		p.checkTagPolicy(c.UpdatePolicy, d.At("config.update_policy"))
+		p.checkUpdates(d.At("config.update_policy"), c.PollForUpdates || c.AutoUpdate, "update_policy", "deployment "+quoted(d.Name))
+	}
+	if c := &d.Config; c.UpdateMinAge > 0 {
+		p.checkUpdates(d.At("config.update_min_age"), c.AutoUpdate, "update_min_age", "deployment "+quoted(d.Name))
+	}
+}
+
+// checkUpdates finds settings of updates where nothing looks for any.
+func (p *parser) checkUpdates(at fleet.Position, looked bool, field, whose string) {
+	if looked {
+		return
+	}
+	p.remarkAt(fleet.SeverityWarning, at, "update-unused", "add auto_update = true, or poll_for_updates = true to be told only",
+		"%s of %s has no effect: its images are not updated", quoted(field), whose)
+}
+
+// checkTagPolicy finds policies that no tag could be measured by.
+func (p *parser) checkTagPolicy(policy string, at fleet.Position) {
+	if _, err := imagetag.Parse(policy); err != nil {
+		fault, _ := errors.AsType[*imagetag.Error](err)
+		p.failAt(at, "update-policy", fault.Hint, "an update policy says which tags count: %s", fault.Message)
+	}
+}
 
 func (p *parser) finishRepo(r *Repo) { p.checkEnvironment(r.Config.Environment) }
 
