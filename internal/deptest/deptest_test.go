@@ -121,6 +121,11 @@ func law() []rule {
 			deny: []string{"./cmd/...", "github.com/spf13/cobra"}, direct: true,
 		},
 		only("./sync/git", "github.com/go-git/go-git/..."),
+		{
+			why: "only core/update/registry asks registries", of: []string{"./..."},
+			but:  []string{"./core/update/registry", "./internal/testutil/imageregistry"},
+			deny: []string{"github.com/google/go-containerregistry/..."}, direct: true,
+		},
 		only("./sync/sops", "github.com/getsops/sops/..."),
 		only("./sync/sops", "filippo.io/age/..."),
 		only("./sync/sops", "github.com/ProtonMail/go-crypto/..."),
