@@ -67,6 +67,7 @@ type core struct {
 	reconciler *reconciler.Reconciler
 	operations *operations
 	alerts     *alert.Service
+	logs       *opLogs
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }
@@ -168,8 +169,10 @@ func (c *core) wire(ctx context.Context) (err error) {
 		return err
 	}
 	c.operations = &operations{Runner: runner, core: c}
+	c.logs = newOpLogs(c.store.AddOpLog, c.cfg.Logger)
 	commits := map[string]string{} // of the runs under way
 	c.reconciler.Subscribe(func(e reconciler.Event) {
+		c.logs.take(e)
 		switch e.Kind { //nolint:exhaustive // the others are no news for people
 		case reconciler.EventRunStarted:
 			commits[e.Run] = e.Plan.Commit.ID
@@ -249,7 +252,7 @@ func (c *core) lateOutcome(ctx context.Context, server string, outcome fleet.Out
 
 // handler is everything that the one port serves.
 func (c *core) handler() (http.Handler, error) {
-	guard, err := auth.New(auth.Config{Keys: c.store, Logger: c.cfg.Logger})
+	guard, err := auth.New(auth.Config{Keys: c.store, Logger: c.cfg.Logger, Tell: c.attempt})
 	if err != nil {
 		return nil, err
 	}
@@ -289,6 +292,14 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 		return nil
 	})
 	group.Go(func() error {
+		c.logs.run(agents)
+		return nil
+	})
+	group.Go(func() error {
+		c.prune(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		defer dismiss()
 		return c.reconciler.Run(ctx)
 	})
@@ -309,6 +320,7 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 		}
 		return nil
 	})
+	defer c.lived(ctx, listener.Addr().String())()
 	if c.cfg.Ready != nil {
 		c.cfg.Ready(listener.Addr())
 	}

@@ -23,6 +23,7 @@ type Settings struct {
 	Limits     LimitSettings   `key:"limits"`
 	Alerts     AlertSettings   `key:"alerts"`
 	HTTP       HTTPSettings    `key:"http"`
+	History    HistorySettings `key:"history"`
 	SOPS       SOPSSettings    `key:"sops"`
 }
 
@@ -52,6 +53,13 @@ type LimitSettings struct {
 // AlertSettings are about alerts as a whole; alerters are resources.
 type AlertSettings struct {
 	Every time.Duration `key:"every" env:"VARAN_ALERTS_EVERY" default:"15s" min:"1s" max:"1h" reload:"static" doc:"how often it is looked for what is the matter"`
+}
+
+// HistorySettings say for how long what happened is kept; zero keeps it for ever.
+type HistorySettings struct {
+	Events time.Duration `key:"events" env:"VARAN_HISTORY_EVENTS" default:"90d" min:"0s" reload:"dynamic" doc:"how long syncs, plans, runs, ops, webhooks, procedures and alerts stay in the history, and how the stacks were; 0 is for ever"`
+	Audit  time.Duration `key:"audit" env:"VARAN_HISTORY_AUDIT" default:"365d" min:"0s" reload:"dynamic" doc:"how long logins, keys, servers, variables and decisions of people stay in it; 0 is for ever"`
+	Logs   time.Duration `key:"logs" env:"VARAN_HISTORY_LOGS" default:"14d" min:"0s" reload:"dynamic" doc:"how long what was said during a deploy is kept; 0 is for ever"`
 }
 
 // HTTPSettings are about what stands between core and its callers.

@@ -276,6 +276,10 @@ func (j *fakeJournal) Adopt(_ context.Context, _ string, stacks []plan.Owned) er
 	return j.failure("Adopt")
 }
 
+func (j *fakeJournal) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
+	return nil
+}
+
 func (j *fakeJournal) Begin(_ context.Context, run reconciler.Run) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -377,7 +377,11 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	}
 	w.vain = 0
 	p := plan.Compute(in)
-	w.keep(p)
+	if before := w.keep(p); before.ID != p.ID || !slices.Equal(before.Stacks, p.Stacks) {
+		if err := w.r.cfg.Journal.Planned(work, w.name, by.trigger, by.actor, p); err != nil {
+			w.recorded(ctx, fmt.Errorf("record the plan: %w", err))
+		}
+	}
 	switch {
 	case by.apply:
 	case len(by.only) > 0:
@@ -396,11 +400,11 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	}
 }
 
-// keep remembers a plan for Status and PokeServer.
-func (w *watch) keep(p plan.Plan) {
+// keep remembers a plan for Status and PokeServer, and returns the one before.
+func (w *watch) keep(p plan.Plan) (before plan.Plan) {
 	w.mu.Lock()
 	fresh := !w.status.Planned || w.status.Plan.ID != p.ID
-	before := w.status.Plan
+	before = w.status.Plan
 	w.status.Plan, w.status.Planned = p, true
 	w.status.LastPass = p.Time
 	w.status.Error = ""
@@ -409,6 +413,7 @@ func (w *watch) keep(p plan.Plan) {
 	if fresh {
 		w.r.emit(Event{Kind: EventPlan, Sync: w.name, Plan: &p}, nil)
 	}
+	return before
 }
 
 // start begins the ops of a run that may go now, and says when held ones may.

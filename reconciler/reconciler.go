@@ -59,6 +59,9 @@ type Journal interface {
 	Record(ctx context.Context, run Run, desired fleet.Desired, changes []plan.ResourceChange) error
 	// Adopt makes the sync the owner of stacks that run as it says and that nobody owns.
 	Adopt(ctx context.Context, sync string, stacks []plan.Owned) error
+	// Planned records that a pass found a plan, or states of stacks, that differ from those
+	// before, and what woke it.
+	Planned(ctx context.Context, sync string, trigger Trigger, actor string, p plan.Plan) error
 	// Begin records a run with its plan before anything is executed.
 	Begin(ctx context.Context, run Run) error
 	// OpStarted and OpEnded record one op; OpEnded is called only for ops that were

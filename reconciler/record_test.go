@@ -145,6 +145,10 @@ func (s *several) Adopt(ctx context.Context, name string, stacks []plan.Owned) e
 	return s.journals[name].Adopt(ctx, name, stacks)
 }
 
+func (s *several) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
+	return nil
+}
+
 func (s *several) Begin(ctx context.Context, run reconciler.Run) error {
 	s.mu.Lock()
 	s.runs[run.ID] = run.Sync

@@ -42,7 +42,7 @@ func (a *app) commands() []*cobra.Command {
 	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
-		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.historyCommand(), a.getCommand(), a.syncCommand(),
+		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
 		a.secretCommand(), a.variableCommand(), a.accountCommand(), a.onboardingCommand(), a.serverCommand(), a.apiKeyCommand(),
 		a.keyCommand())...)
 	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)

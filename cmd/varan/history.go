@@ -3,10 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 )
 
@@ -64,7 +69,98 @@ func (a *app) historyCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	cmd.AddCommand(a.historyShowCommand())
 	return cmd
+}
+
+func (a *app) historyShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one record: what led to it, what it led to, and what was said while it was done",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil || id < 1 {
+				return exit.Usagef("%q is no number of a record: varan history lists them", args[0])
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			chain, err := client.Event(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(chain)
+			}
+			a.printChain(styleFor(a.stdout), chain)
+			if chain.OpRecord == nil {
+				return nil
+			}
+			fmt.Fprintf(a.stdout, "\n%s\n", styleFor(a.stdout).bold("log"))
+			return client.OpLog(cmd.Context(), chain.Event.Run, chain.Event.Op, false, func(line api.OpLogLine) error {
+				return a.printOpLogLine(styleFor(a.stdout), line)
+			})
+		},
+	}
+}
+
+func (a *app) printChain(s style, chain api.EventChain) {
+	e := &chain.Event
+	for i := range chain.Causes {
+		a.printLink(s, &chain.Causes[i], i, "")
+	}
+	a.printLink(s, e, len(chain.Causes), "  <- this one")
+	facts := [][2]string{
+		{"recorded", lateText(e)}, {"by", e.Actor}, {"from", strings.TrimSpace(e.Remote + " " + e.Listener)},
+		{"commit", e.Commit}, {"run", e.Run}, {"op", e.Op}, {"status", strings.ReplaceAll(e.Status, "_", " ")},
+		{"took", tookText(e.DurationMS)},
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.Data)) {
+		facts = append(facts, [2]string{key, e.Data[key]})
+	}
+	facts = append(facts, [2]string{"hash", e.Hash})
+	fmt.Fprintln(a.stdout)
+	for _, f := range facts {
+		if f[1] != "" {
+			fmt.Fprintf(a.stdout, "  %-9s %s\n", s.dim(f[0]), printable(f[1]))
+		}
+	}
+	if op := chain.OpRecord; op != nil {
+		for _, cause := range op.Causes {
+			fmt.Fprintf(a.stdout, "  %-9s %s\n", s.dim("because"), printable(cause.String()))
+		}
+		if changed := changedText(op.Outcome); changed != "" {
+			fmt.Fprintf(a.stdout, "  %-9s %s\n", s.dim("changed"), printable(changed))
+		}
+		if op.Hint != "" {
+			fmt.Fprintf(a.stdout, "  %-9s %s\n", s.dim("hint"), printable(op.Hint))
+		}
+	}
+	if len(chain.Effects) > 0 {
+		fmt.Fprintf(a.stdout, "\n%s\n", s.bold("then"))
+		for i := range chain.Effects {
+			a.printLink(s, &chain.Effects[i], 1, "")
+		}
+	}
+}
+
+// printLink prints one record of a chain of causes.
+func (a *app) printLink(s style, e *api.Event, depth int, note string) {
+	head := fmt.Sprintf("%s%d  %s  %s", strings.Repeat("  ", min(depth, 8)), e.ID, e.At.Local().Format(time.DateTime), e.Kind)
+	if of := subject(e); of != "" {
+		head += " " + of
+	}
+	fmt.Fprintf(a.stdout, "%s  %s%s\n", s.dim(head), s.ended(e.Status, printable(e.Text)), s.bold(note))
+}
+
+// lateText is when core heard of what happened, where that was notably later.
+func lateText(e *api.Event) string {
+	if e.Recorded.Sub(e.At) < time.Second {
+		return ""
+	}
+	return fmt.Sprintf("%s, %s after it happened", e.Recorded.Local().Format(time.DateTime), e.Recorded.Sub(e.At).Round(time.Second))
 }
 
 func (a *app) printEvents(s style, events []api.Event) {

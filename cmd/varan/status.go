@@ -11,14 +11,24 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var at string
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "The whole fleet on two axes: is it what Git says, and is it well",
-		Args:  cobra.NoArgs,
+		Example: `  varan status
+  varan status --at "yesterday 18:00"`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			then, err := when("at", at, time.Now())
+			if err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
+			}
+			if at != "" {
+				return a.showPast(cmd, client, then)
 			}
 			status, err := client.Status(cmd.Context())
 			if err != nil {
@@ -31,6 +41,38 @@ func (a *app) statusCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&at, "at", "", "how the stacks were at this time: a date, 18:00, \"yesterday 18:00\", or how long ago (2h, 7d)")
+	return cmd
+}
+
+// showPast prints how the stacks were at a time.
+func (a *app) showPast(cmd *cobra.Command, client *api.Client, at time.Time) error {
+	past, err := client.StatusAt(cmd.Context(), at)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(past)
+	}
+	if len(past.Stacks) == 0 {
+		text := "nothing was there yet"
+		if past.From.IsZero() || past.From.After(at) {
+			text = "nothing is known of that time"
+			if !past.From.IsZero() {
+				text += "; the oldest that is known is of " + past.From.Local().Format(time.DateTime)
+			}
+		}
+		fmt.Fprintln(a.stderr, text)
+		return nil
+	}
+	s := styleFor(a.stdout)
+	t := table{head: []string{"STACK", "SERVER", "SYNC", "HEALTH", "COMMIT", "RELEASE", "SINCE", "NOTE"}}
+	for _, p := range past.Stacks {
+		t.add(p.Name, p.Server, s.sync(p.Sync), s.health(p.Health), orDash(commitText(fleet.Commit{ID: p.Commit})),
+			orDash(p.Release.Short()), p.Since.Local().Format(time.DateTime), printable(p.Text))
+	}
+	t.write(a.stdout, s)
+	return nil
 }
 
 func (a *app) printStatus(status api.Status, now time.Time) {

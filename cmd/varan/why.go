@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/reconciler/plan"
 )
@@ -158,16 +160,28 @@ func (a *app) diffCommand() *cobra.Command {
 
 func (a *app) logsCommand() *cobra.Command {
 	var req api.LogsRequest
+	var deploy string
 	cmd := &cobra.Command{
-		Use:     "logs STACK [SERVICE]",
-		Short:   "Show the logs of a stack's containers",
-		Long:    "Show the logs of a stack's containers; with --json, one JSON object a line.",
-		Example: "  varan logs web -f\n  varan logs web api --tail 20",
-		Args:    cobra.RangeArgs(1, 2),
+		Use:   "logs STACK [SERVICE]",
+		Short: "Show the logs of a stack's containers, or what was said while it was deployed",
+		Long: `Show the logs of a stack's containers; with --json, one JSON object a line.
+With --deploy it is what was said while something was done to a stack.`,
+		Example: `  varan logs web -f
+  varan logs web api --tail 20
+  varan logs --deploy '0197c1e0-4f1b-7c3e-a2b1-000000000000/update web@alpha'`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if deploy != "" {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.RangeArgs(1, 2)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
 				return err
+			}
+			if deploy != "" {
+				return a.showOpLog(cmd.Context(), client, deploy, req.Follow)
 			}
 			if len(args) == 2 {
 				req.Service = args[1]
@@ -178,11 +192,44 @@ func (a *app) logsCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&deploy, "deploy", "", "what was said while this op was done: RUN/OP, as varan history show prints them")
 	cmd.Flags().BoolVarP(&req.Follow, "follow", "f", false, "keep showing new lines")
 	cmd.Flags().IntVar(&req.Tail, "tail", 100, "lines of each container to start with; -1 shows all")
 	cmd.Flags().BoolVarP(&req.Timestamps, "timestamps", "t", false, "show when each line was written")
 	cmd.Flags().StringVar(&req.Server, "server", "", "the server, when several run the stack")
 	return cmd
+}
+
+// showOpLog prints what was said while an op was done.
+func (a *app) showOpLog(ctx context.Context, client *api.Client, name string, follow bool) error {
+	run, op, ok := strings.Cut(name, "/")
+	if !ok || run == "" || op == "" {
+		return exit.Usagef("--deploy wants RUN/OP, as varan history show prints them, not %q", name)
+	}
+	return client.OpLog(ctx, run, op, follow, func(line api.OpLogLine) error {
+		if a.json {
+			if err := json.NewEncoder(a.stdout).Encode(line); err != nil {
+				return fmt.Errorf("write the log: %w", err)
+			}
+			return nil
+		}
+		return a.printOpLogLine(styleFor(a.stdout), line)
+	})
+}
+
+func (a *app) printOpLogLine(s style, line api.OpLogLine) error {
+	at := "        "
+	if !line.At.IsZero() {
+		at = line.At.Local().Format(time.TimeOnly)
+	}
+	text := s.dim(at) + " "
+	if about := strings.TrimSpace(line.Phase + " " + line.Service); about != "" {
+		text += s.cyan(printable(about)) + ": "
+	}
+	if _, err := fmt.Fprintln(a.stdout, text+printable(line.Text)); err != nil {
+		return fmt.Errorf("write the log: %w", err)
+	}
+	return nil
 }
 
 func (a *app) printLogLine(s style, line api.LogLine, timestamps bool) error {

@@ -2,9 +2,13 @@ package api
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/varanhq/varan/fleet"
 )
 
 // Event is one record of core's append-only history. Whoever records one says at least its
@@ -121,4 +125,105 @@ func (c *Client) Events(ctx context.Context, filter EventFilter) ([]Event, error
 		path += "?" + q.Encode()
 	}
 	return get[[]Event](ctx, c, path)
+}
+
+// Event is one record, with what led to it and what it led to.
+func (c *Client) Event(ctx context.Context, id int64) (EventChain, error) {
+	return get[EventChain](ctx, c, "/events/"+strconv.FormatInt(id, 10))
+}
+
+// EventChain is a record among those that belong to it.
+type EventChain struct {
+	Event Event `json:"event"`
+	// Causes are the records that led to it, the first cause first.
+	Causes []Event `json:"causes"`
+	// Effects are those it led to, and those of the same run that came after; oldest first,
+	// at most 500.
+	Effects []Event `json:"effects"`
+	// OpRecord is the op that it is about, with its causes and outcome.
+	OpRecord *Op `json:"op_record,omitempty"`
+}
+
+// AuditHead is the newest record of the history. Who keeps its hash elsewhere can tell later
+// that nothing before it was changed.
+type AuditHead struct {
+	ID   int64  `json:"id"`
+	Hash string `json:"hash"`
+}
+
+// AuditHead returns the newest record's number and hash.
+func (c *Client) AuditHead(ctx context.Context) (AuditHead, error) {
+	return get[AuditHead](ctx, c, "/audit/head")
+}
+
+// AuditExport streams the history as package audit reads it, or the part that was recorded
+// from since to until. The caller closes it.
+func (c *Client) AuditExport(ctx context.Context, since, until time.Time) (io.ReadCloser, error) {
+	resp, err := c.open(ctx, http.MethodGet, Prefix+"/audit/export?"+EventFilter{Since: since, Until: until}.Values().Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// PastStack is how a stack was at some time.
+type PastStack struct {
+	Name   string            `json:"name"`
+	Server string            `json:"server"`
+	Source string            `json:"source"`
+	Sync   fleet.SyncState   `json:"sync"`
+	Health fleet.HealthState `json:"health"`
+	// Commit is the last at which it was as Git said, Release what was deployed then.
+	Commit  string       `json:"commit,omitempty"`
+	Release fleet.Digest `json:"release,omitempty"`
+	Text    string       `json:"text,omitempty"`
+	// Since is when it came to be so.
+	Since time.Time `json:"since"`
+}
+
+// PastStatus is how the fleet was at some time.
+type PastStatus struct {
+	At     time.Time   `json:"at"`
+	Stacks []PastStack `json:"stacks"`
+	// From is the oldest time of which anything is known.
+	From time.Time `json:"from,omitzero"`
+}
+
+// StatusAt is how the fleet was at a time.
+func (c *Client) StatusAt(ctx context.Context, at time.Time) (PastStatus, error) {
+	return get[PastStatus](ctx, c, "/status/past?"+url.Values{"at": {at.UTC().Format(time.RFC3339Nano)}}.Encode())
+}
+
+// OpLogLine is a line of what was said while an op was done.
+type OpLogLine struct {
+	At time.Time `json:"at,omitzero"`
+	// Phase and Service are what it is about; both empty for what containers and the engine
+	// wrote.
+	Phase   string `json:"phase,omitempty"`
+	Service string `json:"service,omitempty"`
+	Text    string `json:"text"`
+	// Error ends a stream that failed.
+	Error *Error `json:"error,omitempty"`
+}
+
+// OpLogEnd is the phase of the last line of an op's log, which says how it ended.
+const OpLogEnd = "ended"
+
+// OpLog calls each with every line of an op's log. With follow it goes on until the op ends.
+func (c *Client) OpLog(ctx context.Context, run, op string, follow bool, each func(OpLogLine) error) error {
+	q := url.Values{"op": {op}}
+	if follow {
+		q.Set("follow", "true")
+	}
+	resp, err := c.open(ctx, http.MethodGet, Prefix+"/runs/"+url.PathEscape(run)+"/log?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return lines(ctx, resp.Body, func(line OpLogLine) error {
+		if line.Error != nil {
+			return line.Error
+		}
+		return each(line)
+	})
 }

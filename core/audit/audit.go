@@ -234,7 +234,9 @@ func (v *Verifier) Take(line Line) (more bool) {
 		v.header, v.at = line.Header, line.Header.Base
 		v.based = v.at == Mark{} // the beginning needs nobody's word
 		v.report.First = v.at.ID + 1
-		v.known(v.at.Hash)
+		if v.at.ID != 0 {
+			v.known(v.at.Hash)
+		}
 		return true
 	case v.header == nil:
 		return v.broken(0, "it is no export: its first line does not say so")

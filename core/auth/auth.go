@@ -35,6 +35,17 @@ const (
 	maxFailuresTotal = 100
 )
 
+// seenFor is after how long without a use a key's next one is told again; maxSeen bounds the
+// memory for it. Of refusals a few are told for each address, and over all of them, every
+// tellAgain: a flood of them must not fill the history.
+const (
+	seenFor        = 24 * time.Hour
+	maxSeen        = 10_000
+	toldPerAddress = 3
+	toldTotal      = 30
+	tellAgain      = 10 * time.Minute
+)
+
 // noteEvery bounds how often the use of one key is written down.
 const noteEvery = time.Minute
 
@@ -117,9 +128,19 @@ func ActorOf(ctx context.Context) Actor {
 	return actor
 }
 
+// Attempt is a caller that came for the first time in a while, or that was refused.
+type Attempt struct {
+	Actor
+
+	// Refused is why, without any secret; empty for one who was let in.
+	Refused string
+}
+
 // Config says where the keys are.
 type Config struct {
-	Keys   Keys             // required
+	Keys Keys // required
+	// Tell is called for the history with attempts worth a record; optional.
+	Tell   func(ctx context.Context, a Attempt)
 	Logger *slog.Logger     // required
 	Now    func() time.Time // optional, default time.Now
 }
@@ -130,9 +151,14 @@ type Guard struct {
 	logger   *slog.Logger
 	clock    func() time.Time
 	failures *Limiter
+	tell     func(ctx context.Context, a Attempt)
+	// told bounds what is told of refusals.
+	told *Limiter
 
 	mu    sync.Mutex
 	noted map[string]time.Time
+	// seen is when a key was last used from an address.
+	seen map[string]time.Time
 }
 
 // New makes a guard.
@@ -144,7 +170,8 @@ func New(cfg Config) (*Guard, error) {
 		cfg.Now = time.Now
 	}
 	return &Guard{
-		keys: cfg.Keys, logger: cfg.Logger, clock: cfg.Now, noted: map[string]time.Time{},
+		keys: cfg.Keys, logger: cfg.Logger, clock: cfg.Now, noted: map[string]time.Time{}, seen: map[string]time.Time{},
+		tell: cfg.Tell, told: NewLimiter(toldPerAddress, toldTotal, tellAgain),
 		failures: NewLimiter(maxFailures, maxFailuresTotal, time.Minute),
 	}, nil
 }
@@ -169,9 +196,14 @@ func (g *Guard) Check(r *http.Request) (Actor, error) {
 	actor, err := g.verify(r)
 	if err == nil {
 		g.note(r.Context(), actor.ID)
+		g.welcome(r.Context(), actor)
 		return actor, nil
 	}
 	peer := Peer(r)
+	if g.tell != nil && g.told.Allow(peer, g.clock()) {
+		listener, _ := r.Context().Value(listenerKey{}).(string)
+		g.tell(r.Context(), Attempt{Actor: Actor{Remote: peer, Listener: listener}, Refused: err.Error()})
+	}
 	if !g.failures.Allow(peer, g.clock()) {
 		return Actor{}, ErrTooMany
 	}
@@ -229,6 +261,24 @@ func presented(header http.Header) (string, error) {
 func joined(id, secret string) string {
 	whole := keyPrefix + "_" + strings.TrimPrefix(id, keyPrefix+"_") + "_"
 	return whole + strings.TrimPrefix(secret, whole)
+}
+
+// welcome tells of a key that was not used from its address for a day.
+func (g *Guard) welcome(ctx context.Context, actor Actor) {
+	if g.tell == nil {
+		return
+	}
+	now, place := g.clock(), actor.ID+" "+actor.Remote
+	g.mu.Lock()
+	last, known := g.seen[place]
+	if len(g.seen) >= maxSeen && !known {
+		clear(g.seen) // told once too often is better than remembered without end
+	}
+	g.seen[place] = now
+	g.mu.Unlock()
+	if !known || now.Sub(last) >= seenFor {
+		g.tell(ctx, Attempt{Actor: actor})
+	}
 }
 
 // note writes down that a key was used, but not every time.

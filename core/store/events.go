@@ -158,6 +158,19 @@ func (s *Store) Event(ctx context.Context, id int64) (api.Event, error) {
 	return e, nil
 }
 
+// Effects lists what a record led to: those that name it as their cause, and, of a record
+// that belongs to a run, those of that run that came after; oldest first.
+func (s *Store) Effects(ctx context.Context, e api.Event, limit int) ([]api.Event, error) {
+	events, err := list(ctx, s.reader, scanEvent, "SELECT "+eventColumns+` FROM events WHERE id IN (
+		SELECT id FROM events WHERE cause = $1 AND cause <> 0 UNION
+		SELECT id FROM events WHERE run = $2 AND run <> '' AND id > $1 AND $3) ORDER BY id LIMIT $4`,
+		e.ID, e.Run, e.Kind != "op", limit)
+	if err != nil {
+		return nil, fmt.Errorf("read what record %d led to: %w", e.ID, err)
+	}
+	return events, nil
+}
+
 // chain gives the records of an older database their hashes, once.
 func (s *Store) chain(ctx context.Context) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {

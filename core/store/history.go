@@ -39,6 +39,16 @@ func (s *Store) RunOps(ctx context.Context, run string) ([]api.Op, error) {
 	return ops, nil
 }
 
+// Op returns one op of a run.
+func (s *Store) Op(ctx context.Context, run, id string) (api.Op, error) {
+	op, err := found(scanOp(s.reader.QueryRowContext(ctx, "SELECT "+opColumns+` FROM ops o JOIN runs r ON r.id = o.run
+		WHERE o.run = $1 AND o.id = $2`, run, id)))
+	if err != nil {
+		return op, fmt.Errorf("read op %q of run %s: %w", id, run, err)
+	}
+	return op, nil
+}
+
 func scanOp(row scanner) (api.Op, error) {
 	var o api.Op
 	err := row.Scan(&o.Seq, &o.Run, &o.ID, &o.Sync, &o.Kind, &o.Stack, &o.Server, jsonColumn{&o.Commit}, &o.Release, &o.Trigger,

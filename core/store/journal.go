@@ -68,7 +68,7 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		if err != nil {
 			return err
 		}
-		cause, err := causeOfRun(ctx, tx, run)
+		cause, err := causeOfRun(ctx, tx, run.Sync, run.Trigger, run.Plan.Commit.ID)
 		if err != nil {
 			return fmt.Errorf("find what led to it: %w", err)
 		}
@@ -83,19 +83,6 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		return fmt.Errorf("record run %s: %w", run.ID, err)
 	}
 	return nil
-}
-
-// causeOfRun is the number of the record that led to a run: the delivery that woke its sync,
-// or what the sync itself last said of that commit.
-func causeOfRun(ctx context.Context, tx *sql.Tx, run reconciler.Run) (id int64, err error) {
-	row := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (SELECT id, kind, source_commit FROM events
-		WHERE sync = $1 AND sync <> '' AND kind IN ('sync', 'plan') ORDER BY at DESC, id DESC LIMIT 20)
-		WHERE source_commit = $2`, run.Sync, run.Plan.Commit.ID)
-	if run.Trigger == reconciler.TriggerWebhook {
-		row = tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (SELECT id FROM events
-			WHERE sync = $1 AND sync <> '' AND kind IN ('webhook', 'plan') ORDER BY at DESC, id DESC LIMIT 1)`, run.Sync)
-	}
-	return id, row.Scan(&id)
 }
 
 func totals(t plan.Totals) string {

@@ -81,7 +81,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.clock == nil {
 		s.clock = time.Now
 	}
-	if s.writer, err = connect(cfg.Path, 1, "_txlock=immediate"); err != nil {
+	// The mode takes effect in a new database, and in an old one once it is vacuumed.
+	if s.writer, err = connect(cfg.Path, 1, "_txlock=immediate&_pragma=auto_vacuum(incremental)"); err != nil {
 		return nil, err
 	}
 	if err := s.prepare(ctx); err != nil {

@@ -128,11 +128,15 @@ func applyEvent(run reconciler.Run, e reconciler.Event) (event api.ApplyEvent, o
 	return event, true
 }
 
+// queueLines is how many queued lines are sent at a time at most.
+const queueLines = 256
+
 // lineWriter writes JSON lines, each at once. After a failure it writes no more.
 type lineWriter struct {
 	out     io.Writer
 	control *http.ResponseController
 	failed  bool
+	queued  int
 }
 
 func newLineWriter(hc huma.Context) *lineWriter {
@@ -152,6 +156,16 @@ func (l *lineWriter) write(v any) bool {
 	// Without a deadline a client that stops reading would hold on to the run's events.
 	_ = l.control.SetWriteDeadline(time.Now().Add(lineTimeout))
 	l.failed = json.NewEncoder(l.out).Encode(v) != nil || l.control.Flush() != nil
+	return !l.failed
+}
+
+// queue is write for those of whom many come: they are sent when there are enough.
+func (l *lineWriter) queue(v any) bool {
+	l.queued++
+	if l.queued%queueLines == 0 {
+		return l.write(v)
+	}
+	l.failed = l.failed || json.NewEncoder(l.out).Encode(v) != nil
 	return !l.failed
 }
 

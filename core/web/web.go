@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/audit"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
@@ -148,6 +149,18 @@ type HistoryStore interface {
 	// Events lists what a filter chooses, newest first; Event is one of them.
 	Events(ctx context.Context, filter api.EventFilter) ([]api.Event, error)
 	Event(ctx context.Context, id int64) (api.Event, error)
+	// Effects lists what a record led to, oldest first.
+	Effects(ctx context.Context, e api.Event, limit int) ([]api.Event, error)
+	// Op is one op of a run.
+	Op(ctx context.Context, run, op string) (api.Op, error)
+	// OpLog is the next part of an op's log after that number; ok is false when there is none.
+	OpLog(ctx context.Context, run, op string, after int64) (lines []api.OpLogLine, seq int64, ok bool, err error)
+	// StatesAt is how the stacks were at a time, FirstState the oldest time that is known.
+	StatesAt(ctx context.Context, at time.Time) ([]api.PastStack, error)
+	FirstState(ctx context.Context) (time.Time, error)
+	AuditHead(ctx context.Context) (audit.Mark, error)
+	// ExportAudit calls each with the lines of an export, as of one moment.
+	ExportAudit(ctx context.Context, since, until time.Time, each func(audit.Line) error) error
 	History(ctx context.Context, stack string, before int64, limit int) ([]api.Op, error)
 }
 

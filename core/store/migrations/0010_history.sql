@@ -37,3 +37,29 @@ CREATE TABLE event_chain (
   head_id   BIGINT NOT NULL,
   head_hash BLOB   NOT NULL
 );
+
+-- How a stack was, each time that changed. The row before a time tells how it was then.
+CREATE TABLE stack_states (
+  stack         TEXT   NOT NULL,
+  server        TEXT   NOT NULL,
+  at            BIGINT NOT NULL,
+  sync          TEXT   NOT NULL,
+  sync_state    TEXT   NOT NULL,
+  health        TEXT   NOT NULL,
+  source_commit TEXT   NOT NULL,
+  release_sum   TEXT   NOT NULL,
+  text          TEXT   NOT NULL,
+  PRIMARY KEY (stack, server, at)
+) WITHOUT ROWID;
+CREATE INDEX stack_states_by_sync ON stack_states (sync, at);
+
+-- What was said while an op was done, in parts.
+CREATE TABLE op_logs (
+  run   TEXT   NOT NULL,
+  op    TEXT   NOT NULL,
+  seq   BIGINT NOT NULL,
+  at    BIGINT NOT NULL,
+  lines BLOB   NOT NULL,
+  PRIMARY KEY (run, op, seq)
+) WITHOUT ROWID;
+CREATE INDEX op_logs_by_time ON op_logs (at);

@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/plan"
+)
+
+// Planned implements reconciler.Journal: it tells the history of a commit that a sync had not
+// read before, and of a plan in which there is something to do, and keeps how each stack is.
+func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Trigger, actor string, p plan.Plan) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if err := s.keepStates(ctx, tx, sync, p); err != nil {
+			return fmt.Errorf("keep the stacks' states: %w", err)
+		}
+		cause, err := causeOfRun(ctx, tx, sync, trigger, p.Commit.ID)
+		if err != nil {
+			return err
+		}
+		commit, text, err := s.lastPlanned(ctx, tx, sync)
+		if err != nil {
+			return err
+		}
+		if commit != p.Commit.ID && p.Commit.ID != "" {
+			if cause, err = s.putEvent(ctx, tx, api.Event{
+				Kind: "sync", Sync: sync, Actor: actor, Commit: p.Commit.ID, Cause: cause,
+				Text: fmt.Sprintf("commit %s read, woken by %s: %s", p.Commit.Short(), trigger, about(p)),
+			}); err != nil {
+				return err
+			}
+		}
+		now := "plan for commit " + p.Commit.Short() + ": " + totals(p.Totals)
+		if p.Empty() || now == text {
+			return nil
+		}
+		return s.addEvent(ctx, tx, api.Event{
+			Kind: "plan", Sync: sync, Actor: actor, Commit: p.Commit.ID, Cause: cause, Text: now, Data: map[string]string{"plan": p.ID},
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("record the plan of sync %q: %w", sync, err)
+	}
+	return nil
+}
+
+// about is a commit's subject and author.
+func about(p plan.Plan) string {
+	if p.Commit.Subject == "" {
+		return "no subject"
+	}
+	text := fmt.Sprintf("%q", p.Commit.Subject)
+	if p.Commit.Author != "" {
+		text += " by " + p.Commit.Author
+	}
+	return text
+}
+
+// lastPlanned is the last commit that a sync read, and what its last plan said.
+func (s *Store) lastPlanned(ctx context.Context, tx *sql.Tx, sync string) (commit, text string, err error) {
+	row := tx.QueryRowContext(ctx, `SELECT
+		coalesce((SELECT source_commit FROM events WHERE sync = $1 AND sync <> '' AND kind = 'sync' AND source_commit <> ''
+			ORDER BY at DESC, id DESC LIMIT 1), ''),
+		coalesce((SELECT text FROM events WHERE sync = $1 AND sync <> '' AND kind = 'plan' ORDER BY at DESC, id DESC LIMIT 1), '')`, sync)
+	return commit, text, row.Scan(&commit, &text)
+}
+
+// causeOfRun is the number of the record that led to a plan or run of a sync: the newest that
+// tells of its commit, or the delivery that woke it if that is newer; zero when nothing of
+// either is known.
+func causeOfRun(ctx context.Context, tx *sql.Tx, sync string, trigger reconciler.Trigger, commit string) (id int64, err error) {
+	row := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (
+		SELECT id FROM events WHERE sync = $1 AND sync <> '' AND kind IN ('sync', 'plan') AND source_commit = $2 AND source_commit <> ''
+			AND id > (SELECT head_id - 10000 FROM event_chain)
+		UNION ALL
+		SELECT id FROM (SELECT id FROM events WHERE $3 AND sync = $1 AND sync <> '' AND kind = 'webhook' ORDER BY at DESC, id DESC LIMIT 1))`,
+		sync, commit, trigger == reconciler.TriggerWebhook)
+	return id, row.Scan(&id)
+}
