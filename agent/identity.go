@@ -86,7 +86,7 @@ func loadIdentity(cfg Config) (*identity, error) {
 		}
 	}
 	// Before a key is made: an earlier start may have been cut off while it changed keys.
-	if id.keys, err = id.files.Load(); err == nil && id.keys.Current.IsZero() {
+	if id.keys, err = id.files.Load(); err == nil && id.keys.IsZero() {
 		var created bool
 		if id.keys.Current, created, err = keyfile.LoadOrCreate(keyPath); created {
 			cfg.Logger.Info("created the agent's key", slog.String("public_key", id.keys.Current.Public().String()))

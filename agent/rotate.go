@@ -59,7 +59,11 @@ func (id *identity) accepted(key noise.PublicKey) error {
 	return id.change(func(keys keyfile.Keys) (keyfile.Keys, error) {
 		switch key {
 		case keys.Next.Public():
-			return keyfile.Keys{Current: keys.Next, Prev: keys.Current}, id.files.Advance()
+			prev := keys.Current
+			if prev.IsZero() { // an earlier attempt got half the way
+				prev = keys.Prev
+			}
+			return keyfile.Keys{Current: keys.Next, Prev: prev}, id.files.Advance()
 		case keys.Prev.Public():
 			return keyfile.Keys{Current: keys.Prev, Next: keys.Next}, id.files.Restore()
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/procedure"
 	"github.com/varanhq/varan/sync/git"
+	"github.com/varanhq/varan/wire/noise"
 )
 
 // Limits of the HTTP server (rule L01). Bodies are bounded in core/web; answers are not,
@@ -64,6 +65,7 @@ type core struct {
 	store      *store.Store
 	source     *source
 	hub        *hub.Hub
+	keyring    *keyService
 	reconciler *reconciler.Reconciler
 	operations *operations
 	alerts     *alert.Service
@@ -137,9 +139,21 @@ func (c *core) settings() *Settings { return c.live.Load() }
 func (c *core) wire(ctx context.Context) (err error) {
 	// Callbacks come from the hub's own goroutines and may come last of all.
 	ctx = context.WithoutCancel(ctx)
-	registry := &registry{store: c.store, joined: c.joined}
+	c.keyring = &keyService{
+		agents: &agentKeys{store: c.store, log: c.cfg.Logger, declared: c.declaredServers, waiting: map[string]chan struct{}{}},
+		core: &coreKey{
+			files: c.keys.coreFiles, keys: c.keys.core, store: c.store, log: c.cfg.Logger, record: c.record,
+			wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		},
+	}
+	registry := &registry{store: c.store, joined: c.joined, rotated: c.keyring.agents.rotated}
+	other, isNext := otherKey(c.keys.core)
 	c.hub, err = hub.New(hub.Config{
-		Key: c.keys.core, CoreID: c.keys.core.Public().Fingerprint().String(), Logger: c.cfg.Logger,
+		Key: c.keys.core.Current, Other: other, OtherIsNext: isNext,
+		CoreID: c.keys.core.Current.Public().Fingerprint().String(), Logger: c.cfg.Logger,
+		PinnedCoreKey: func(ctx context.Context, server string, key noise.PublicKey) {
+			c.keyring.core.pinned(ctx, server, key.Fingerprint().String())
+		},
 		Registry:    registry,
 		Rotations:   registry,
 		Logins:      logins{c.store},
@@ -150,6 +164,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.keyring.agents.hub, c.keyring.core.hub = c.hub, c.hub
 	c.source.agents = c.hub
 	c.reconciler, err = reconciler.New(reconciler.Config{
 		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
@@ -161,6 +176,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.keyring.agents.alerts = c.alerts
 	runner, err := procedure.New(procedure.Config{
 		Applier: c.reconciler, Hosts: c.hub, Alerts: c.alerts, Journal: c.store, Catalog: c.catalog, Logger: c.cfg.Logger,
 		Maintenance: c.maintenance(), Ended: c.alerts.ProcedureEnded,
@@ -256,13 +272,11 @@ func (c *core) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	public := c.keys.core.Public()
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts,
-		Guard: guard, Logger: c.cfg.Logger, Fingerprint: public.Fingerprint(), Ready: c.store.Ping, HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
+		Guard: guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		Version: api.Version{
-			Version: buildinfo.Version(), API: 1, Fingerprint: public.Fingerprint().String(), PublicKey: public.String(),
-			Started: time.Now().UTC(),
+			Version: buildinfo.Version(), API: 1, Started: time.Now().UTC(),
 		},
 	})
 	if err != nil {
@@ -304,6 +318,7 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 		return c.reconciler.Run(ctx)
 	})
 	group.Go(func() error { return c.operations.Run(ctx) })
+	group.Go(func() error { return c.keyring.core.Run(ctx) })
 	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -18,7 +18,6 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/internal/keyfile"
-	"github.com/varanhq/varan/wire/noise"
 )
 
 // secretSize is the length of the sealing and the digest key.
@@ -29,7 +28,7 @@ const secretSize = store.SealKeySize
 //	lock              held while a core runs
 //	varan.db          the store
 //	mirrors/          clones; may be deleted while no core runs
-//	keys/core.key     identity towards agents
+//	keys/core.key     identity towards agents; core.key.next and core.key.prev while it changes
 //	keys/seal.key     opens the secrets in the store
 //	keys/digest.key   keeps digests over secrets from being guessed at
 //	keys/age-TIER.key, keys/pgp-TIER.asc
@@ -42,7 +41,8 @@ func (d dataDir) path(elem ...string) string {
 
 // keys are the files of keys/.
 type keys struct {
-	core         noise.PrivateKey
+	core         keyfile.Keys
+	coreFiles    *keyfile.Set
 	seal, digest []byte
 }
 
@@ -105,13 +105,7 @@ func (d dataDir) createKeys() (keys, error) {
 }
 
 func (d dataDir) loadKeys() (k keys, err error) {
-	if k.core, err = keyfile.Load(d.path("keys", "core.key")); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return k, &api.Error{
-				Status: http.StatusConflict, Code: api.CodeConflict, Message: string(d) + " is not a core's data directory",
-				Hint: "varan core init --dir " + string(d),
-			}
-		}
+	if k.coreFiles, k.core, err = d.loadCoreKey(); err != nil {
 		return k, err
 	}
 	if k.seal, err = d.loadSecret("seal.key"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/procedure"
@@ -14,6 +15,13 @@ import (
 func (c *core) maintenance() procedure.Maintenance {
 	return procedure.Maintenance{
 		"ClearRepoCache": c.clearRepoCache,
+		"RotateServerKeys": c.keyring.task(func(x *fleet.Execution) api.KeyRotation {
+			return api.KeyRotation{Server: x.Text("server"), Emergency: x.Param("emergency").Bool}
+		}),
+		"RotateAllServerKeys": c.keyring.task(func(*fleet.Execution) api.KeyRotation { return api.KeyRotation{All: true} }),
+		"RotateCoreKeys": c.keyring.task(func(x *fleet.Execution) api.KeyRotation {
+			return api.KeyRotation{Core: true, Force: x.Param("force").Bool}
+		}),
 	}
 }
 

@@ -65,6 +65,8 @@ const (
 	AlertServerPending AlertType = "ServerPending"
 	// AlertOnboardingAbuse: somebody tries out an onboarding key.
 	AlertOnboardingAbuse AlertType = "OnboardingAbuse"
+	// AlertKeyRotationFailed: the key of a server's agent was not changed.
+	AlertKeyRotationFailed AlertType = "KeyRotationFailed"
 )
 
 // AlertTypes are all types that a file may name, those that are never sent included.
@@ -75,6 +77,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, "StackImageUpdateAvailable", "StackAutoUpdated", "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", "ScheduleRun",
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
+		AlertKeyRotationFailed,
 	}
 }
 

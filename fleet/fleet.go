@@ -55,7 +55,9 @@ type Server struct {
 	Links           []string `json:"links,omitempty"`
 	// Quiet servers cause no alert when they cannot be reached; in Maintenance they cause
 	// none at all.
-	Quiet       bool                `json:"quiet,omitempty"`
+	Quiet bool `json:"quiet,omitempty"`
+	// KeepKey servers are left out when the keys of all servers are changed.
+	KeepKey     bool                `json:"keep_key,omitempty"`
 	Maintenance []MaintenanceWindow `json:"maintenance,omitempty"`
 	// Origin is where the server is declared; zero for one that only onboarded.
 	Origin Position `json:"origin,omitzero"`

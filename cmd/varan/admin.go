@@ -79,6 +79,8 @@ func (a *app) serverCommand() *cobra.Command {
 		},
 		a.removal("reject NAME", "Turn a server away that waits for approval; its agent cannot join with its key again",
 			(*api.Client).RejectServer),
+		a.removal("disable NAME", "End a server's session and refuse its key until it is enabled", (*api.Client).DisableServer),
+		a.removal("enable NAME", "Accept the key of a disabled server again", (*api.Client).EnableServer),
 		a.removal("remove NAME", "Revoke a server's key and forget it; its containers stay",
 			(*api.Client).RemoveServer),
 	)

@@ -26,34 +26,3 @@ func (a *app) versionCommand() *cobra.Command {
 		},
 	}
 }
-
-func (a *app) keyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "key", Short: "Core's own key, by which agents know it, and its age identities"}
-	cmd.AddCommand(a.ageKeyCommand())
-	cmd.AddCommand(&cobra.Command{
-		Use:   "show",
-		Short: "Show core's public key and its fingerprint",
-		Long: `Show core's public key and its fingerprint. An onboarding key carries the
-fingerprint, and the agent remembers the key. Where core got a new key, or none may be
-learned from the first connection, tell agents with --core-public-key.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			core, err := client.Version(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(map[string]string{
-					"core": client.BaseURL, "public_key": core.PublicKey, "fingerprint": core.Fingerprint,
-				})
-			}
-			fmt.Fprintf(a.stdout, "public key   %s\nfingerprint  %s\n", core.PublicKey, core.Fingerprint)
-			return nil
-		},
-	})
-	return cmd
-}

@@ -122,7 +122,7 @@ func (s *Service) look(ctx context.Context, w *watcher, open map[string]bool) {
 	read := !slices.ContainsFunc(view.Syncs, func(s reconciler.SyncStatus) bool { return !s.Planned })
 	for _, key := range sorted(open) {
 		_, still := matters[key]
-		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && (read || known(key)) {
+		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && !strings.HasPrefix(key, keyPrefix) && (read || known(key)) {
 			s.end(ctx, key, view, open)
 		}
 	}
@@ -275,6 +275,22 @@ func (s *Service) ProcedureEnded(run procedure.Run) {
 		Data:   map[string]any{"id": run.Procedure, "name": run.Procedure, "run": run.ID, "reason": run.Reason},
 	}})
 }
+
+// keyPrefix begins the keys of matters that end with the next change of keys that succeeds.
+const keyPrefix = "key/"
+
+// KeyFailed tells that the key of a server's agent could not be changed.
+func (s *Service) KeyFailed(server, reason string) {
+	s.post(news{alert: Alert{
+		Key: keyPrefix + server + "/", Type: fleet.AlertKeyRotationFailed, Level: LevelWarning, Server: server, At: time.Now(),
+		Target: fleet.ResourceName{Kind: "server", Name: server},
+		Text:   fmt.Sprintf("the key of server %s was not changed: %s", server, reason),
+		Data:   map[string]any{"id": server, "name": server, "reason": reason},
+	}})
+}
+
+// KeyRotated tells that it was changed now.
+func (s *Service) KeyRotated(server string) { s.post(news{over: keyPrefix + server + "/"}) }
 
 // Alerters are the alerters that are declared.
 func (s *Service) Alerters(ctx context.Context) ([]fleet.Alerter, error) {

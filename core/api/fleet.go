@@ -23,6 +23,8 @@ type Server struct {
 	Online bool `json:"online"`
 	// Pending servers joined with a reusable token and wait for approval.
 	Pending bool `json:"pending,omitempty"`
+	// Disabled servers joined, and their key is refused until somebody enables them.
+	Disabled bool `json:"disabled,omitempty"`
 	// Declared says whether a sync declares it; Enabled means something only then.
 	Declared bool            `json:"declared"`
 	Enabled  bool            `json:"enabled"`

@@ -110,6 +110,17 @@ func (h *Hub) catchUp(ctx context.Context, s *session) {
 	})
 }
 
+// Online reports whether the agent of a server is connected.
+func (h *Hub) Online(server string) bool { return h.session(server) != nil }
+
+// KeyOf is the key with which the connected agent of a server was let in; zero for none.
+func (h *Hub) KeyOf(server string) noise.PublicKey {
+	if s := h.session(server); s != nil {
+		return s.key
+	}
+	return noise.PublicKey{}
+}
+
 // StartRotation asks the agent of a server to change its key. When it returns nil the agent has
 // its next key on disk; it proposes it, and comes back with it.
 func (h *Hub) StartRotation(ctx context.Context, server, id string) error {

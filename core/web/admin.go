@@ -77,7 +77,8 @@ func (s *server) createOnboardingKey(ctx context.Context, in *body[api.Onboardin
 		return api.OnboardingCreated{}, err
 	}
 	key.CreatedBy = auth.ActorOf(ctx).ID
-	token := wire.NewOnboardingToken(s.Fingerprint)
+	_, fingerprint := s.Keys.Core()
+	token := wire.NewOnboardingToken(fingerprint)
 	whole := token.Reveal()
 	secret := strings.Split(whole, "_")[2] // the part after it is the same in every token
 	key.ID, key.Last4 = token.ID(), secret[len(secret)-4:]

@@ -18,7 +18,12 @@ import (
 
 func (s *server) registerFleet(a huma.API) {
 	handle(s, a, route(http.MethodGet, "/version", "getVersion", "Which core this is"),
-		func(context.Context, *none) (api.Version, error) { return s.Version, nil })
+		func(context.Context, *none) (api.Version, error) {
+			version := s.Version
+			key, fingerprint := s.Keys.Core()
+			version.PublicKey, version.Fingerprint = key, fingerprint.String()
+			return version, nil
+		})
 	handle(s, a, route(http.MethodGet, "/status", "getStatus", "The whole fleet on the two axes"), s.status)
 	handle(s, a, route(http.MethodGet, "/servers", "listServers", "Servers by name"),
 		func(ctx context.Context, _ *none) ([]api.Server, error) {
@@ -222,6 +227,7 @@ func (v view) servers(stacks []api.Stack) []api.Server {
 	for _, joined := range v.joined {
 		server := at(joined.Name)
 		server.Tags, server.Tier, server.Pending = joined.Tags, joined.Tier, joined.Pending
+		server.Disabled = joined.Disabled
 		server.PublicKey, server.OnboardedAt = joined.PublicKey, joined.OnboardedAt
 		server.OnboardingKey, server.RemoteAddr = joined.OnboardingKey, joined.RemoteAddr
 	}
@@ -266,6 +272,8 @@ func summed(server api.Server) api.Server {
 	switch {
 	case server.Pending:
 		server.Text = PendingText(store.Server{RemoteAddr: server.RemoteAddr, OnboardingKey: server.OnboardingKey})
+	case server.Disabled:
+		server.Text = "disabled, its key is refused: varan server enable " + server.Name
 	case server.PublicKey == "" && !server.Online:
 		server.Text = "no agent ever joined under that name"
 	case !server.Online:

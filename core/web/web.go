@@ -63,6 +63,8 @@ type Agents interface {
 	Projects(ctx context.Context, server string) (wire.Projects, error)
 	// Drop ends the session of a server that was removed, and forgets the server.
 	Drop(ctx context.Context, server string)
+	// Disconnect ends the sessions of a server that must not connect any more.
+	Disconnect(ctx context.Context, server, reason string)
 }
 
 // Sources are the repositories behind the syncs.
@@ -107,6 +109,7 @@ type ServerStore interface {
 	ApproveServer(ctx context.Context, name string) error
 	RejectServer(ctx context.Context, name string) error
 	RemoveServer(ctx context.Context, name string) error
+	SetServerDisabled(ctx context.Context, name string, disabled bool) error
 }
 
 // KeyStore keeps the API keys.
@@ -198,9 +201,10 @@ type Config struct {
 	Alerters   Alerters
 	Guard      *auth.Guard
 	Logger     *slog.Logger
-	// Version is answered as it is; its fingerprint also goes into onboarding tokens.
-	Version     api.Version
-	Fingerprint wire.Fingerprint
+	// Keys are core's and the agents'.
+	Keys Keys
+	// Version is answered with core's key as it then is.
+	Version api.Version
 	// Ready reports why core cannot serve.
 	Ready func(ctx context.Context) error
 	Now   func() time.Time
@@ -214,8 +218,8 @@ type server struct {
 // New returns the handler of everything but the agents' endpoint.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Store == nil || cfg.Reconciler == nil || cfg.Agents == nil || cfg.Sources == nil ||
-		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Guard == nil || cfg.Logger == nil || cfg.Ready == nil {
-		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Guard, Logger and Ready are required")
+		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Guard == nil || cfg.Keys == nil || cfg.Logger == nil || cfg.Ready == nil {
+		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Guard, Keys, Logger and Ready are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -278,6 +282,7 @@ func schemaName(t reflect.Type, hint string) string {
 
 func (s *server) register(a huma.API) {
 	s.registerFleet(a)
+	s.registerKeys(a)
 	s.registerProjects(a)
 	s.registerSyncs(a)
 	s.registerPlans(a)

@@ -107,6 +107,21 @@ func (a *agents) Logs(_ context.Context, server string, req wire.LogsRequest) (i
 
 func (a *agents) Drop(_ context.Context, server string) { a.dropped = append(a.dropped, server) }
 
+func (a *agents) Disconnect(_ context.Context, server, _ string) {
+	a.dropped = append(a.dropped, server)
+}
+
+// keyring has one key and changes none.
+type keyring struct{}
+
+func (keyring) Rotate(context.Context, api.KeyRotation, string, func(api.KeyResult)) (api.KeyReport, error) {
+	return api.KeyReport{Results: []api.KeyResult{}}, nil
+}
+
+func (keyring) List(context.Context) (api.FleetKeys, error) { return api.FleetKeys{}, nil }
+
+func (keyring) Core() (string, wire.Fingerprint) { return "", wire.Fingerprint{} }
+
 // sources stands in for the repositories.
 type sources struct {
 	desired map[string]fleet.Desired
@@ -209,7 +224,7 @@ func newFixture(tb testing.TB) *fixture {
 	guard, err := auth.New(auth.Config{Keys: f.store, Logger: logger, Now: clock})
 	must(tb, err)
 	handler, err := web.New(web.Config{
-		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Guard: guard, Logger: logger,
+		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
 		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})

@@ -36,11 +36,13 @@ func (s *Set) prev() string { return s.path + ".prev" }
 
 // Load reads the keys that there are. Before that it finishes an Advance or Restore that was
 // cut off, and removes what a crash left of a file that was being written: no private key is
-// anywhere but in its file.
+// anywhere but in its file. A disk on which that fails is no error as long as there is a key:
+// the change is then finished by the next Advance.
 func (s *Set) Load() (Keys, error) {
 	for _, path := range []string{s.path, s.next(), s.prev()} {
-		if err := s.tidy(path); err != nil {
-			return Keys{}, fmt.Errorf("remove what is left of a key file: %w", err)
+		left, _ := filepath.Glob(atomicfile.TempName(path)) // the pattern is well formed
+		for _, name := range left {
+			_ = s.on.Remove(name) // the next start tries again
 		}
 	}
 	keys, err := s.read()
@@ -49,24 +51,11 @@ func (s *Set) Load() (Keys, error) {
 	}
 	switch {
 	case !keys.Next.IsZero():
-		err = s.on.Rename(s.next(), s.path)
+		_ = s.on.Rename(s.next(), s.path)
 	case !keys.Prev.IsZero():
-		err = s.on.Rename(s.prev(), s.path)
-	default:
-		return keys, nil
-	}
-	if err != nil {
-		return Keys{}, fmt.Errorf("finish a change of keys: %w", err)
+		_ = s.on.Rename(s.prev(), s.path)
 	}
 	return s.read()
-}
-
-func (s *Set) tidy(path string) error {
-	left, err := filepath.Glob(atomicfile.TempName(path))
-	for _, name := range left {
-		err = errors.Join(err, s.on.Remove(name))
-	}
-	return err
 }
 
 func (s *Set) read() (keys Keys, err error) {
@@ -119,6 +108,9 @@ func (s *Set) DropNext(key noise.PublicKey) error {
 	}
 	return nil
 }
+
+// IsZero reports whether there is no key at all.
+func (k Keys) IsZero() bool { return k.Current.IsZero() && k.Next.IsZero() && k.Prev.IsZero() }
 
 // Advance puts the next key in the place of the current one, which is kept as the previous
 // one. It does nothing when there is no next key.

@@ -310,7 +310,7 @@ func Server(s *spec.Server) (fleet.Server, fleet.Diagnostics) {
 	return fleet.Server{
 		Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
 		Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
-		Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts, Maintenance: windows,
+		Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts, KeepKey: !s.Config.AutoRotateKeys, Maintenance: windows,
 	}, faults
 }
 

@@ -25,7 +25,7 @@ type ServerConfig struct {
 	Region          string       `key:"region" later:"true" doc:"A label for people."`
 	Enabled         bool         `key:"enabled" doc:"Whether the server takes part. Absent counts as true unless address is set."`
 	Tier            fleet.Tier   `key:"tier" default:"trusted" enum:"trusted,untrusted" doc:"How far the server is trusted with secrets and settings."`
-	AutoRotateKeys  bool         `key:"auto_rotate_keys" default:"true" later:"true" doc:"Take part when all server keys are rotated."`
+	AutoRotateKeys  bool         `key:"auto_rotate_keys" default:"true" doc:"Take part when all server keys are rotated."`
 	Passkey         fleet.Secret `key:"passkey" moot:"agents prove who they are with keys" doc:"Deprecated way of proving who the agent is."`
 	IgnoreMounts    []string     `key:"ignore_mounts" later:"true" doc:"Mounts left out of disk statistics."`
 	AutoPrune       bool         `key:"auto_prune" default:"true" later:"true" doc:"Remove unused images every day."`

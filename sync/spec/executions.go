@@ -214,9 +214,9 @@ var executionTypes = []ExecutionType{
 	plain("ClearRepoCache"),
 	plain("BackupCoreDatabase").idle(),
 	plain("GlobalAutoUpdate", flag("skip_auto_update")).idle(),
-	runs("RotateServerKeys", aServer).idle(),
-	plain("RotateAllServerKeys").idle(),
-	plain("RotateCoreKeys", flag("force")).idle(),
+	runs("RotateServerKeys", aServer, flag("emergency")),
+	plain("RotateAllServerKeys"),
+	plain("RotateCoreKeys", flag("force")),
 }
 
 var executionIndex = func() map[string]int {
