@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/procedure"
 	"github.com/varanhq/varan/sync/git"
@@ -43,8 +46,12 @@ const recordTimeout = 10 * time.Second
 type Config struct {
 	// Settings are what the core starts with; required. Its Dir was made by Init.
 	Settings *Settings
-	// Reload reads the settings again; optional, without it they cannot change.
-	Reload func() (*Settings, error)
+	// Origins says where they come from; optional.
+	Origins *settings.Values
+	// Reload reads the settings again; optional, without it they cannot change. Hangups, if
+	// set, are signals that ask for it.
+	Reload  func() (*Settings, *settings.Values, error)
+	Hangups <-chan os.Signal
 	// Logger is required. LogLevel, if set, is its level, and follows the settings.
 	Logger   *slog.Logger
 	LogLevel *slog.LevelVar
@@ -60,7 +67,9 @@ const backlog = 64
 // core is a core in the making: what Run starts and stops.
 type core struct {
 	cfg        Config
-	live       atomic.Pointer[Settings]
+	live       atomic.Pointer[configuration]
+	reloading  sync.Mutex
+	guard      *auth.Guard
 	keys       keys
 	store      *store.Store
 	source     *source
@@ -89,7 +98,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog)}
-	c.live.Store(start)
+	c.live.Store(&configuration{Settings: start, origins: cfg.Origins})
 	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
@@ -131,10 +140,6 @@ func listen(ctx context.Context, cfg Config) (net.Listener, error) {
 	return listener, nil
 }
 
-// settings are those in force. What is decided by more than one of them must take them from
-// one call.
-func (c *core) settings() *Settings { return c.live.Load() }
-
 // wire makes the hub and the reconciler, which know each other.
 func (c *core) wire(ctx context.Context) (err error) {
 	// Callbacks come from the hub's own goroutines and may come last of all.
@@ -160,6 +165,10 @@ func (c *core) wire(ctx context.Context) (err error) {
 		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
 		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
 		IdleTimeout: c.settings().Limits.AgentTimeout,
+		HalfOpen: func() (int, int) {
+			limits := &c.settings().Limits
+			return limits.Handshakes, limits.HandshakesPerNet
+		},
 	})
 	if err != nil {
 		return err
@@ -267,14 +276,22 @@ func (c *core) lateOutcome(ctx context.Context, server string, outcome fleet.Out
 }
 
 // handler is everything that the one port serves.
-func (c *core) handler() (http.Handler, error) {
-	guard, err := auth.New(auth.Config{Keys: c.store, Logger: c.cfg.Logger, Tell: c.attempt})
+func (c *core) handler() (_ http.Handler, err error) {
+	c.guard, err = auth.New(auth.Config{Keys: c.store, Logger: c.cfg.Logger, Tell: c.attempt, Failures: func() (int, int) {
+		s := &c.settings().Auth
+		return s.Failures, s.FailuresTotal
+	}})
 	if err != nil {
 		return nil, err
 	}
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts,
-		Guard: guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
+		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c,
+		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
+		HookRates: func() web.HookRates {
+			s := &c.settings().Webhook
+			return web.HookRates{PerHook: s.PerMinute, Total: s.TotalMinute, Refused: s.RefusedMinute}
+		},
 		Version: api.Version{
 			Version: buildinfo.Version(), API: 1, Started: time.Now().UTC(),
 		},
@@ -285,7 +302,7 @@ func (c *core) handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/ws/agent", c.hub)
 	mux.Handle("/", handler)
-	return mux, nil
+	return realPeer(mux, func() []Network { return c.settings().HTTP.TrustedProxies }), nil
 }
 
 // serve runs the parts until ctx ends, and stops them in the order in which they need each
@@ -311,6 +328,10 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 	})
 	group.Go(func() error {
 		c.prune(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		c.reloadOn(ctx, c.cfg.Hangups)
 		return nil
 	})
 	group.Go(func() error {

@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type Settings struct {
 	Log        LogSettings     `key:"log"`
 	Webhook    WebhookSettings `key:"webhook"`
 	Limits     LimitSettings   `key:"limits"`
+	Auth       AuthSettings    `key:"auth"`
 	Alerts     AlertSettings   `key:"alerts"`
 	HTTP       HTTPSettings    `key:"http"`
 	History    HistorySettings `key:"history"`
@@ -31,6 +33,13 @@ type Settings struct {
 type LogSettings struct {
 	Level  string `key:"level" flag:"log-level" env:"VARAN_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" reload:"dynamic" doc:"least level that is logged"`
 	Format string `key:"format" flag:"log-format" env:"VARAN_LOG_FORMAT" default:"text" enum:"text,json" reload:"static" doc:"form of the log"`
+}
+
+// SlogLevel is the level as the logger has it.
+func (s LogSettings) SlogLevel() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.Level)) // the table allows no other words
+	return level
 }
 
 // WebhookSettings are about the webhooks of Git hosts.
@@ -46,8 +55,12 @@ type LimitSettings struct {
 	Handshakes       int           `key:"handshakes" env:"VARAN_LIMITS_HANDSHAKES" default:"256" min:"1" max:"100000" reload:"dynamic" doc:"handshakes of agents under way at one time"`
 	HandshakesPerNet int           `key:"handshakes_per_network" env:"VARAN_LIMITS_HANDSHAKES_PER_NETWORK" default:"16" min:"1" max:"100000" reload:"dynamic" doc:"those of one /24, or /56 of IPv6"`
 	AgentTimeout     time.Duration `key:"agent_timeout" env:"VARAN_LIMITS_AGENT_TIMEOUT" default:"75s" min:"30s" reload:"static" doc:"how long an agent may be silent before it counts as gone"`
-	Failures         int           `key:"failures_per_minute" env:"VARAN_LIMITS_FAILURES_PER_MINUTE" default:"5" min:"1" max:"100000" reload:"dynamic" doc:"failed logins a minute from one address"`
-	FailuresTotal    int           `key:"failures_total_per_minute" env:"VARAN_LIMITS_FAILURES_TOTAL_PER_MINUTE" default:"100" min:"1" max:"1000000" reload:"dynamic" doc:"failed logins a minute from all addresses"`
+}
+
+// AuthSettings are about callers of the API.
+type AuthSettings struct {
+	Failures      int `key:"failures_per_minute" env:"VARAN_AUTH_FAILURES_PER_MINUTE" default:"5" min:"1" max:"100000" reload:"dynamic" doc:"failed logins a minute from one address that are told from too many"`
+	FailuresTotal int `key:"failures_total_per_minute" env:"VARAN_AUTH_FAILURES_TOTAL_PER_MINUTE" default:"100" min:"1" max:"1000000" reload:"dynamic" doc:"those from all addresses"`
 }
 
 // AlertSettings are about alerts as a whole; alerters are resources.

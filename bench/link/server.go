@@ -209,7 +209,7 @@ func (s *server) hubHandler(ctx context.Context, r request) (http.Handler, error
 		s.names = append(s.names, name)
 	}
 	h, err := hub.New(hub.Config{
-		Key: s.key, CoreID: "bench", Registry: registry, HalfOpen: len(r.Keys), HalfOpenPerNet: len(r.Keys),
+		Key: s.key, CoreID: "bench", Registry: registry, HalfOpen: func() (int, int) { return len(r.Keys), len(r.Keys) },
 	})
 	if err != nil {
 		return nil, err

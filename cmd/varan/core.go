@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 	_ "time/tzdata" // maintenance windows name zones, and a container may have no zone files
 
@@ -49,7 +51,7 @@ Flags win over the environment, that over the file of --config, and that over de
 		Defaults: map[string]string{"dir": defaultCoreDir()}, Shared: []string{"dir"},
 	})}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.runCore(cmd, f) }
-	cmd.AddCommand(a.coreInitCommand(f))
+	cmd.AddCommand(a.coreInitCommand(f), a.coreReloadCommand(), a.coreSettingsCommand())
 	return cmd
 }
 
@@ -62,16 +64,18 @@ func (a *app) runCore(cmd *cobra.Command, f coreFlags) error {
 		return err
 	}
 	level := &slog.LevelVar{}
-	level.Set(logging.Level(s.Log.Level))
+	level.Set(s.Log.SlogLevel())
 	logger := logging.New(a.stderr, s.Log.Format, level)
 	tuneMemory()
 	go lowmem.Keep(cmd.Context(), trimEvery)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	return core.Run(cmd.Context(), core.Config{
 		Settings: s,
-		Reload: func() (*core.Settings, error) {
-			s, _, err := f.load()
-			return s, err
-		},
+		Origins:  values,
+		Reload:   f.load,
+		Hangups:  hangups,
 		Logger:   logger,
 		LogLevel: level,
 		Ready: func(addr net.Addr) {

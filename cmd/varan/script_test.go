@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,8 @@ func TestScripts(t *testing.T) {
 			"await":  await,
 			"commit": commit,
 			"export": export,
+			"signal": hangup,
+			"until":  until,
 		},
 	})
 }
@@ -113,4 +116,28 @@ func export(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: export NAME FILE [PREFIX]")
 	}
 	ts.Setenv(args[0], strings.Join(args[2:], "")+strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// hangup sends SIGHUP to the commands in the background: signal HUP.
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || args[0] != "HUP" {
+		ts.Fatalf("usage: signal HUP")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+	}
+}
+
+// until repeats a command until its output has a text: until TEXT COMMAND [ARG ...].
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until TEXT COMMAND [ARG ...]")
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...)
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("%s never printed %q", strings.Join(args[1:], " "), args[0])
 }

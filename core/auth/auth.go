@@ -29,12 +29,6 @@ const (
 	secretSize = 32
 )
 
-// Failures per minute that are answered as such: per address, and over all of them.
-const (
-	maxFailures      = 5
-	maxFailuresTotal = 100
-)
-
 // seenFor is after how long without a use a key's next one is told again; maxSeen bounds the
 // memory for it. Of refusals a few are told for each address, and over all of them, every
 // tellAgain: a flood of them must not fill the history.
@@ -95,7 +89,7 @@ func encoding() *base32.Encoding {
 	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 }
 
-// Keys is where the hashes are.
+// Keys is where the hashes are. It is asked when a key is shown, never for all of them.
 type Keys interface {
 	// KeyHash returns the name of the key and the hash of its secret. Any error means
 	// that the key opens nothing.
@@ -122,6 +116,11 @@ func WithListener(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, listenerKey{}, name)
 }
 
+// WithActor names who acts where no request does.
+func WithActor(ctx context.Context, actor Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, actor)
+}
+
 // ActorOf is who made the request that ctx belongs to; zero outside of one.
 func ActorOf(ctx context.Context) Actor {
 	actor, _ := ctx.Value(actorKey{}).(Actor)
@@ -143,11 +142,21 @@ type Config struct {
 	Tell   func(ctx context.Context, a Attempt)
 	Logger *slog.Logger     // required
 	Now    func() time.Time // optional, default time.Now
+	// Failures are how many failures a minute are answered as such: of one address, and of
+	// all. Optional, default 5 and 100.
+	Failures func() (perAddress, total int)
 }
 
-// Guard lets only callers with a valid API key through.
+// Failures per minute that are answered as such: per address, and over all of them.
+const (
+	maxFailures      = 5
+	maxFailuresTotal = 100
+)
+
+// Guard lets only callers with a valid API key through. No other code compares keys.
 type Guard struct {
 	keys     Keys
+	cache    *cache
 	logger   *slog.Logger
 	clock    func() time.Time
 	failures *Limiter
@@ -159,7 +168,14 @@ type Guard struct {
 	noted map[string]time.Time
 	// seen is when a key was last used from an address.
 	seen map[string]time.Time
+	// open are the requests under way, by the id of their key.
+	open map[string]map[*request]struct{}
 }
+
+// request is one that a key opened.
+type request struct{ cancel context.CancelFunc }
+
+type requestKey struct{}
 
 // New makes a guard.
 func New(cfg Config) (*Guard, error) {
@@ -169,10 +185,13 @@ func New(cfg Config) (*Guard, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Failures == nil {
+		cfg.Failures = func() (int, int) { return maxFailures, maxFailuresTotal }
+	}
 	return &Guard{
-		keys: cfg.Keys, logger: cfg.Logger, clock: cfg.Now, noted: map[string]time.Time{}, seen: map[string]time.Time{},
-		tell: cfg.Tell, told: NewLimiter(toldPerAddress, toldTotal, tellAgain),
-		failures: NewLimiter(maxFailures, maxFailuresTotal, time.Minute),
+		keys: cfg.Keys, cache: newCache(cfg.Keys, cfg.Now), logger: cfg.Logger, clock: cfg.Now, noted: map[string]time.Time{},
+		tell: cfg.Tell, told: NewLimiter(func() (int, int) { return toldPerAddress, toldTotal }, tellAgain), seen: map[string]time.Time{},
+		failures: NewLimiter(cfg.Failures, time.Minute), open: map[string]map[*request]struct{}{},
 	}, nil
 }
 
@@ -185,9 +204,50 @@ func (g *Guard) Wrap(next http.Handler, refuse func(w http.ResponseWriter, r *ht
 			refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, actor)))
+		ctx, leave := g.enter(context.WithValue(r.Context(), actorKey{}, actor), actor.ID)
+		defer leave()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+// enter notes a request, so that it can be ended when its key is.
+func (g *Guard) enter(ctx context.Context, id string) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &request{cancel}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open[id] == nil {
+		g.open[id] = map[*request]struct{}{}
+	}
+	g.open[id][r] = struct{}{}
+	return context.WithValue(ctx, requestKey{}, r), func() {
+		cancel()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.open[id], r)
+		if len(g.open[id]) == 0 {
+			delete(g.open, id)
+		}
+	}
+}
+
+// Revoked is to be called after a key was deleted from Keys. It opens nothing from then on,
+// and the requests that it opened end, streams included, but for the one that ctx belongs to.
+func (g *Guard) Revoked(ctx context.Context, id string) {
+	g.cache.forget(id)
+	own, _ := ctx.Value(requestKey{}).(*request)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.noted, id)
+	for r := range g.open[id] {
+		if r != own {
+			r.cancel()
+		}
+	}
+}
+
+// Reload forgets what is known of the keys: the next request asks Keys.
+func (g *Guard) Reload() { g.cache.forget("") }
 
 // Check returns the caller of a request. Too many failures from one address are answered
 // with ErrTooMany, but a valid key is never refused for what others behind the same
@@ -221,7 +281,7 @@ func (g *Guard) verify(r *http.Request) (Actor, error) {
 	if err != nil {
 		return Actor{}, err
 	}
-	name, want, err := g.keys.KeyHash(r.Context(), id)
+	name, want, err := g.cache.hash(r.Context(), id)
 	if err != nil {
 		return Actor{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
 	}
@@ -287,6 +347,9 @@ func (g *Guard) note(ctx context.Context, id string) {
 	g.mu.Lock()
 	due := now.Sub(g.noted[id]) >= noteEvery
 	if due {
+		if len(g.noted) >= maxTracked {
+			clear(g.noted)
+		}
 		g.noted[id] = now
 	}
 	g.mu.Unlock()

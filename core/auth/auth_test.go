@@ -189,7 +189,7 @@ func TestL05FailuresAreLimitedPerRealPeer(t *testing.T) {
 
 func TestTheLimiterHasATotalAndBoundedMemory(t *testing.T) {
 	t.Parallel()
-	l := auth.NewLimiter(1, 20_000, time.Minute)
+	l := auth.NewLimiter(func() (int, int) { return 1, 20_000 }, time.Minute)
 	now := time.Unix(0, 0)
 	for i := range 20_000 {
 		if !l.Allow(fmt.Sprint(i), now) {

@@ -10,8 +10,8 @@ const maxTracked = 10_000
 
 // Limiter counts events per key in fixed windows of time.
 type Limiter struct {
-	perKey, total int
-	window        time.Duration
+	limits func() (perKey, total int)
+	window time.Duration
 
 	mu     sync.Mutex
 	start  time.Time
@@ -19,14 +19,16 @@ type Limiter struct {
 	sum    int
 }
 
-// NewLimiter allows perKey events of one key, and total of all, in every window.
-func NewLimiter(perKey, total int, window time.Duration) *Limiter {
-	return &Limiter{perKey: perKey, total: total, window: window, counts: map[string]int{}}
+// NewLimiter allows as many events of one key, and of all together, in every window as limits
+// says at that moment: what was counted stays when they change.
+func NewLimiter(limits func() (perKey, total int), window time.Duration) *Limiter {
+	return &Limiter{limits: limits, window: window, counts: map[string]int{}}
 }
 
 // Allow counts one event and reports whether it is within the limits. What is refused does
 // not count: whoever goes on hammering is let in again when the window ends.
 func (l *Limiter) Allow(key string, now time.Time) bool {
+	perKey, total := l.limits()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if age := now.Sub(l.start); age >= l.window || age < 0 {
@@ -34,7 +36,7 @@ func (l *Limiter) Allow(key string, now time.Time) bool {
 		clear(l.counts)
 	}
 	n, tracked := l.counts[key]
-	if l.sum >= l.total || n >= l.perKey {
+	if l.sum >= total || n >= perKey {
 		return false
 	}
 	l.sum++

@@ -9,23 +9,24 @@ import (
 // budget bounds the handshakes under way: in all, and from one network, so that one
 // network cannot keep the others out.
 type budget struct {
-	total, perNet int
+	limits func() (total, perNet int)
 
 	mu   sync.Mutex
 	open int
 	nets map[netip.Prefix]int
 }
 
-func newBudget(total, perNet int) *budget {
-	return &budget{total: total, perNet: perNet, nets: make(map[netip.Prefix]int)}
+func newBudget(limits func() (total, perNet int)) *budget {
+	return &budget{limits: limits, nets: make(map[netip.Prefix]int)}
 }
 
 // enter takes a place, if there is one.
 func (b *budget) enter(addr netip.Addr) bool {
 	net := network(addr)
+	total, perNet := b.limits()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.open >= b.total || b.nets[net] >= b.perNet {
+	if b.open >= total || b.nets[net] >= perNet {
 		return false
 	}
 	b.open++

@@ -55,9 +55,9 @@ type Config struct {
 	// ClientAddr tells where a request comes from; a core behind a proxy that it trusts
 	// asks the proxy's header. Optional, default the connection's address.
 	ClientAddr func(r *http.Request) netip.Addr
-	// HalfOpen bounds the handshakes under way, HalfOpenPerNet those from one /24 or
-	// /56. Optional, default 256 and 16.
-	HalfOpen, HalfOpenPerNet int
+	// HalfOpen bounds the handshakes under way: all, and those from one /24 or /56. It is
+	// asked at every one. Optional, default 256 and 16.
+	HalfOpen func() (total, perNet int)
 	// IdleTimeout is how long an agent may be silent. Optional, default 75 s: three of its
 	// pings.
 	IdleTimeout time.Duration
@@ -87,11 +87,8 @@ func (c *Config) validate() error {
 	if c.ClientAddr == nil {
 		c.ClientAddr = connectionAddr
 	}
-	if c.HalfOpen <= 0 {
-		c.HalfOpen = 256
-	}
-	if c.HalfOpenPerNet <= 0 {
-		c.HalfOpenPerNet = 16
+	if c.HalfOpen == nil {
+		c.HalfOpen = func() (int, int) { return 256, 16 }
 	}
 	return nil
 }
@@ -156,7 +153,7 @@ func New(cfg Config) (*Hub, error) {
 		cfg:      cfg,
 		keys:     coreKeys{key: cfg.Key, other: cfg.Other, otherIsNext: cfg.OtherIsNext},
 		log:      cfg.Logger,
-		budget:   newBudget(cfg.HalfOpen, cfg.HalfOpenPerNet),
+		budget:   newBudget(cfg.HalfOpen),
 		failures: newFailures(),
 		started:  make(chan struct{}),
 		slots:    make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),

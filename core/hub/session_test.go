@@ -304,7 +304,7 @@ func TestL06HandshakesUnderWayAreLimited(t *testing.T) {
 	failed := make(lineWriter, 100)
 	c := newCore(t, func(cfg *hub.Config) {
 		cfg.Logger = slog.New(slog.NewTextHandler(failed, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		cfg.HalfOpen, cfg.HalfOpenPerNet = 3, 2
+		cfg.HalfOpen = func() (int, int) { return 3, 2 }
 		cfg.ClientAddr = func(r *http.Request) netip.Addr {
 			mu.Lock()
 			defer mu.Unlock()

@@ -37,6 +37,7 @@ func (s *server) registerAdmin(a huma.API) {
 			if err := s.Store.DeleteKey(ctx, in.Name); err != nil {
 				return err
 			}
+			s.Guard.Revoked(ctx, in.Name)
 			s.record(ctx, api.Event{Kind: "key", Text: "API key " + in.Name + " revoked"})
 			return nil
 		})

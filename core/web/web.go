@@ -188,11 +188,23 @@ type Reconciler interface {
 	Loops
 }
 
-// Config wires the handlers. All of it is required but HookSecret and Now.
+// CoreControl is the core that the handlers are part of.
+type CoreControl interface {
+	// Reload reads the settings again and applies those that may change, all or none; only
+	// those named, if any are.
+	Reload(ctx context.Context, only []string) (api.Reloaded, error)
+	// Settings are those in force, with where they come from.
+	Settings() []api.Setting
+}
+
+// Config wires the handlers. All of it is required but HookSecret, HookRates and Now.
 type Config struct {
 	// HookSecret is for webhooks of declared resources that have no secret of their own; empty
 	// refuses these.
 	HookSecret func() fleet.Secret
+	// HookRates limit webhooks; default 60 of one, 600 of all, and 30 that are refused.
+	HookRates  func() HookRates
+	Core       CoreControl
 	Store      Store
 	Reconciler Reconciler
 	Agents     Agents
@@ -227,7 +239,10 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.HookSecret == nil {
 		cfg.HookSecret = func() fleet.Secret { return fleet.Secret{} }
 	}
-	s := &server{Config: cfg, hooks: newHookLimits()}
+	if cfg.HookRates == nil {
+		cfg.HookRates = func() HookRates { return HookRates{PerHook: 60, Total: 600, Refused: 30} }
+	}
+	s := &server{Config: cfg, hooks: newHookLimits(cfg.HookRates)}
 	guarded := http.NewServeMux()
 	s.register(humago.New(guarded, openAPI(cfg.Version.Version)))
 	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -287,6 +302,7 @@ func (s *server) register(a huma.API) {
 	s.registerSyncs(a)
 	s.registerPlans(a)
 	s.registerAdmin(a)
+	s.registerCore(a)
 	s.registerHistory(a)
 	s.registerValues(a)
 	s.registerResources(a)

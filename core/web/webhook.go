@@ -38,10 +38,21 @@ const (
 // count against their sync, so that nobody else can use its share up.
 type hookLimits struct{ refused, accepted *auth.Limiter }
 
-func newHookLimits() *hookLimits {
+// HookRates are how many deliveries a minute are taken.
+type HookRates struct {
+	// PerHook of one webhook and Total of all are accepted.
+	PerHook, Total int
+	// Refused of one address are answered with the reason, and ten times as many of all.
+	Refused int
+}
+
+func newHookLimits(rates func() HookRates) *hookLimits {
 	return &hookLimits{
-		refused:  auth.NewLimiter(30, 300, time.Minute),
-		accepted: auth.NewLimiter(60, 600, time.Minute),
+		refused: auth.NewLimiter(func() (int, int) { n := rates().Refused; return n, 10 * n }, time.Minute),
+		accepted: auth.NewLimiter(func() (int, int) {
+			r := rates()
+			return r.PerHook, r.Total
+		}, time.Minute),
 	}
 }
 
@@ -83,7 +94,7 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "60")
 		writeError(w, &api.Error{
 			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited,
-			Message: "more than 60 deliveries in a minute", Hint: "polling will find the last push",
+			Message: fmt.Sprintf("more than %d deliveries in a minute", s.HookRates().PerHook), Hint: "polling will find the last push",
 		})
 		return
 	}

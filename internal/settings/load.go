@@ -68,8 +68,10 @@ type Values struct {
 // Origin of a key; "default" when nothing set it. The keys of lists of tables have an
 // index, as in "listeners[0].name".
 func (v *Values) Origin(key string) Origin {
-	if o, ok := v.origins[key]; ok {
-		return o
+	if v != nil {
+		if o, ok := v.origins[key]; ok {
+			return o
+		}
 	}
 	return Origin{Name: "default"}
 }

@@ -17,9 +17,12 @@ type Value struct {
 
 // List shows every value with its origin, in the order of the table. A list of tables is
 // shown whole, and only if it is not empty.
-func (v *Values) List() []Value {
+func (v *Values) List() []Value { return v.ListOf(v.table) }
+
+// ListOf is List for another table of the type, with these origins. A nil v knows of none.
+func (v *Values) ListOf(table any) []Value {
 	var out []Value
-	walk(reflect.ValueOf(v.table).Elem(), "", func(key string, dynamic bool, value reflect.Value) {
+	walk(reflect.ValueOf(table).Elem(), "", func(key string, dynamic bool, value reflect.Value) {
 		if _, form := tables(value.Type()); form != noTable && value.Len() == 0 {
 			return
 		}
@@ -155,4 +158,26 @@ func description(r Row) string {
 		text += "; `" + r.Key + "_file` names a file with it"
 	}
 	return text + ")"
+}
+
+// Take copies some settings of one table to another of its type, both given as pointers. Each
+// of only is the key of a setting or of a table. It returns those that are neither.
+func Take(to, from any, only []string) (unknown []string) {
+	source := map[string]reflect.Value{}
+	walk(reflect.ValueOf(from).Elem(), "", func(key string, _ bool, value reflect.Value) { source[key] = value })
+	used := map[string]bool{}
+	walk(reflect.ValueOf(to).Elem(), "", func(key string, _ bool, value reflect.Value) {
+		for _, name := range only {
+			if key == name || strings.HasPrefix(key, name+".") {
+				used[name] = true
+				value.Set(source[key])
+			}
+		}
+	})
+	for _, name := range only {
+		if !used[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }
