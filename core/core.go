@@ -214,6 +214,9 @@ func (c *core) wire(ctx context.Context) (err error) {
 		default: // the reconciler must not wait, and its log has it
 		}
 	})
+	if err := runner.Resume(ctx); err != nil {
+		return err
+	}
 	syncs, err := c.store.Syncs(ctx)
 	for _, sync := range syncs {
 		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})

@@ -67,6 +67,8 @@ const (
 	AlertOnboardingAbuse AlertType = "OnboardingAbuse"
 	// AlertKeyRotationFailed: the key of a server's agent was not changed.
 	AlertKeyRotationFailed AlertType = "KeyRotationFailed"
+	// AlertApprovalPending: a run of a procedure waits for somebody's approval.
+	AlertApprovalPending AlertType = "ApprovalPending"
 )
 
 // AlertTypes are all types that a file may name, those that are never sent included.
@@ -77,7 +79,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, "StackImageUpdateAvailable", "StackAutoUpdated", "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", "ScheduleRun",
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
-		AlertKeyRotationFailed,
+		AlertKeyRotationFailed, AlertApprovalPending,
 	}
 }
 

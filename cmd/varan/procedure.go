@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,201 +16,11 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-func (a *app) runCommand() *cobra.Command {
-	var (
-		execution string
-		follow    bool
-	)
-	cmd := &cobra.Command{
-		Use:   "run PROCEDURE | run --execution TYPE [NAME=VALUE...]",
-		Short: "Run a procedure, or a single execution",
-		Long: `Run a procedure, or a single execution. The stages are shown as they run; the run goes on
-when you leave. With --follow=false the command ends once the run is on record.
-
-Lists in the parameters of an execution are separated by commas.`,
-		Example: `  varan run nightly
-  varan run --execution DeployStack stack=web
-  varan run --execution BatchPullStack pattern='web-*'`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("follow") && a.json {
-				follow = true
-			}
-			return a.run(cmd, execution, !follow, args)
-		},
-	}
-	cmd.Flags().StringVar(&execution, "execution", "", "run this execution instead of a procedure")
-	cmd.Flags().BoolVar(&follow, "follow", true, "show what happens until the run ends")
-	return cmd
-}
-
-func (a *app) run(cmd *cobra.Command, execution string, detach bool, args []string) error {
-	params, err := runArguments(execution, args)
-	if err != nil {
-		return err
-	}
-	client, err := a.client()
-	if err != nil {
-		return err
-	}
-	view := &runView{liveBlock: newLiveBlock(a, a.json || detach), quiet: a.json || detach}
-	var run api.ProcedureRun
-	if execution != "" {
-		run, err = client.RunExecution(cmd.Context(), api.ExecutionRequest{Type: execution, Params: params, Detach: detach}, view.event)
-	} else {
-		run, err = client.RunProcedure(cmd.Context(), args[0], api.RunRequest{Detach: detach}, view.event)
-	}
-	view.erase()
-	if err != nil {
-		return a.stillRuns(view, err)
-	}
-	return a.ranTo(run, detach)
-}
-
-// runArguments checks the arguments of run and reads the parameters among them.
-func runArguments(execution string, args []string) (map[string]string, error) {
-	if execution == "" {
-		if len(args) != 1 {
-			return nil, exit.Usagef("which procedure? give one name, or --execution TYPE")
-		}
-		return nil, nil //nolint:nilnil // a procedure has no parameters
-	}
-	params := map[string]string{}
-	for _, arg := range args {
-		name, value, ok := strings.Cut(arg, "=")
-		if !ok || name == "" {
-			return nil, exit.Usagef("%q is not NAME=VALUE", arg)
-		}
-		params[name] = value
-	}
-	return params, nil
-}
-
-// stillRuns says that a run goes on which somebody stopped to watch.
-func (a *app) stillRuns(view *runView, err error) error {
-	if view.id != "" && errors.Is(err, context.Canceled) {
-		fmt.Fprintf(a.stderr, "run %s goes on: varan procedure show %s\n", view.id, view.id)
-	}
-	return err
-}
-
-// ranTo prints the result of a run.
-func (a *app) ranTo(run api.ProcedureRun, detach bool) error {
-	switch {
-	case a.json:
-		if err := a.printJSON(run); err != nil {
-			return err
-		}
-	case detach:
-		fmt.Fprintf(a.stdout, "run %s is on its way: varan procedure show %s\n", run.ID, run.ID)
-	default:
-		counts := map[api.ProcedureStatus]int{}
-		for _, s := range run.Steps {
-			counts[s.Status]++
-		}
-		fmt.Fprintf(a.stdout, "%s %s: %d of %d executions succeeded in %s.\n", cmp.Or(run.Procedure, "Execution"), run.Status,
-			counts[api.ProcedureSucceeded], len(run.Steps), took(run.Started, run.Ended))
-	}
-	if detach || run.Status == api.ProcedureSucceeded {
-		return nil
-	}
-	return &exit.Error{
-		Code: exit.Failed, Err: fmt.Errorf("run %s %s: %s", run.ID, run.Status, cmp.Or(printable(run.Reason), "nothing more is known")),
-		Hint: "varan procedure show " + run.ID,
-	}
-}
-
-func took(from, to time.Time) string {
-	if from.IsZero() || to.IsZero() {
-		return "-"
-	}
-	return to.Sub(from).Round(100 * time.Millisecond).String()
-}
-
-// runView shows a run as a tree: a line for each stage, and below it one for each step that
-// ended; on a terminal also those that run.
-type runView struct {
-	liveBlock
-	quiet   bool
-	id      string
-	running []liveStep
-}
-
-type liveStep struct {
-	number int
-	text   string
-	news   string
-}
-
-func (v *runView) event(e api.ProcedureEvent) error {
-	v.id = cmp.Or(v.id, e.ID)
-	if v.quiet {
-		return nil
-	}
-	v.erase()
-	switch {
-	case e.Kind == "queued":
-		v.running = []liveStep{{number: -1, text: "waits for its turn"}}
-	case e.Kind == "started":
-		v.running = nil
-	case e.Kind == "stage":
-		fmt.Fprintf(v.out, "%s\n", v.style.bold(printable(cmp.Or(e.Text, fmt.Sprintf("Stage %d", e.Stage+1)))))
-	case e.Step == nil:
-	case e.Kind == "step_started":
-		v.running = append(v.running, liveStep{number: e.Step.Number, text: stepName(e.Step)})
-	case e.Kind == "progress":
-		for i := range v.running {
-			if v.running[i].number == e.Step.Number {
-				v.running[i].news = printable(e.Text)
-			}
-		}
-	case e.Kind == "step_ended":
-		for i := range v.running {
-			if v.running[i].number == e.Step.Number {
-				v.running = append(v.running[:i], v.running[i+1:]...)
-				break
-			}
-		}
-		printStep(v.out, v.style, e.Step)
-	}
-	v.draw()
-	return nil
-}
-
-func stepName(s *api.ProcedureStep) string {
-	return printable(strings.TrimSpace(s.Type + " " + s.Target))
-}
-
-// printStep writes how a step ended, with its reason on a line of its own.
-func printStep(w io.Writer, s style, step *api.ProcedureStep) {
-	mark := s.yellow("–")
-	switch step.Status {
-	case api.ProcedureSucceeded:
-		mark = s.green("✓")
-	case api.ProcedureFailed:
-		mark = s.red("✗")
-	case api.ProcedureQueued, api.ProcedureRunning, api.ProcedureCanceled, api.ProcedureInterrupted:
-	}
-	line := fmt.Sprintf("  %s %s", mark, stepName(step))
-	if step.Text != "" {
-		line += "  " + s.dim(printable(step.Text))
-	}
-	fmt.Fprintf(w, "%s  %s\n", line, s.dim(took(step.Started, step.Ended)))
-	if step.Reason != "" {
-		fmt.Fprintf(w, "      %s\n", printable(step.Reason))
-	}
-}
-
-func (v *runView) draw() {
-	lines := make([]string, len(v.running))
-	for i, step := range v.running {
-		lines[i] = strings.TrimRight(fmt.Sprintf("  … %s  %s", step.text, step.news), " ")
-	}
-	v.liveBlock.draw(lines)
-}
-
 func (a *app) procedureCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "procedure", Short: "Procedures and their runs"}
-	cmd.AddCommand(a.procedureListCommand(), a.procedureShowCommand(), a.procedureRunsCommand(), a.procedureCancelCommand())
+	cmd.AddCommand(a.procedureListCommand(), a.procedureShowCommand(), a.procedureRunsCommand(), a.procedureCancelCommand(),
+		a.decideCommand("approve", "Let a run that waits for an approval go on", true),
+		a.decideCommand("reject", "Fail a run that waits for an approval", false))
 	return cmd
 }
 
@@ -243,13 +53,16 @@ func runStatus(s style, status api.ProcedureStatus) string {
 		return s.green(string(status))
 	case api.ProcedureFailed:
 		return s.red(string(status))
-	case api.ProcedureQueued, api.ProcedureRunning, api.ProcedureCanceled, api.ProcedureInterrupted:
+	case api.ProcedureQueued, api.ProcedureRunning, api.ProcedureWaiting, api.ProcedureCanceled, api.ProcedureInterrupted:
 	}
 	return s.yellow(string(status))
 }
 
 func (a *app) procedureRunsCommand() *cobra.Command {
-	var limit int
+	var (
+		limit   int
+		waiting bool
+	)
 	cmd := &cobra.Command{
 		Use: "runs [PROCEDURE]", Short: "List runs, newest first", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -258,7 +71,9 @@ func (a *app) procedureRunsCommand() *cobra.Command {
 				return err
 			}
 			name := strings.Join(args, "")
-			runs := func(ctx context.Context) ([]api.ProcedureRun, error) { return client.ProcedureRuns(ctx, name, limit) }
+			runs := func(ctx context.Context) ([]api.ProcedureRun, error) {
+				return client.ProcedureRuns(ctx, name, limit, waiting)
+			}
 			return listed(a, runs, cmd, func(s style, v []api.ProcedureRun) {
 				t := table{head: []string{"WHEN", "PROCEDURE", "RESULT", "TOOK", "BY", "RUN", "REASON"}}
 				for _, run := range v {
@@ -274,6 +89,7 @@ func (a *app) procedureRunsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many")
+	cmd.Flags().BoolVar(&waiting, "waiting", false, "only those that wait for an approval")
 	return cmd
 }
 
@@ -307,11 +123,18 @@ func (a *app) showProcedure(p api.Procedure) error {
 	if p.Description != "" {
 		fmt.Fprintln(a.stdout, printable(p.Description))
 	}
+	for i := range p.Inputs {
+		fmt.Fprintf(a.stdout, "  --input %s\n", inputText(s, &p.Inputs[i]))
+	}
 	for i, stage := range p.Stages {
-		fmt.Fprintln(a.stdout, s.bold(printable(cmp.Or(stage.Name, fmt.Sprintf("Stage %d", i+1))))+offText(s, stage.Enabled))
+		line := s.bold(printable(cmp.Or(stage.Name, fmt.Sprintf("Stage %d", i+1)))) + policyText(s, &stage.Policy) + offText(s, stage.Enabled)
+		if stage.Approval {
+			line += "  waits for an approval" + byText(strings.Join(stage.Approvers, ", "))
+		}
+		fmt.Fprintln(a.stdout, line)
 		for k := range stage.Executions {
 			x := &stage.Executions[k]
-			fmt.Fprintf(a.stdout, "  %s%s\n", strings.TrimSpace(x.Type+" "+paramsText(x)), offText(s, x.Enabled))
+			fmt.Fprintf(a.stdout, "  %s%s%s\n", strings.TrimSpace(x.Type+" "+paramsText(x)), policyText(s, &x.Policy), offText(s, x.Enabled))
 		}
 	}
 	if p.LastRun != nil {
@@ -319,6 +142,40 @@ func (a *app) showProcedure(p api.Procedure) error {
 			runStatus(s, p.LastRun.Status), p.LastRun.ID)
 	}
 	return nil
+}
+
+// inputText is an input as --input takes it, with what it may be.
+func inputText(s style, in *fleet.Input) string {
+	line := in.Name + "=" + printable(in.Default)
+	notes := []string{printable(in.Description)}
+	if in.Required {
+		notes = append(notes, "required")
+	}
+	if len(in.Options) > 0 {
+		notes = append(notes, "one of "+printable(strings.Join(in.Options, ", ")))
+	}
+	return line + "  " + s.dim(strings.TrimPrefix(strings.Join(notes, "; "), "; "))
+}
+
+// policyText says what is not the default.
+func policyText(s style, p *fleet.Policy) string {
+	var parts []string
+	if p.When != "" {
+		parts = append(parts, "on "+string(p.When))
+	}
+	if p.Timeout > 0 {
+		parts = append(parts, "within "+p.Timeout.String())
+	}
+	if p.Retries > 0 {
+		parts = append(parts, fmt.Sprintf("%d retries", p.Retries))
+	}
+	if p.ContinueOnError {
+		parts = append(parts, "may fail")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "  " + s.dim(strings.Join(parts, ", "))
 }
 
 func offText(s style, enabled bool) string {
@@ -354,6 +211,9 @@ func (a *app) showRun(run api.ProcedureRun) error {
 	if run.Reason != "" {
 		fmt.Fprintf(a.stdout, "  %s\n", printable(run.Reason))
 	}
+	for _, name := range slices.Sorted(maps.Keys(run.Inputs)) {
+		fmt.Fprintf(a.stdout, "  %s=%s\n", name, printable(shortened(run.Inputs[name])))
+	}
 	stage := -1
 	for i := range run.Steps {
 		step := &run.Steps[i]
@@ -367,6 +227,39 @@ func (a *app) showRun(run api.ProcedureRun) error {
 		}
 	}
 	return nil
+}
+
+// shortened is a value that a line has room for.
+func shortened(text string) string {
+	const most = 200
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + fmt.Sprintf("... (%d bytes)", len(text))
+	}
+	return text
+}
+
+func (a *app) decideCommand(verb, short string, approve bool) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: verb + " RUN | " + verb + " PROCEDURE", Short: short, Args: cobra.ExactArgs(1),
+		Example: "  varan procedure " + verb + " release --reason 'seen on staging'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			run, err := client.DecideProcedure(cmd.Context(), args[0], api.DecisionRequest{Approve: approve, Reason: reason})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(run)
+			}
+			return a.done("run %s of %s goes on: %s", run.ID, run.Procedure, map[bool]string{true: "approved", false: "rejected"}[approve])
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; kept with the run")
+	return cmd
 }
 
 func (a *app) procedureCancelCommand() *cobra.Command {

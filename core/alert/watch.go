@@ -9,6 +9,7 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 // unreachableAfter is how long a server must be away, over two looks at least, before
@@ -25,6 +26,8 @@ type View struct {
 	// for something and whose limits refused agents.
 	Pending []Pending
 	Tried   []Tried
+	// Runs are the runs of procedures under way.
+	Runs []procedure.Run
 }
 
 // Pending is a server that waits for approval.
@@ -79,6 +82,7 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 	w.stacks(v, held, report, kept)
 	watchSyncs(v, report)
 	watchOnboarding(v, report)
+	watchRuns(v, report)
 	for key := range w.seen {
 		if !current[key] {
 			delete(w.seen, key)
@@ -220,6 +224,28 @@ func watchOnboarding(v View, report func(Alert, int, time.Duration)) {
 			Target: fleet.ResourceName{Kind: "onboarding_key", Name: k.Key},
 			Text:   fmt.Sprintf("%d agents were refused with the onboarding key %s: is it in the wrong hands?", k.Failures, k.Key),
 			Data:   map[string]any{"id": k.Key, "name": k.Key, "failures": k.Failures},
+		}, 1, 0)
+	}
+}
+
+// watchRuns reports runs of procedures that wait for somebody's approval.
+func watchRuns(v View, report func(Alert, int, time.Duration)) {
+	for i := range v.Runs {
+		r := &v.Runs[i]
+		if r.Status != procedure.StatusWaiting || len(r.Steps) == 0 {
+			continue
+		}
+		step := &r.Steps[len(r.Steps)-1]
+		stage := cmp.Or(r.Stages[step.Stage].Name, fmt.Sprintf("stage %d", step.Stage+1))
+		text := fmt.Sprintf("procedure %s waits for an approval of %q", r.Procedure, stage)
+		if step.Target != "" {
+			text += " by " + step.Target
+		}
+		report(Alert{
+			Key: "approval/" + r.ID, Type: fleet.AlertApprovalPending, Level: LevelWarning,
+			Target: fleet.ResourceName{Kind: "procedure", Name: r.Procedure},
+			Text:   text + ": varan procedure approve " + r.ID,
+			Data:   map[string]any{"id": r.Procedure, "name": r.Procedure, "run": r.ID, "stage": stage, "approvers": r.Stages[step.Stage].Approvers},
 		}, 1, 0)
 	}
 }

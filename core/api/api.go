@@ -22,6 +22,7 @@ type ErrorCode string
 const (
 	CodeBadRequest   ErrorCode = "bad-request"  // 400: the request cannot be understood
 	CodeUnauthorized ErrorCode = "unauthorized" // 401: no key, or not one of ours
+	CodeForbidden    ErrorCode = "forbidden"    // 403: the key is ours, and this is not for it
 	CodeNotFound     ErrorCode = "not-found"    // 404
 	CodeConflict     ErrorCode = "conflict"     // 409: it exists, or the world moved
 	CodeTooLarge     ErrorCode = "too-large"    // 413

@@ -26,9 +26,16 @@ func (c *Client) CancelProcedure(ctx context.Context, name string) (Canceled, er
 	return send[Canceled](ctx, c, http.MethodPost, "/procedures/"+url.PathEscape(name)+"/cancel", nil)
 }
 
-// ProcedureRuns lists runs, newest first: of one procedure, or of all when name is empty.
-func (c *Client) ProcedureRuns(ctx context.Context, name string, limit int) ([]ProcedureRun, error) {
-	q := url.Values{"procedure": {name}, "limit": {strconv.Itoa(limit)}}
+// DecideProcedure approves or rejects a run that waits: the one with that id, or the one of
+// that procedure.
+func (c *Client) DecideProcedure(ctx context.Context, name string, req DecisionRequest) (ProcedureRun, error) {
+	return send[ProcedureRun](ctx, c, http.MethodPost, "/procedures/"+url.PathEscape(name)+"/decide", req)
+}
+
+// ProcedureRuns lists runs, newest first: of one procedure, or of all when name is empty; only
+// those that wait for an approval when waiting is set.
+func (c *Client) ProcedureRuns(ctx context.Context, name string, limit int, waiting bool) ([]ProcedureRun, error) {
+	q := url.Values{"procedure": {name}, "limit": {strconv.Itoa(limit)}, "waiting": {strconv.FormatBool(waiting)}}
 	return get[[]ProcedureRun](ctx, c, "/procedure-runs?"+q.Encode())
 }
 

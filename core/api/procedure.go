@@ -8,14 +8,16 @@ import (
 
 // Procedure is a declared procedure with its last run.
 type Procedure struct {
-	Name        string        `json:"name"`
-	Description string        `json:"description,omitempty"`
-	Tags        []string      `json:"tags,omitempty"`
-	Stages      []fleet.Stage `json:"stages"`
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Tags        []string `json:"tags,omitempty"`
+	// Inputs are what a run of it may be told.
+	Inputs []fleet.Input `json:"inputs,omitempty"`
+	Stages []fleet.Stage `json:"stages"`
 	// Source is the sync that declares it.
 	Source string         `json:"source"`
 	Origin fleet.Position `json:"origin,omitzero"`
-	// Webhook says whether a webhook can run it: it needs a secret of its own.
+	// Webhook says whether a webhook can run it: it needs a secret, of its own or core's.
 	Webhook bool          `json:"webhook"`
 	LastRun *ProcedureRun `json:"last_run,omitempty"`
 }
@@ -27,6 +29,7 @@ type ProcedureStatus string
 const (
 	ProcedureQueued      ProcedureStatus = "queued"
 	ProcedureRunning     ProcedureStatus = "running"
+	ProcedureWaiting     ProcedureStatus = "waiting" // for an approval
 	ProcedureSucceeded   ProcedureStatus = "succeeded"
 	ProcedureFailed      ProcedureStatus = "failed"
 	ProcedureCanceled    ProcedureStatus = "canceled"
@@ -44,7 +47,9 @@ type ProcedureRun struct {
 	Actor   string          `json:"actor"`
 	Status  ProcedureStatus `json:"status"`
 	Reason  string          `json:"reason,omitempty"`
-	Stages  []fleet.Stage   `json:"stages"`
+	// Inputs are what this run was told, with the defaults of what it was not.
+	Inputs map[string]string `json:"inputs,omitempty"`
+	Stages []fleet.Stage     `json:"stages"`
 	// Steps are left out of lists.
 	Steps   []ProcedureStep `json:"steps,omitempty"`
 	Created time.Time       `json:"created"`
@@ -62,6 +67,9 @@ type ProcedureStep struct {
 	Stack  string          `json:"stack,omitempty"`
 	Server string          `json:"server,omitempty"`
 	Status ProcedureStatus `json:"status"`
+	// Attempts counts how often it was begun. MayFail keeps its failure from being the run's.
+	Attempts int  `json:"attempts,omitempty"`
+	MayFail  bool `json:"may_fail,omitempty"`
 	// Reason says why it did not succeed, Text what it did.
 	Reason string `json:"reason,omitempty"`
 	Text   string `json:"text,omitempty"`
@@ -74,6 +82,8 @@ type ProcedureStep struct {
 
 // RunRequest starts a procedure.
 type RunRequest struct {
+	// Inputs are for those that the procedure declares.
+	Inputs map[string]string `json:"inputs,omitempty" maxProperties:"64"`
 	// Detach ends the answer once the run is on record.
 	Detach bool `json:"detach,omitempty"`
 }
@@ -88,7 +98,7 @@ type ExecutionRequest struct {
 
 // ProcedureEvent is one line of the answer to running a procedure.
 type ProcedureEvent struct {
-	// Kind is "queued", "started", "stage", "step_started", "progress", "step_ended", "ended"
+	// Kind is "queued", "started", "stage", "step_started", "progress", "step_ended", "waiting", "ended"
 	// or, last in place of "ended", "error".
 	Kind string    `json:"kind"`
 	At   time.Time `json:"at"`
@@ -104,4 +114,11 @@ type ProcedureEvent struct {
 // Canceled says how many runs will start no further stage.
 type Canceled struct {
 	Runs int `json:"runs"`
+}
+
+// DecisionRequest approves or rejects a run that waits.
+type DecisionRequest struct {
+	Approve bool `json:"approve"`
+	// Reason is kept with the decision; optional.
+	Reason string `json:"reason,omitempty" maxLength:"1000"`
 }

@@ -378,16 +378,12 @@ func (s *Store) interrupt(ctx context.Context) error {
 			`UPDATE ops SET status = 'interrupted', reason = 'core stopped before the outcome was known', ended_at = $1
 				WHERE run IN (SELECT id FROM runs WHERE status = 'running') AND status = 'running'`,
 			"UPDATE runs SET status = 'interrupted', ended_at = $1 WHERE status = 'running'",
-			`UPDATE procedure_steps SET status = 'interrupted', reason = 'core stopped before the outcome was known', ended_at = $1
-				WHERE run IN (SELECT id FROM procedure_runs WHERE ended_at = 0) AND ended_at = 0`,
-			`UPDATE procedure_runs SET status = 'interrupted', reason = 'core stopped before it ended; run it again if it is still due',
-				ended_at = $1 WHERE ended_at = 0`,
 		} {
 			if _, err := tx.ExecContext(ctx, query, now); err != nil {
 				return err
 			}
 		}
-		return nil
+		return interruptProcedures(ctx, tx, now)
 	})
 	if err != nil {
 		return fmt.Errorf("mark interrupted runs: %w", err)

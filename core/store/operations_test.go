@@ -75,12 +75,13 @@ func TestRunsThatAProcessLeftBehindAreInterrupted(t *testing.T) {
 		must(t, s.BeginProcedure(t.Context(), runOf(id, "nightly", c)))
 	}
 	must(t, s.ProcedureStarted(t.Context(), "1", c.now))
+	must(t, s.ProcedureStarted(t.Context(), "2", c.now))
 	must(t, s.StepStarted(t.Context(), "1", procedure.Step{Number: 1, Type: "StopStack", Status: procedure.StatusRunning, Started: c.now}))
 	must(t, s.Close())
 	s, err := store.Open(t.Context(), cfg)
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close() })
-	runs, err := s.ProcedureRuns(t.Context(), "nightly", "", 10)
+	runs, err := s.ProcedureRuns(t.Context(), "nightly", "", false, 10)
 	must(t, err)
 	for _, run := range runs {
 		if run.Status != api.ProcedureInterrupted || run.Ended.IsZero() || !strings.Contains(run.Reason, "core stopped") {
@@ -96,6 +97,74 @@ func TestRunsThatAProcessLeftBehindAreInterrupted(t *testing.T) {
 	must(t, err)
 	if last["nightly"].ID != "2" {
 		t.Errorf("the last is %+v", last)
+	}
+}
+
+func TestRunsThatWaitOutliveTheirProcess(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	cfg := config(t, c)
+	s := open(t, cfg)
+	begin := func(run procedure.Run) {
+		must(t, s.BeginProcedure(t.Context(), run))
+	}
+	begin(runOf("1-queued", "other", c))
+	approval := procedure.Step{Number: 2, Stage: 1, Type: "Approval", Target: "ann", Status: procedure.StatusWaiting, Attempts: 1, Started: c.now}
+	waits := runOf("2-waits", "nightly", c)
+	waits.Inputs, waits.FailureAlert = map[string]string{"A": "1"}, true
+	begin(waits)
+	must(t, s.ProcedureStarted(t.Context(), waits.ID, c.now))
+	done := procedure.Step{Number: 1, Type: "None", Status: procedure.StatusFailed, MayFail: true, Attempts: 3, Started: c.now, Ended: c.now}
+	must(t, s.StageStarted(t.Context(), waits.ID, []procedure.Step{done}))
+	must(t, s.StageStarted(t.Context(), waits.ID, []procedure.Step{approval}))
+	must(t, s.StageStarted(t.Context(), waits.ID, []procedure.Step{approval})) // as a process does that resumes it
+
+	outer, inner := runOf("3-outer", "outer", c), runOf("4-inner", "inner", c)
+	begin(outer)
+	must(t, s.ProcedureStarted(t.Context(), outer.ID, c.now))
+	must(t, s.StageStarted(t.Context(), outer.ID, []procedure.Step{{Number: 1, Type: "RunProcedure", Status: procedure.StatusQueued}}))
+	inner.Parent, inner.ParentStep = outer.ID, 1
+	begin(inner)
+	approved := approval
+	approved.Number, approved.Status, approved.Ended = 1, procedure.StatusSucceeded, c.now
+	must(t, s.ProcedureStarted(t.Context(), inner.ID, c.now))
+	must(t, s.StepEnded(t.Context(), inner.ID, approved))
+
+	works := runOf("5-works", "works", c)
+	begin(works)
+	must(t, s.ProcedureStarted(t.Context(), works.ID, c.now))
+	must(t, s.StageStarted(t.Context(), works.ID, []procedure.Step{{Number: 1, Type: "StopStack", Status: procedure.StatusQueued}}))
+	child := runOf("6-child", "child", c) // waits, but its parent does not only wait for it
+	child.Parent, child.ParentStep = works.ID, 2
+	begin(child)
+	must(t, s.Close())
+
+	s, err := store.Open(t.Context(), cfg)
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	left, err := s.OpenProcedures(t.Context())
+	must(t, err)
+	var ids []string
+	for _, run := range left {
+		ids = append(ids, run.ID+" "+string(run.Status))
+	}
+	if diff := cmp.Diff([]string{"1-queued queued", "2-waits waiting", "3-outer running", "4-inner running"}, ids); diff != "" {
+		t.Fatal(diff)
+	}
+	waits.Status, waits.Started, waits.Steps = procedure.StatusWaiting, c.now, []procedure.Step{done, approval}
+	if diff := cmp.Diff(waits, left[1]); diff != "" {
+		t.Error(diff)
+	}
+	events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 50}})
+	must(t, err)
+	told := 0
+	for _, e := range events {
+		if e.Text == "procedure nightly waits for an approval by ann (run 2-waits)" {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("that it waits is told %d times: %+v", told, events)
 	}
 }
 

@@ -22,6 +22,8 @@ type Procedures interface {
 	Start(ctx context.Context, req procedure.Request) (run procedure.Run, coalesced bool, err error)
 	// Cancel keeps the runs of that procedure, or with that id, from starting another stage.
 	Cancel(name, actor string) int
+	// Decide approves or rejects the run with that id, or the one of that procedure, that waits.
+	Decide(ctx context.Context, name string, d procedure.Decision) (procedure.Run, error)
 	// Declared are the procedures of all syncs by name, and the sync of each.
 	Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error)
 	// Execution makes an execution of texts, or says as an *api.Error what is wrong with them.
@@ -30,7 +32,7 @@ type Procedures interface {
 
 // ProcedureStore keeps the runs.
 type ProcedureStore interface {
-	ProcedureRuns(ctx context.Context, name, before string, limit int) ([]api.ProcedureRun, error)
+	ProcedureRuns(ctx context.Context, name, before string, waiting bool, limit int) ([]api.ProcedureRun, error)
 	LastProcedureRuns(ctx context.Context) (map[string]api.ProcedureRun, error)
 	ProcedureRun(ctx context.Context, id string) (api.ProcedureRun, error)
 }
@@ -40,6 +42,7 @@ type runsOf struct {
 	Procedure string `query:"procedure" maxLength:"128"`
 	Limit     int    `query:"limit" minimum:"0" maximum:"500"`
 	Before    string `query:"before" maxLength:"64"`
+	Waiting   bool   `query:"waiting"`
 }
 
 func (s *server) registerProcedures(a huma.API) {
@@ -52,7 +55,17 @@ func (s *server) registerProcedures(a huma.API) {
 			if _, err := s.procedureNamed(ctx, in.Name); err != nil {
 				return nil, err
 			}
-			return s.startRun(ctx, procedure.Request{Procedure: in.Name}, in.Body.Detach)
+			return s.startRun(ctx, procedure.Request{Procedure: in.Name, Inputs: in.Body.Inputs}, in.Body.Detach)
+		})
+	handle(s, a, route(http.MethodPost, "/procedures/{name}/decide", "decideProcedure", "Approve or reject a run that waits, by its id or its procedure"),
+		func(ctx context.Context, in *namedBody[api.DecisionRequest]) (api.ProcedureRun, error) {
+			run, err := s.Procedures.Decide(ctx, in.Name, procedure.Decision{
+				Approve: in.Body.Approve, Actor: auth.ActorOf(ctx).Name, Reason: in.Body.Reason,
+			})
+			if err != nil {
+				return api.ProcedureRun{}, procedureError(err)
+			}
+			return procedureRunOf(run), nil
 		})
 	handle(s, a, route(http.MethodPost, "/procedures/{name}/cancel", "cancelProcedure", "End the runs of a procedure, or one run, after their stage"),
 		func(ctx context.Context, in *named) (api.Canceled, error) {
@@ -68,7 +81,7 @@ func (s *server) registerProcedures(a huma.API) {
 		})
 	handle(s, a, route(http.MethodGet, "/procedure-runs", "listProcedureRuns", "Runs of procedures, newest first, without their steps"),
 		func(ctx context.Context, in *runsOf) ([]api.ProcedureRun, error) {
-			return s.Store.ProcedureRuns(ctx, in.Procedure, in.Before, pageSize(in.Limit))
+			return s.Store.ProcedureRuns(ctx, in.Procedure, in.Before, in.Waiting, pageSize(in.Limit))
 		})
 	handle(s, a, route(http.MethodGet, "/procedure-runs/{name}", "getProcedureRun", "One run with its steps"),
 		func(ctx context.Context, in *named) (api.ProcedureRun, error) {
@@ -89,8 +102,8 @@ func (s *server) procedures(ctx context.Context) ([]api.Procedure, error) {
 	for i := range declared {
 		p := &declared[i]
 		shown := api.Procedure{
-			Name: p.Name, Description: p.Description, Tags: p.Tags, Stages: p.Stages, Source: sources[p.Name], Origin: p.Origin,
-			Webhook: p.Webhook && !p.WebhookSecret.IsEmpty(),
+			Name: p.Name, Description: p.Description, Tags: p.Tags, Inputs: p.Inputs, Stages: p.Stages, Source: sources[p.Name], Origin: p.Origin,
+			Webhook: p.Webhook && !(p.WebhookSecret.IsEmpty() && s.HookSecret().IsEmpty()),
 		}
 		if run, ok := last[p.Name]; ok {
 			shown.LastRun = &run
@@ -152,6 +165,12 @@ func procedureError(err error) error {
 		return &api.Error{Status: http.StatusTooManyRequests, Code: api.CodeRateLimited, Message: err.Error()}
 	case errors.Is(err, procedure.ErrStopped):
 		return unavailable("core is shutting down", "try again in a moment")
+	case errors.Is(err, procedure.ErrInputs):
+		return badRequest(err.Error(), "varan procedure show tells its inputs; give them with --input NAME=VALUE")
+	case errors.Is(err, procedure.ErrNotApprover):
+		return &api.Error{Status: http.StatusForbidden, Code: api.CodeForbidden, Message: err.Error()}
+	case errors.Is(err, procedure.ErrNotWaiting), errors.Is(err, procedure.ErrAmbiguous):
+		return &api.Error{Status: http.StatusConflict, Code: api.CodeConflict, Message: err.Error(), Hint: "varan procedure runs --waiting"}
 	case errors.Is(err, procedure.ErrLoop):
 		return &api.Error{Status: http.StatusUnprocessableEntity, Code: api.CodeInvalid, Message: err.Error()}
 	}
@@ -211,7 +230,7 @@ func procedureEvent(e procedure.Event) api.ProcedureEvent {
 func stepOf(s procedure.Step) api.ProcedureStep {
 	return api.ProcedureStep{
 		Number: s.Number, Stage: s.Stage, Type: s.Type, Target: s.Target, Stack: s.Stack, Server: s.Server,
-		Status: api.ProcedureStatus(s.Status), Reason: s.Reason, Text: s.Text, Run: s.Run, Log: s.Log,
+		Status: api.ProcedureStatus(s.Status), Attempts: s.Attempts, MayFail: s.MayFail, Reason: s.Reason, Text: s.Text, Run: s.Run, Log: s.Log,
 		Started: s.Started, Ended: s.Ended,
 	}
 }
@@ -219,7 +238,7 @@ func stepOf(s procedure.Step) api.ProcedureStep {
 func procedureRunOf(r procedure.Run) api.ProcedureRun {
 	out := api.ProcedureRun{
 		ID: r.ID, Procedure: r.Procedure, Parent: r.Parent, Trigger: string(r.Trigger), Actor: r.Actor,
-		Status: api.ProcedureStatus(r.Status), Reason: r.Reason, Stages: slices.Clone(r.Stages),
+		Status: api.ProcedureStatus(r.Status), Reason: r.Reason, Inputs: r.Inputs, Stages: slices.Clone(r.Stages),
 		Created: r.Created, Started: r.Started, Ended: r.Ended,
 	}
 	for _, s := range r.Steps {

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -21,6 +22,7 @@ type operations struct {
 	alerters []fleet.Alerter
 	started  []procedure.Request
 	canceled []string
+	decided  []string
 	refuse   error
 	status   procedure.Status
 	waits    bool
@@ -46,6 +48,11 @@ func (o *operations) Start(_ context.Context, req procedure.Request) (procedure.
 func (o *operations) Cancel(name, _ string) int {
 	o.canceled = append(o.canceled, name)
 	return 1
+}
+
+func (o *operations) Decide(_ context.Context, name string, d procedure.Decision) (procedure.Run, error) {
+	o.decided = append(o.decided, fmt.Sprintf("%s %t %s %s", name, d.Approve, d.Actor, d.Reason))
+	return procedure.Run{ID: "r1", Status: procedure.StatusRunning}, o.refuse
 }
 
 func (o *operations) Declared(context.Context) ([]fleet.Procedure, map[string]string, error) {
@@ -103,8 +110,8 @@ func TestAProcedureIsRunAndFollowed(t *testing.T) {
 	}
 	list, err := f.Procedures(t.Context())
 	must(t, err)
-	if len(list) != 1 || list[0].Source != "main" || list[0].Webhook {
-		t.Errorf("listed %+v; without a secret it has no webhook", list)
+	if len(list) != 1 || list[0].Source != "main" || !list[0].Webhook {
+		t.Errorf("listed %+v; core's secret is its webhook's", list)
 	}
 }
 
@@ -130,7 +137,10 @@ func TestProcedureWebhooks(t *testing.T) {
 		{name: "a tag", path: "github/procedure/nightly/__ANY__", body: `{"ref":"refs/tags/v1"}`, status: 202, reason: "is a tag"},
 		{name: "a ping", path: "github/procedure/nightly/main", body: `{}`, event: "ping", status: 202, reason: "ping"},
 		{name: "a wrong secret", path: "github/procedure/nightly/main", body: push("main"), key: "another secret", status: 401},
-		{name: "no secret of its own", path: "github/procedure/open/main", body: push("main"), key: "", status: 401},
+		{name: "core's secret", path: "github/procedure/open/main", body: push("main"), key: "default-secret", status: 202, runs: 1},
+		{name: "core's secret at GitLab", path: "gitlab/procedure/open/__ANY__", body: push("x"), gitlab: true, key: "default-secret", status: 202, runs: 1},
+		{name: "core's secret where there is one of its own", path: "github/procedure/nightly/main", body: push("main"), key: "default-secret", status: 401},
+		{name: "another's secret", path: "github/procedure/open/main", body: push("main"), key: "", status: 401},
 		{name: "an empty token", path: "gitlab/procedure/open/main", body: push("main"), gitlab: true, key: "-", status: 401},
 		{name: "no such procedure", path: "github/procedure/none/main", body: push("main"), status: 401},
 		{name: "switched off", path: "github/procedure/nightly/main", body: push("main"), status: 401, switchedOff: true},
@@ -175,6 +185,61 @@ func TestProcedureWebhooks(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAWebhookTellsAProcedureWhatItAsksFor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.ops.declared = []fleet.Procedure{
+		{Name: "asks", Webhook: true, Inputs: []fleet.Input{{Name: "WEBHOOK_BRANCH"}, {Name: "WEBHOOK_BODY"}, {Name: "other", Default: "x"}}},
+		{Name: "silent", Webhook: true},
+	}
+	body := `{"ref":"refs/heads/release/1","n":1}`
+	for _, name := range []string{"asks", "silent"} {
+		h := githubPush("default-secret", body)
+		h.path = "/listener/github/procedure/" + name + "/__ANY__"
+		if status, answer := f.deliver(t, h); status != http.StatusAccepted {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
+	}
+	want := []map[string]string{{"WEBHOOK_BRANCH": "release/1", "WEBHOOK_BODY": body}, {}}
+	got := []map[string]string{f.ops.started[0].Inputs, f.ops.started[1].Inputs}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARunThatWaitsIsDecided(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	run, err := f.DecideProcedure(t.Context(), "r1", api.DecisionRequest{Approve: true, Reason: "looks good"})
+	must(t, err)
+	_, err = f.DecideProcedure(t.Context(), "nightly", api.DecisionRequest{})
+	must(t, err)
+	if diff := cmp.Diff([]string{"r1 true ada looks good", "nightly false ada "}, f.ops.decided); diff != "" || run.ID != "r1" {
+		t.Errorf("run %+v:\n%s", run, diff)
+	}
+	for refused, want := range map[error]int{
+		procedure.ErrNotWaiting: http.StatusConflict, procedure.ErrAmbiguous: http.StatusConflict, procedure.ErrNotApprover: http.StatusForbidden,
+	} {
+		f.ops.refuse = refused
+		if _, err := f.DecideProcedure(t.Context(), "r1", api.DecisionRequest{}); err == nil || wantStatus(err) != want {
+			t.Errorf("%v: %v", refused, err)
+		}
+	}
+	f.ops.declared = []fleet.Procedure{{Name: "nightly"}}
+	f.ops.refuse = fmt.Errorf("%w: input \"X\": it must be given", procedure.ErrInputs)
+	if _, err := f.RunProcedure(t.Context(), "nightly", api.RunRequest{Inputs: map[string]string{"Y": "1"}}, nil); wantStatus(err) != http.StatusBadRequest {
+		t.Errorf("wrong inputs: %v", err)
+	}
+}
+
+// wantStatus is the status of an answer that is an error; 0 for anything else.
+func wantStatus(err error) int {
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e.Status
+	}
+	return 0
 }
 
 func TestAlertersAreTested(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/varanhq/varan/core/api"
@@ -58,8 +59,11 @@ func (s *server) authenticateProcedure(r *http.Request, d delivery, name string)
 	}
 	var secret fleet.Secret
 	for i := range declared {
-		if declared[i].Name == name && declared[i].Webhook {
-			secret = declared[i].WebhookSecret
+		if declared[i].Name != name || !declared[i].Webhook {
+			continue
+		}
+		if secret = declared[i].WebhookSecret; secret.IsEmpty() {
+			secret = s.HookSecret()
 		}
 	}
 	check := signedByGitHub
@@ -101,8 +105,13 @@ func (s *server) acceptProcedure(w http.ResponseWriter, r *http.Request, d deliv
 	case replay:
 		answer.Reason = "duplicate delivery: " + reason + "; it ran the procedure already"
 	default:
+		inputs, err := s.webhookInputs(ctx, name, strings.TrimPrefix(ref, "refs/heads/"), d.body)
+		if err != nil {
+			s.unavailableHook(w, r, err)
+			return
+		}
 		_, coalesced, err := s.Procedures.Start(ctx, procedure.Request{
-			Procedure: name, Trigger: reconciler.TriggerWebhook, Actor: "webhook", Coalesce: true,
+			Procedure: name, Inputs: inputs, Trigger: reconciler.TriggerWebhook, Actor: "webhook", Coalesce: true,
 		})
 		if err != nil {
 			writeError(w, s.failure(ctx, procedureError(err)))
@@ -114,4 +123,26 @@ func (s *server) acceptProcedure(w http.ResponseWriter, r *http.Request, d deliv
 		}
 	}
 	writeJSON(w, http.StatusAccepted, answer)
+}
+
+// webhookInputs are what a delivery tells a procedure: only what it asks for by declaring it.
+func (s *server) webhookInputs(ctx context.Context, name, branch string, body []byte) (map[string]string, error) {
+	declared, _, err := s.Procedures.Declared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(declared, func(p fleet.Procedure) bool { return p.Name == name })
+	if at < 0 {
+		return nil, nil //nolint:nilnil // it is gone since; the run says so
+	}
+	inputs := map[string]string{}
+	for _, input := range declared[at].Inputs {
+		switch input.Name {
+		case fleet.InputWebhookBranch:
+			inputs[input.Name] = branch
+		case fleet.InputWebhookBody:
+			inputs[input.Name] = string(body)
+		}
+	}
+	return inputs, nil
 }

@@ -98,6 +98,8 @@ type unit struct {
 	verb    verb
 	// procedure is the name of what a step runs or cancels.
 	procedure string
+	// child is the run that it goes on with.
+	child *run
 	// fault is why it cannot be done; text what there is to say of one with nothing to do.
 	fault, text string
 }
@@ -127,11 +129,10 @@ func expand(x *fleet.Execution, c *Catalog, able Maintenance) []unit {
 	case "SendAlert":
 		u.steps[0].Target = strings.Join(x.List("alerters"), ", ")
 	case "None", "Sleep":
-	case "CommitSync":
-		u.steps[0].Target = x.Text("sync")
-		u.fault = "CommitSync is not run by Varan: Git is never written to, only read"
 	default:
-		if u.steps[0].Target = x.Text("server"); able[x.Type] == nil {
+		if why := fleet.RefusedExecution(x.Type); why != "" {
+			u.fault = x.Type + " is not run: " + why
+		} else if u.steps[0].Target = x.Text("server"); able[x.Type] == nil {
 			u.fault = x.Type + " is not run by Varan yet"
 		}
 	}

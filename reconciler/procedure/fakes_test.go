@@ -30,8 +30,9 @@ type world struct {
 	// did is what was done, in the order of its begin; takes how long each thing takes.
 	did   []string
 	takes map[string]time.Duration
-	// fails are reasons, by what is done.
+	// fails are reasons, by what is done; heals the attempt from which on a thing succeeds.
 	fails map[string]string
+	heals map[string]int
 	// busy counts how often a stack is found to be worked on.
 	busy map[string]int
 	// atOnce and most count what is under way.
@@ -46,7 +47,7 @@ type world struct {
 func in(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, takes: map[string]time.Duration{}, fails: map[string]string{}, busy: map[string]int{}, stopped: make(chan struct{})}
+		w := &world{T: t, takes: map[string]time.Duration{}, fails: map[string]string{}, heals: map[string]int{}, busy: map[string]int{}, stopped: make(chan struct{})}
 		w.catalog = procedure.Catalog{
 			Syncs: []string{"fleet", "other"}, Servers: []string{"alpha", "beta"},
 			Stacks: []procedure.Target{
@@ -173,6 +174,10 @@ func (w *world) act(ctx context.Context, what string) error {
 	w.mu.Lock()
 	w.did = append(w.did, what)
 	takes, fails := w.takes[what], w.fails[what]
+	w.heals[what]--
+	if w.heals[what] > 0 {
+		fails = "not yet"
+	}
 	w.atOnce++
 	w.most = max(w.most, w.atOnce)
 	w.mu.Unlock()
@@ -276,6 +281,12 @@ func (w *world) BeginProcedure(_ context.Context, run procedure.Run) error {
 }
 
 func (w *world) ProcedureStarted(context.Context, string, time.Time) error { return w.note("started") }
+
+func (w *world) StageStarted(_ context.Context, _ string, steps []procedure.Step) error {
+	return w.note(fmt.Sprintf("stage of %d", len(steps)))
+}
+
+func (*world) OpenProcedures(context.Context) ([]procedure.Run, error) { return nil, nil }
 
 func (w *world) StepStarted(_ context.Context, _ string, s procedure.Step) error {
 	return w.note("step " + s.Type + " " + s.Target)

@@ -144,7 +144,7 @@ func TestWhatCannotBeDoneSaysWhy(t *testing.T) {
 			{x("BatchDeployStack", "pattern", `\(\`), "the regular expression"},
 			{x("BatchDeployStack", "pattern", `\abc`), "has no backslash at its end"},
 			{x("CommitSync", "sync", "fleet"), "Git is never written to"},
-			{x("RunBuild", "build", "b"), "RunBuild is not run by Varan yet"},
+			{x("RunBuild", "build", "b"), "RunBuild is not run: images are built in CI"},
 			{x("GlobalAutoUpdate"), "GlobalAutoUpdate is not run by Varan yet"},
 		} {
 			run := w.once(tc.x)
@@ -165,10 +165,10 @@ func TestOfAMaintenanceTaskOneIsUnderWay(t *testing.T) {
 	in(t, func(w *world) {
 		w.takes["maintain ClearRepoCache"] = time.Minute
 		began := time.Now()
-		clear := x("ClearRepoCache")
+		clearing := x("ClearRepoCache")
 		var runs []procedure.Run
 		for range 3 {
-			run, _, err := w.runner.Start(w.Context(), procedure.Request{Execution: &clear, Actor: "ann"})
+			run, _, err := w.runner.Start(w.Context(), procedure.Request{Execution: &clearing, Actor: "ann"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -351,11 +351,11 @@ func TestEverythingIsOnRecordBeforeItIsDone(t *testing.T) {
 	in(t, func(w *world) {
 		w.declare("p", []fleet.Execution{x("StopStack", "stack", "db")})
 		w.run("p")
-		want := []string{"begin p", "started", "step StopStack db", "ended StopStack db: succeeded", "end p: succeeded"}
+		want := []string{"begin p", "started", "stage of 1", "step StopStack db", "ended StopStack db: succeeded", "end p: succeeded"}
 		if diff := cmp.Diff(want, w.journal); diff != "" {
 			t.Error(diff)
 		}
-		for _, refused := range []string{"begin", "started", "step"} {
+		for _, refused := range []string{"begin", "started", "stage", "step"} {
 			w.did, w.refuse = nil, refused
 			run, _, err := w.runner.Start(w.Context(), procedure.Request{Procedure: "p"})
 			if err == nil {

@@ -16,6 +16,7 @@ type Status string
 const (
 	StatusQueued      Status = "queued"
 	StatusRunning     Status = "running"
+	StatusWaiting     Status = "waiting" // for an approval
 	StatusSucceeded   Status = "succeeded"
 	StatusFailed      Status = "failed"
 	StatusCanceled    Status = "canceled"
@@ -36,6 +37,10 @@ type Run struct {
 	Status  Status             `json:"status"`
 	// Reason is a sentence; empty on success.
 	Reason string `json:"reason,omitempty"`
+	// Inputs are what this run was told, with the defaults of what it was not.
+	Inputs map[string]string `json:"inputs,omitempty"`
+	// ParentStep is the number of the step of Parent that this run is.
+	ParentStep int `json:"parent_step,omitempty"`
 	// FailureAlert is what the procedure says about a run that fails.
 	FailureAlert bool `json:"failure_alert,omitempty"`
 	// Stages are what is run, as it was declared when the run began.
@@ -59,6 +64,9 @@ type Step struct {
 	Stack  string `json:"stack,omitempty"`
 	Server string `json:"server,omitempty"`
 	Status Status `json:"status"`
+	// Attempts counts how often it was begun. MayFail keeps its failure from being the run's.
+	Attempts int  `json:"attempts,omitempty"`
+	MayFail  bool `json:"may_fail,omitempty"`
 	// Reason says why it did not succeed, Text what it did.
 	Reason string `json:"reason,omitempty"`
 	Text   string `json:"text,omitempty"`
@@ -81,7 +89,8 @@ const (
 	EventStepStarted EventKind = "step_started"
 	EventProgress    EventKind = "progress" // Text is the news of a step
 	EventStepEnded   EventKind = "step_ended"
-	EventEnded       EventKind = "ended" // Run is set, with all its steps
+	EventWaiting     EventKind = "waiting" // Step is the approval
+	EventEnded       EventKind = "ended"   // Run is set, with all its steps
 )
 
 // Event is one piece of news of a run.
@@ -100,7 +109,9 @@ type Event struct {
 type Request struct {
 	Procedure string
 	Execution *fleet.Execution
-	Trigger   reconciler.Trigger
+	// Inputs are for the procedure's.
+	Inputs  map[string]string
+	Trigger reconciler.Trigger
 	// Actor is the name of the person, key or host that asked.
 	Actor string
 	// Coalesce lets a run of the same procedure that still waits for its turn stand for
@@ -111,15 +122,20 @@ type Request struct {
 }
 
 // Journal is the durable record of runs. What has no end in it when a process begins was
-// interrupted.
+// interrupted, but for what Resumable chooses.
 type Journal interface {
 	// BeginProcedure records a run that waits for its turn, ProcedureStarted that it has it.
 	BeginProcedure(ctx context.Context, run Run) error
 	ProcedureStarted(ctx context.Context, run string, at time.Time) error
+	// StageStarted records the steps of a stage before any of them begins. One that waits makes
+	// its run wait, until it ends.
+	StageStarted(ctx context.Context, run string, steps []Step) error
 	// StepStarted records a step before it is done; StepEnded its end, or one that never began.
 	StepStarted(ctx context.Context, run string, step Step) error
 	StepEnded(ctx context.Context, run string, step Step) error
 	EndProcedure(ctx context.Context, run Run) error
+	// OpenProcedures are the runs without an end, with their steps.
+	OpenProcedures(ctx context.Context) ([]Run, error)
 }
 
 // Catalog is what can be run and on what, at one moment.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ var (
 	ErrUnknown = errors.New("unknown procedure")
 	// ErrLoop: the procedure runs itself.
 	ErrLoop = errors.New("the procedure runs itself")
+	// ErrInputs: the inputs are not those of the procedure.
+	ErrInputs = errors.New("wrong inputs")
 	// ErrTooMany: too many runs wait already.
 	ErrTooMany = errors.New("too many runs wait for their turn")
 	// ErrStopped: Run has returned.
@@ -81,6 +84,8 @@ type Runner struct {
 	// which they were asked for: the first has its turn.
 	active map[string]*run
 	lines  map[string][]*run
+	// resumed are runs of an earlier process that Run goes on with.
+	resumed []*run
 }
 
 // run is a run under way.
@@ -96,6 +101,10 @@ type run struct {
 	canceled chan struct{}
 	// ended is closed when the run is over.
 	ended chan struct{}
+	// decisions are about the approval that the run waits for.
+	decisions chan decision
+	// children are runs of an earlier process that go on as steps of this one, by number.
+	children map[int]*run
 
 	mu       sync.Mutex
 	record   Run
@@ -130,6 +139,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer close(r.done)
+	for _, x := range r.resumed {
+		group.Go(func() { x.execute(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,6 +174,9 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 			return Run{}, false, err
 		}
 		record.Stages, record.FailureAlert = p.Stages, p.FailureAlert
+		if record.Inputs, err = fleet.FillInputs(p.Inputs, req.Inputs); err != nil {
+			return Run{}, false, fmt.Errorf("%w of procedure %s: %w", ErrInputs, req.Procedure, err)
+		}
 	}
 	x, waiting, err := r.enter(record, req)
 	switch {
@@ -210,7 +225,7 @@ func (r *Runner) enter(record Run, req Request) (x *run, waiting *Run, err error
 		if have.Status != StatusQueued {
 			continue
 		}
-		if req.Coalesce && have.Procedure == record.Procedure && record.Procedure != "" && have.Parent == "" && !a.isStopping() {
+		if req.Coalesce && stands(&have, &record) && !a.isStopping() {
 			return nil, &have, nil
 		}
 		queued++
@@ -223,10 +238,16 @@ func (r *Runner) enter(record Run, req Request) (x *run, waiting *Run, err error
 	return x, nil, nil
 }
 
+// stands reports whether a run that waits for its turn does what another is asked for.
+func stands(have, wanted *Run) bool {
+	return have.Procedure == wanted.Procedure && wanted.Procedure != "" && have.Parent == "" && maps.Equal(have.Inputs, wanted.Inputs)
+}
+
 func (r *Runner) newRun(record Run, watch func(Event)) *run {
 	x := &run{
 		r: r, record: record, watch: watch, turn: make(chan struct{}), canceled: make(chan struct{}), ended: make(chan struct{}),
-		log: r.cfg.Logger.With(slog.String("procedure", record.Procedure), slog.String("run", record.ID)),
+		decisions: make(chan decision),
+		log:       r.cfg.Logger.With(slog.String("procedure", record.Procedure), slog.String("run", record.ID)),
 	}
 	if record.Procedure != "" {
 		x.path = []string{record.Procedure}
@@ -279,11 +300,14 @@ func (x *run) await(ctx context.Context) error {
 	}
 	select {
 	case <-x.turn:
+		if ctx.Err() != nil {
+			return whyOver(ctx)
+		}
 		return nil
 	case <-x.canceled:
 		return x.whyStopped()
 	case <-ctx.Done():
-		return errShutdown
+		return whyOver(ctx)
 	}
 }
 

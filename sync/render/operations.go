@@ -33,13 +33,21 @@ func (p *pass) procedure(s *spec.Procedure) fleet.Procedure {
 		FailureAlert: s.Config.FailureAlert, Webhook: s.Config.WebhookEnabled,
 		WebhookSecret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret")),
 	}
+	for _, in := range s.Config.Inputs {
+		out.Inputs = append(out.Inputs, fleet.Input{
+			Name: in.Name, Description: in.Description, Default: in.Default, Required: in.Required, Options: in.Options,
+		})
+	}
 	for _, stage := range s.Config.Stages {
-		to := fleet.Stage{Name: stage.Name, Enabled: stage.Enabled, Executions: []fleet.Execution{}}
+		to := fleet.Stage{
+			Name: stage.Name, Enabled: stage.Enabled, Policy: policyOf(&stage.Policy),
+			Approval: stage.Approval, Approvers: stage.Approvers, Executions: []fleet.Execution{},
+		}
 		for _, x := range stage.Executions {
-			execution := fleet.Execution{Type: x.Type, Enabled: x.Enabled, Origin: x.Pos}
+			execution := fleet.Execution{Type: x.Type, Enabled: x.Enabled, Policy: policyOf(&x.Policy), Origin: x.Pos}
 			for _, given := range x.Params {
 				execution.Params = append(execution.Params, fleet.Param{
-					Name: given.Name, Text: given.Text, List: given.List, Int: given.Int, Bool: given.Bool,
+					Name: given.Name, Text: given.Text, List: given.List, Int: given.Int, Bool: given.Bool, As: x.Form(given.Name),
 				})
 			}
 			to.Executions = append(to.Executions, execution)
@@ -47,6 +55,13 @@ func (p *pass) procedure(s *spec.Procedure) fleet.Procedure {
 		out.Stages = append(out.Stages, to)
 	}
 	return out
+}
+
+func policyOf(p *spec.Policy) fleet.Policy {
+	return fleet.Policy{
+		When: fleet.When(p.When), Timeout: fleet.Duration(p.Timeout), Retries: p.Retries, RetryDelay: fleet.Duration(p.RetryDelay),
+		ContinueOnError: p.ContinueOnError,
+	}
 }
 
 // alerter is a declared alerter as core uses it.

@@ -56,6 +56,33 @@ var referenceRules = []Entry{
 		Why: "It would run without end, alone or by way of another procedure.",
 	},
 	{
+		ID: "approval-stage", Group: GroupResources, Severity: fault, Title: "A stage that waits for an approval does something else too",
+		Why: "A stage either waits or runs: then its time limit has one meaning, and a restart of core finds nothing half done.",
+		Bad: "[[procedure.config.stage]]\napproval = true\nexecutions = [{ execution.type = \"None\" }]", Good: "[[procedure.config.stage]]\napproval = true",
+	},
+	{
+		ID: "execution-refused", Group: GroupResources, Severity: warning, Title: "A procedure has an execution that Varan does not run",
+		Why: "The file stays valid, so that it can be shared with Komodo. A run that comes to it fails there and says why.",
+	},
+	{
+		ID: "input-reference", Group: GroupResources, Severity: fault, Title: "An input chooses which procedure runs",
+		Why: "Whether a procedure runs itself must be seen before it runs.",
+		Bad: `execution.params.procedure = "${{ inputs.NEXT }}"`, Good: `execution.params.procedure = "restart"`,
+	},
+	{
+		ID: "invalid-input", Group: GroupResources, Severity: fault, Title: "An input of a procedure, or a reference to one, is wrong",
+		Why: "A run could not be told what to do, or would be told something that cannot be.",
+		Bad: `default = "blue"   # options = ["red", "green"]`, Good: `default = "red"`,
+	},
+	{
+		ID: "never-runs", Group: GroupResources, Severity: fault, Title: "An execution runs in a state in which its stage does not",
+		Why: "It would never run.", Bad: "when = \"failure\"   # the stage runs on success", Good: "when = \"failure\"   # the stage has when = \"always\"",
+	},
+	{
+		ID: "unknown-input", Group: GroupResources, Severity: fault, Title: "A parameter names an input that the procedure does not have",
+		Why: "The run would fail there.", Bad: `"${{ inputs.VERSON }}"`, Good: `"${{ inputs.VERSION }}"`,
+	},
+	{
 		ID: "reference-by-id", Group: GroupResources, Severity: note, Title: "A resource is named by the id that Komodo gave it",
 		Why: "Ids are in Komodo's database only, so the reference cannot be followed. Names work everywhere.",
 	},

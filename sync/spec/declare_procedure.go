@@ -1,6 +1,10 @@
 package spec
 
-import "github.com/varanhq/varan/fleet"
+import (
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
 
 // Procedure is a [[procedure]] table: stages that run in order.
 type Procedure struct {
@@ -12,6 +16,7 @@ type Procedure struct {
 
 // ProcedureConfig is [procedure.config].
 type ProcedureConfig struct {
+	Inputs []Input `key:"input" alias:"inputs" doc:"What whoever starts a run may say of it; params name it as ${{ inputs.NAME }}."`
 	Stages []Stage `key:"stage" alias:"stages" doc:"Stages, one after the other; one that fails ends the procedure."`
 	Timetable
 	Webhook
@@ -19,12 +24,34 @@ type ProcedureConfig struct {
 	_ struct{} `retired:"procedure_type" doc:"stages run in order, and what is in a stage runs at once"`
 }
 
-// Stage is executions that run at the same time.
+// Input is something that a run of a procedure is told.
+type Input struct {
+	Name        string   `key:"name" doc:"Name of the input: letters, digits, _ and -."`
+	Description string   `key:"description" doc:"Free text for people."`
+	Default     string   `key:"default" doc:"Value where none is given."`
+	Required    bool     `key:"required" doc:"Whether it must be given."`
+	Options     []string `key:"options" doc:"The values that it may have; empty is any."`
+	Pos         fleet.Position
+}
+
+// Stage is executions that run at the same time, or an approval to wait for.
 type Stage struct {
-	Name       string      `key:"name" doc:"Name of the stage."`
-	Enabled    bool        `key:"enabled" default:"true" doc:"Whether the stage runs."`
+	Name    string `key:"name" doc:"Name of the stage."`
+	Enabled bool   `key:"enabled" default:"true" doc:"Whether the stage runs."`
+	Policy
+	Approval   bool        `key:"approval" doc:"Wait until somebody approves; such a stage has no executions."`
+	Approvers  []string    `key:"approvers" doc:"Names of the API keys that may approve; empty is any."`
 	Executions []Execution `key:"executions" alias:"execution" doc:"What runs, all at the same time."`
 	Pos        fleet.Position
+}
+
+// Policy says when a stage or an execution runs, and what becomes of its failures.
+type Policy struct {
+	When            string        `key:"when" enum:"success,failure,always" doc:"In which state of the run it runs; empty is success, and for an execution what its stage says."`
+	Timeout         time.Duration `key:"timeout" doc:"How long it may take: a stage as a whole, an execution at each attempt; empty is for ever."`
+	Retries         int           `key:"retries" doc:"How often what failed is tried again."`
+	RetryDelay      time.Duration `key:"retry_delay" doc:"Time before the first retry, doubled for each further one up to 5m; empty is 5s."`
+	ContinueOnError bool          `key:"continue_on_error" doc:"Whether the run goes on as if it had succeeded."`
 }
 
 // Action is an [[action]] table: a script. It is kept and not acted on.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 type Execution struct {
 	Type    string `key:"type" doc:"What to do; see ExecutionTypes."`
 	Enabled bool   `key:"enabled" default:"true" doc:"Whether it runs."`
+	Policy
 	// Params are the parameters that are given, in the order of the type's.
 	Params []Param `key:"params" doc:"The parameters."`
 	Pos    fleet.Position
@@ -22,7 +24,8 @@ type Execution struct {
 // Param is a parameter that is given. Which field holds the value depends on its kind.
 type Param struct {
 	Name string `key:"name" doc:"Name of the parameter."`
-	// Text is a text, reference or pattern; an object is JSON.
+	// Text is a text, reference or pattern; an object is JSON. A number or flag that is written
+	// with inputs is text too.
 	Text string `key:"text" doc:"A text, reference, pattern, or JSON."`
 	// List are strings or references.
 	List []string `key:"list" doc:"Strings or references."`
@@ -58,6 +61,9 @@ func (e *Execution) Bool(name string) bool { return e.param(name).Bool }
 // At is where a parameter is written; the execution's place when it is not given.
 func (e *Execution) At(name string) fleet.Position { return e.param(name).Pos }
 
+// policyFields are the keys beside an execution.
+var policyFields = fieldsOf[Policy]()
+
 // decode reads {execution = {type, params}, enabled}. The params may be written in the
 // execution itself, and the execution without its name around it.
 func (e *Execution) decode(d decoder, v value, name string) {
@@ -68,8 +74,11 @@ func (e *Execution) decode(d decoder, v value, name string) {
 	}
 	e.Pos = d.position(v.table.at)
 	rest := value{kind: kindTable, at: v.at, table: &table{at: v.table.at}}
+	var policy []entry
 	for _, entry := range v.table.entries {
 		switch {
+		case policyFields.byKey[entry.key] != nil:
+			policy = append(policy, entry)
 		case entry.key == "enabled" && entry.value.kind == kindBool:
 			e.Enabled = entry.value.text == "true"
 		case entry.key == "enabled":
@@ -80,6 +89,7 @@ func (e *Execution) decode(d decoder, v value, name string) {
 			rest.table.entries = append(rest.table.entries, entry)
 		}
 	}
+	d.keys(reflect.ValueOf(&e.Policy).Elem(), policy, name, policyFields)
 	parts, ok := d.typed(rest, name)
 	if !ok {
 		return
@@ -94,6 +104,9 @@ func (e *Execution) decode(d decoder, v value, name string) {
 		return
 	}
 	e.Type = typ.Name
+	if why := fleet.RefusedExecution(typ.Name); why != "" {
+		d.warn(parts.nameAt, "execution-refused", "", "the execution %s is not run: %s", typ.Name, why)
+	}
 	if typ.Idle {
 		d.note(parts.nameAt, "not-acted-on", "", "the execution %s is kept, and not run yet", typ.Name)
 	}
@@ -146,22 +159,17 @@ func (d decoder) param(typ *ParamType, e entry, name string) (p Param, ok bool) 
 	switch typ.Kind {
 	case ParamText, ParamReference, ParamPattern:
 		p.Text, _ = d.text(e.value, name)
-		if typ.Kind == ParamReference && typ.Resource == aStack && !objectID(p.Text) {
-			p.Text = ProjectName(p.Text) // as stacks are called
+		if typ.Kind == ParamReference && typ.Resource == aStack && !objectID(p.Text) && !fleet.UsesInputs(p.Text) {
+			p.Text = fleet.ProjectName(p.Text) // as stacks are called
 		}
 	case ParamList, ParamReferences:
 		p.List, _ = d.strings(e.value, name)
-	case ParamInt:
-		n, err := strconv.ParseInt(strings.ReplaceAll(e.value.text, "_", ""), 0, 32)
-		if e.value.kind != kindInteger || err != nil || n < 0 {
-			d.wrongType(e.value, name, "an integer from 0", "")
+	case ParamInt, ParamBool:
+		if e.value.kind == kindString && fleet.UsesInputs(e.value.text) {
+			p.Text, _ = d.text(e.value, name)
+			break
 		}
-		p.Int = int(n)
-	case ParamBool:
-		if e.value.kind != kindBool {
-			d.wrongType(e.value, name, "a boolean", "")
-		}
-		p.Bool = e.value.text == "true"
+		d.plainParam(&p, typ, e.value, name)
 	case ParamObject:
 		if e.value.table == nil && e.value.kind != kindArray {
 			d.wrongType(e.value, name, "a table", "")
@@ -174,6 +182,22 @@ func (d decoder) param(typ *ParamType, e entry, name string) (p Param, ok bool) 
 		p.Text = string(text)
 	}
 	return p, d.found() == before
+}
+
+// plainParam decodes a number or a flag.
+func (d decoder) plainParam(p *Param, typ *ParamType, v value, name string) {
+	if typ.Kind == ParamInt {
+		n, err := strconv.ParseInt(strings.ReplaceAll(v.text, "_", ""), 0, 32)
+		if v.kind != kindInteger || err != nil || n < 0 {
+			d.wrongType(v, name, "an integer from 0", "")
+		}
+		p.Int = int(n)
+		return
+	}
+	if v.kind != kindBool {
+		d.wrongType(v, name, "a boolean", "")
+	}
+	p.Bool = v.text == "true"
 }
 
 // plain is a value as encoding/json takes it.

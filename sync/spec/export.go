@@ -278,7 +278,19 @@ func exportExecution(e *Execution) string {
 	if !e.Enabled {
 		parts = append(parts, "enabled = false")
 	}
+	parts = append(parts, exportPolicy(&e.Policy)...)
 	return "{ " + strings.Join(parts, ", ") + " }"
+}
+
+// exportPolicy are the fields that are not at their defaults.
+func exportPolicy(p *Policy) (parts []string) {
+	v := reflect.ValueOf(p).Elem()
+	for _, f := range policyFields.fields {
+		if value := v.FieldByIndex(f.index); !value.IsZero() {
+			parts = append(parts, f.key+" = "+(&exporter{}).inline(f, value, false))
+		}
+	}
+	return parts
 }
 
 func exportParam(kind ParamKind, p Param) string {
@@ -286,9 +298,13 @@ func exportParam(kind ParamKind, p Param) string {
 	case ParamList, ParamReferences:
 		return tomlTexts(p.List, false)
 	case ParamInt:
-		return strconv.Itoa(p.Int)
+		if p.Text == "" {
+			return strconv.Itoa(p.Int)
+		}
 	case ParamBool:
-		return strconv.FormatBool(p.Bool)
+		if p.Text == "" {
+			return strconv.FormatBool(p.Bool)
+		}
 	case ParamObject:
 		decoder := json.NewDecoder(strings.NewReader(p.Text))
 		decoder.UseNumber()

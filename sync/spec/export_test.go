@@ -201,6 +201,10 @@ func (m maker) builder() spec.BuilderConfig {
 func (m maker) execution() spec.Execution {
 	typ := rapid.SampledFrom(spec.ExecutionTypes()).Draw(m.t, "execution")
 	e := spec.Execution{Type: typ.Name, Enabled: m.bool()}
+	if m.bool() {
+		m.fill(reflect.ValueOf(&e.Policy).Elem())
+		e.When = "" // the stage's
+	}
 	for _, p := range typ.Params {
 		if !p.Required && m.bool() {
 			continue
@@ -247,6 +251,9 @@ func (m maker) resources() spec.Resources {
 	for i := range r.Stacks {
 		r.Stacks[i].Config.ComposeCmdWrapper = ""
 	}
+	for i := range r.Procedures {
+		m.sensible(&r.Procedures[i].Config)
+	}
 	for i := range r.Variables {
 		if v := &r.Variables[i]; v.IsSecret {
 			v.Value = fleet.Secret{}
@@ -255,6 +262,27 @@ func (m maker) resources() spec.Resources {
 		}
 	}
 	return r
+}
+
+// sensible makes the parts of a procedure fit each other.
+func (maker) sensible(c *spec.ProcedureConfig) {
+	for i := range c.Inputs {
+		in := &c.Inputs[i]
+		in.Name = fmt.Sprint("INPUT_", i)
+		if in.Required = in.Required && c.Schedule == ""; in.Required {
+			in.Default = ""
+		} else if len(in.Options) > 0 {
+			in.Default = in.Options[0]
+		}
+	}
+	for i := range c.Stages {
+		s := &c.Stages[i]
+		if s.Approval {
+			s.Executions, s.Retries = nil, 0
+		} else {
+			s.Approvers = nil
+		}
+	}
 }
 
 func TestExportReadsBackTheSame(t *testing.T) {

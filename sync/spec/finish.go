@@ -122,7 +122,7 @@ func stackID(t Target) string {
 	if t.Type != "Stack" || isPattern(t.ID) || objectID(t.ID) {
 		return t.ID
 	}
-	return ProjectName(t.ID)
+	return fleet.ProjectName(t.ID)
 }
 
 func (p *parser) checkEnvironment(env []EnvVar) {
@@ -136,7 +136,7 @@ func (p *parser) checkEnvironment(env []EnvVar) {
 
 func (p *parser) finishVariable(v *Variable) {
 	for i, name := range v.Stacks {
-		v.Stacks[i] = ProjectName(name)
+		v.Stacks[i] = fleet.ProjectName(name)
 	}
 	switch {
 	case plainSecret(v.Value.Reveal()):

@@ -246,16 +246,18 @@ func executionSchema() object {
 	for i := range executionTypes {
 		t := &executionTypes[i]
 		node := typedSchema([]string{t.Name}, t.properties)
-		node["properties"].(object)["enabled"] = object{"type": "boolean", "default": true} //nolint:forcetypeassert // made above
+		properties := node["properties"].(object) //nolint:forcetypeassert // made above
+		properties["enabled"] = object{"type": "boolean", "default": true}
+		policyFields.properties(properties)
 		alternatives = append(alternatives, node)
 	}
+	outer := object{"execution": object{"anyOf": alternatives}, "enabled": object{"type": "boolean", "default": true}}
+	policyFields.properties(outer)
 	return object{
 		"description": "What a stage of a procedure runs.",
 		"if":          object{"required": []string{"execution"}},
-		"then": closedObject(object{
-			"execution": object{"anyOf": alternatives}, "enabled": object{"type": "boolean", "default": true},
-		}),
-		"else": object{"$ref": "#/definitions/execution/then/properties/execution"},
+		"then":        closedObject(outer),
+		"else":        object{"$ref": "#/definitions/execution/then/properties/execution"},
 	}
 }
 
@@ -280,12 +282,15 @@ func (p ParamType) jsonType() object {
 	case ParamList, ParamReferences:
 		return listSchema(textSchema())
 	case ParamInt:
-		return object{"type": "integer", "minimum": 0}
+		return anyOf(object{"type": "integer", "minimum": 0}, withInputs())
 	case ParamBool:
-		return object{"type": "boolean"}
+		return anyOf(object{"type": "boolean"}, withInputs())
 	case ParamObject:
 		return object{}
 	case ParamText, ParamReference, ParamPattern:
 	}
 	return textSchema()
 }
+
+// withInputs is a text that refers to inputs, where the rest is no text.
+func withInputs() object { return object{"type": "string", "pattern": `\$\{\{ *inputs\.`} }

@@ -405,11 +405,11 @@ func (l *loader) callByName() {
 	}
 	called := func(after []string) []string {
 		for n, name := range after {
-			if stacks[name] || deployments[name] || !stacks[ProjectName(name)] {
+			if stacks[name] || deployments[name] || !stacks[fleet.ProjectName(name)] {
 				continue
 			}
 			after = slices.Clone(after) // it may be in a cache
-			after[n] = ProjectName(name)
+			after[n] = fleet.ProjectName(name)
 		}
 		return after
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/varanhq/varan/fleet"
 )
 
 // maxName is the longest name of anything.
@@ -67,25 +69,9 @@ func (n naming) checkLetters(name string) (problem, hint string) {
 	return "", ""
 }
 
-// ProjectName is the name that a stack is called by: Komodo and Compose write it in lower
-// case, and put _ for what they do not allow.
-func ProjectName(name string) string {
-	if name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == "" && name[0] != '_' && name[0] != '-' {
-		return name
-	}
-	normal := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_', r == '-':
-			return r
-		}
-		return '_'
-	}, strings.ToLower(strings.TrimSpace(name)))
-	return strings.TrimLeft(normal[:min(len(normal), maxName)], "-_")
-}
-
 // renamed reports whether a name only has to be written differently, and how.
 func renamed(name string) (normal string, ok bool) {
-	normal = ProjectName(name)
+	normal = fleet.ProjectName(name)
 	ascii := strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII || control(r) }) < 0
 	if normal == name || normal == "" || !ascii || len(name) > maxName || strings.ContainsAny(name, "/*\\") || name[0] == '-' || strings.HasSuffix(name, " ") {
 		return "", false

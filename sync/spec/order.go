@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,6 +99,7 @@ func (c *checker) procedures() {
 			nodes[i].edges = c.stage(nodes[i].edges, &p.Config.Stages[s], "procedure "+quoted(p.Name), index)
 		}
 	}
+	c.calls(index)
 	c.cycles(nodes, "procedure-cycle", "procedures run each other without end: %s")
 }
 
@@ -118,6 +120,40 @@ func (c *checker) stage(edges []edge, s *Stage, by string, index map[string]int)
 		}
 	}
 	return edges
+}
+
+// calls checks the inputs that procedures give each other.
+func (c *checker) calls(index map[string]int) {
+	for i := range c.decls.Procedures {
+		for _, stage := range c.decls.Procedures[i].Config.Stages {
+			for k := range stage.Executions {
+				e := &stage.Executions[k]
+				if to, ok := index[e.Text("procedure")]; ok && e.Type == "RunProcedure" {
+					c.call(e, &c.decls.Procedures[to])
+				}
+			}
+		}
+	}
+}
+
+func (c *checker) call(e *Execution, to *Procedure) {
+	given := map[string]string{}
+	if text := e.Text("inputs"); text != "" && json.Unmarshal([]byte(text), &given) != nil {
+		c.fail(e.At("inputs"), "type", `write inputs = { NAME = "value" }`, "the inputs for procedure %s are no table of texts", quoted(to.Name))
+		return
+	}
+	inputs := make([]fleet.Input, 0, len(to.Config.Inputs))
+	for _, in := range to.Config.Inputs {
+		options := in.Options
+		if fleet.UsesInputs(given[in.Name]) {
+			options = nil // a run knows
+		}
+		inputs = append(inputs, fleet.Input{Name: in.Name, Default: in.Default, Required: in.Required, Options: options})
+	}
+	if _, err := fleet.FillInputs(inputs, given); err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		c.fail(e.At("inputs"), "unknown-input", "", "for procedure %s: %s", quoted(to.Name), first)
+	}
 }
 
 // procedureParam is the parameter by which an execution runs procedures.
@@ -143,6 +179,9 @@ func (c *checker) execution(e *Execution, by string) (runs []string) {
 		switch p.Kind {
 		case ParamReference:
 			name := e.Text(p.Name)
+			if fleet.UsesInputs(name) {
+				continue // a run knows
+			}
 			if loose || !slices.Contains(c.opts.KnownStacks, name) {
 				c.refer(reference{kind: p.Resource, name: name, by: by, at: e.At(p.Name), loose: loose})
 			}
@@ -150,7 +189,9 @@ func (c *checker) execution(e *Execution, by string) (runs []string) {
 		case ParamReferences:
 			c.referAll(p.Resource, e.List(p.Name), by, func(int) fleet.Position { return e.At(p.Name) })
 		case ParamPattern:
-			runs = append(runs, c.batch(e, p, by)...)
+			if !fleet.UsesInputs(e.Text(p.Name)) {
+				runs = append(runs, c.batch(e, p, by)...)
+			}
 		case ParamText, ParamList, ParamInt, ParamBool, ParamObject:
 		}
 	}

@@ -188,6 +188,7 @@ func (p *parser) resource(name string, t *table) {
 	case procedureSchema.name:
 		procedure := add(p, &r.Procedures, &procedureSchema, t)
 		p.checkSchedule(&procedure.Config.Timetable, t)
+		p.finishProcedure(procedure)
 	case actionSchema.name:
 		action := add(p, &r.Actions, &actionSchema, t)
 		p.checkSchedule(&action.Config.Timetable, t)
