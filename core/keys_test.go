@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -112,9 +113,23 @@ func TestAllKeysAreChangedAndWhoIsAwayIsListed(t *testing.T) {
 	if openssl, err := exec.LookPath("openssl"); err == nil {
 		out, err := exec.CommandContext(t.Context(), openssl, "pkey", "-in", filepath.Join(alpha.dir, "keys", "agent.key"), "-pubout").Output()
 		must(t, err)
-		if key, err := noise.ParsePublicKey(string(out)); err != nil || key.String() != alpha.key() {
+		key, err := noise.ParsePublicKey(string(out))
+		if err != nil || key.String() != alpha.key() {
 			t.Errorf("openssl reads the key as %s, %v", out, err)
 		}
+		shell := exec.CommandContext(t.Context(), "sh", "-c", "openssl pkey -in agent.key -pubout -outform DER | "+
+			"openssl dgst -sha256 -binary | head -c 16 | base32 | tr -d = | tr A-Z a-z")
+		shell.Dir = filepath.Join(alpha.dir, "keys")
+		out, err = shell.Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != key.Fingerprint().String() {
+			t.Errorf("openssl's fingerprint is %s, %v; want %s", got, err, key.Fingerprint())
+		}
+		made := filepath.Join(t.TempDir(), "keys", "made.key")
+		must(t, os.Mkdir(filepath.Dir(made), 0o700))
+		must(t, exec.CommandContext(t.Context(), openssl, "genpkey", "-algorithm", "X25519", "-out", made).Run())
+		must(t, os.Chmod(made, 0o600))
+		_, err = keyfile.Load(made)
+		must(t, err)
 	}
 	r.stop()
 	r.start()

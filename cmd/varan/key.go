@@ -163,6 +163,12 @@ func (a *app) rotateKeys(cmd *cobra.Command, req api.KeyRotation) error {
 			Code: exit.Failed, Err: fmt.Errorf("%s not changed; the old ones stay good", plural(n, "key")), Hint: "varan history --kind key",
 		}
 	}
+	if err == nil && req.Server != "" && report.Count(api.KeySkipped) > 0 {
+		err = &exit.Error{
+			Code: exit.Unreachable, Err: fmt.Errorf("the agent of server %s is not connected: its key was not changed", req.Server),
+			Hint: "varan server list",
+		}
+	}
 	return err
 }
 

@@ -244,7 +244,7 @@ func (s *Store) consume(
 	done := "joined"
 	if key.Rekey != "" {
 		done = "has a new key: it joined again"
-		n, err = affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '' WHERE name = $1 AND NOT disabled", join.Server))
+		n, err = affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '', disabled = FALSE WHERE name = $1", join.Server))
 	} else {
 		n, err = insertServer(ctx, tx, now, key, join)
 	}

@@ -108,12 +108,15 @@ func TestADisabledServersKeysAreRefused(t *testing.T) {
 	must(t, s.AddOnboardingKey(t.Context(), api.OnboardingKey{
 		ID: "re", ServerGlob: "*", Rekey: "a", MaxUses: 1, Created: c.now, Expires: c.now.Add(time.Minute),
 	}, hashOf("secret")))
-	err := s.Onboard(t.Context(), store.Joining{Token: "re", Hash: hashOf("secret"), Server: "a", PublicKey: "new"})
-	if !errors.Is(err, store.ErrOnboarding) {
-		t.Errorf("with another key: %v", err)
+	must(t, s.Onboard(t.Context(), store.Joining{Token: "re", Hash: hashOf("secret"), Server: "a", PublicKey: "new"}))
+	_, err := s.AdmitKey(t.Context(), "new")
+	must(t, err)
+	if _, err := s.AdmitKey(t.Context(), "k0"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the key it had when it was disabled: %v", err)
 	}
+	must(t, s.SetServerDisabled(t.Context(), "a", true))
 	must(t, s.SetServerDisabled(t.Context(), "a", false))
-	_, err = s.AdmitKey(t.Context(), "k0")
+	_, err = s.AdmitKey(t.Context(), "new")
 	must(t, err)
 }
 
