@@ -59,6 +59,9 @@ type Order struct {
 	// RecreateVolumes names volumes whose data may be destroyed because their
 	// definition changed; only ever set by a person's explicit consent.
 	RecreateVolumes []string `json:"recreate_volumes,omitempty"`
+	// KeepImages takes the images that are on the host and asks registries only for others: the
+	// release is an earlier one, and is to run as it did.
+	KeepImages bool `json:"keep_images,omitempty"`
 	// Force applies a release although it is remembered as bad.
 	Force bool `json:"force,omitempty"`
 	// Timeout bounds the whole order on the agent; zero means ten minutes.

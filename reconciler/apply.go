@@ -28,7 +28,7 @@ func (r *Reconciler) Apply(ctx context.Context, req ApplyRequest) (Run, RunResul
 		return Run{}, RunResult{}, loaded.Diagnostics
 	}
 	policy := loaded.Policy
-	policy.Only, policy.Forced = req.Only, req.Forced
+	policy.Only, policy.Forced, policy.Override = req.Only, req.Forced, req.Override
 	if req.Saved != nil {
 		policy.Only, policy.Forced = nil, forcedIn(*req.Saved)
 	}
@@ -37,9 +37,13 @@ func (r *Reconciler) Apply(ctx context.Context, req ApplyRequest) (Run, RunResul
 		return Run{}, RunResult{}, err
 	}
 	in.Observed = r.refresh(ctx, concernedServers(in, policy.Only))
-	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Plan: plan.Compute(in), Approved: req.Approved}
+	p, err := l.decide(ctx, &in, req.Actor, false)
+	if err != nil {
+		return Run{}, RunResult{}, err
+	}
+	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Plan: p, Approved: req.Approved}
 
-	e := l.prepare(run, &loaded, req)
+	e := l.prepare(run, &loaded, &in, req)
 	if e == nil {
 		run.Started = in.Now
 		return run, RunResult{Status: OpSucceeded, Ended: time.Now()}, nil
@@ -49,7 +53,7 @@ func (r *Reconciler) Apply(ctx context.Context, req ApplyRequest) (Run, RunResul
 
 // prepare chooses what a person's run does. Nothing is held back after failures: they
 // asked. It is nil when there is nothing to do and nothing to say about it.
-func (l *loop) prepare(run Run, loaded *Loaded, req ApplyRequest) *execution {
+func (l *loop) prepare(run Run, loaded *Loaded, in *plan.Input, req ApplyRequest) *execution {
 	ops, left := run.Plan.Ops, []OpResult(nil)
 	if req.Saved != nil {
 		valid, stale := plan.Validate(*req.Saved, run.Plan)
@@ -73,6 +77,7 @@ func (l *loop) prepare(run Run, loaded *Loaded, req ApplyRequest) *execution {
 	defer l.mu.Unlock()
 	e := newExecution(l, run, loaded, take, left, req.Watch)
 	e.resources, e.recording = resources, len(resources) > 0
+	e.goBack(in)
 	e.verify, e.stopSeconds = req.Saved != nil, req.StopSeconds
 	l.active[e] = struct{}{}
 	return e

@@ -26,6 +26,10 @@ type Config struct {
 	Fleet   Fleet
 	Journal Journal
 	Logger  *slog.Logger
+	// Controls remember what people decided; optional, without it nobody decides anything.
+	Controls Controls
+	// Past reads earlier commits; optional, without it only what agents have can be put back.
+	Past Past
 	// PerServer is how many orders may be in flight to one server at a time; optional,
 	// default 64. The agent throttles its engine itself: this bounds what is queued there.
 	PerServer int
@@ -37,6 +41,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Controls == nil {
+		c.Controls = undecided{}
+	}
 	if c.PerServer <= 0 {
 		c.PerServer = 64
 	}
@@ -79,6 +86,10 @@ type PlanRequest struct {
 	Refresh bool
 	// Desired is compared instead of the head of the sync; the sync need not exist then.
 	Desired *Loaded
+	// Holds are planned with as if they were on record.
+	Holds []plan.Hold
+	// Override plans for a person who works outside the sync windows.
+	Override *plan.Override
 }
 
 // ApplyRequest asks for work to be done now, whether or not the sync applies by itself.
@@ -94,6 +105,8 @@ type ApplyRequest struct {
 	StopSeconds int
 	// Approved are ids of gates, or plan.KeepApproval of one.
 	Approved []string
+	// Override goes outside of sync windows that let people.
+	Override *plan.Override
 	// Actor is the name of the person or key that asked.
 	Actor string
 	// Watch is called with the events of this run, one at a time; optional. It must not
@@ -154,6 +167,10 @@ const (
 	EventOpEnded    EventKind = "op_ended"
 	EventRunEnded   EventKind = "run_ended"
 	EventStatus     EventKind = "status" // a sync stalled, failed or recovered
+	// EventHeld: a stack that deploys do not make as it should be is left alone from now on.
+	EventHeld EventKind = "held"
+	// EventRollout: a rollout began, moved on or ended.
+	EventRollout EventKind = "rollout"
 )
 
 // Event is one piece of news.

@@ -79,8 +79,9 @@ type execution struct {
 	l       *loop
 	run     Run
 	content Content
-	// stacks are the releases of the ops.
+	// stacks are the releases of the ops; back are those that are earlier ones.
 	stacks map[place]fleet.Release
+	back   map[place]bool
 	left   []OpResult
 	watch  func(Event)
 	// verify has every op checked against what is observed right before it starts.
@@ -109,6 +110,7 @@ func newExecution(l *loop, run Run, loaded *Loaded, take []plan.Op, left []OpRes
 	e := &execution{
 		l: l, run: run, content: loaded.Content, left: left, watch: watch, desired: loaded.Desired,
 		stacks:     map[place]fleet.Release{},
+		back:       map[place]bool{},
 		superseded: make(chan struct{}),
 		log:        l.r.cfg.Logger.With(slog.String("sync", run.Sync), slog.String("run", run.ID)),
 	}
@@ -331,12 +333,24 @@ func (e *execution) do(starting, work context.Context, n *node) {
 	}
 	e.logResult(work, n.op, result)
 	if result.Status == OpSucceeded {
+		e.deployed(recording, n.op)
 		e.observe(work, n.op)
 	}
 	// Learn before the claim on the stack ends, so that no pass in between tries again.
 	e.l.learned(n.op, result)
 	e.end(n, result)
 	e.l.check(TriggerResult, n.op.ID)
+}
+
+// deployed keeps what a server runs since, for whoever wants to go back to it.
+func (e *execution) deployed(ctx context.Context, op plan.Op) {
+	release, ok := e.stacks[place{op.Server, op.Stack}]
+	if !ok || op.Kind == plan.OpRemove || op.Kind == plan.OpHeal {
+		return
+	}
+	if err := e.l.r.cfg.Controls.Deployed(ctx, release); err != nil {
+		e.log.LogAttrs(ctx, slog.LevelWarn, "release not recorded", slog.String("op", op.ID), slog.Any("err", err))
+	}
 }
 
 // canceled is the result of an op that must not start any more.
@@ -406,7 +420,8 @@ func (e *execution) order(op plan.Op) fleet.Order {
 		// A restart is an apply too: it brings the files whose change asks for it.
 	}
 	order.Kind, order.StopSeconds = fleet.OrderApply, e.stopSeconds
-	order.Release = e.stacks[place{op.Server, op.Stack}]
+	at := place{op.Server, op.Stack}
+	order.Release, order.KeepImages = e.stacks[at], e.back[at]
 	order.Force = slices.ContainsFunc(op.Causes, func(c plan.Cause) bool { return c.Kind == plan.CauseForced })
 	for _, g := range e.run.Plan.Gates {
 		if g.Kind == plan.GateVolume && slices.Contains(g.Ops, op.ID) && slices.Contains(e.run.Approved, g.ID) {

@@ -64,6 +64,8 @@ type fakeFleet struct {
 	takes    map[string]time.Duration // by stack
 	// fail decides the outcome of an order; nil lets it succeed.
 	fail func(fleet.Order) (fleet.Outcome, error, bool)
+	// content is shown what an order's blobs are read from; optional.
+	content func(reconciler.Content)
 	// mute keeps reports back until Refresh.
 	mute      bool
 	refreshes int
@@ -100,15 +102,18 @@ func (f *fakeFleet) Refresh(_ context.Context, _ []string) fleet.Observed {
 }
 
 func (f *fakeFleet) Dispatch(
-	ctx context.Context, order fleet.Order, _ reconciler.Content, progress func(fleet.Progress),
+	ctx context.Context, order fleet.Order, content reconciler.Content, progress func(fleet.Progress),
 ) (fleet.Outcome, error) {
 	stack := order.Stack + "@" + order.Server
 	f.enter(order, stack, order.Server)
 	defer f.leave(stack, order.Server)
 	progress(fleet.Progress{Order: order.ID, Stack: order.Stack, Phase: fleet.PhaseUp})
 	f.mu.Lock()
-	takes, fail := f.takes[order.Stack], f.fail
+	takes, fail, show := f.takes[order.Stack], f.fail, f.content
 	f.mu.Unlock()
+	if show != nil {
+		show(content)
+	}
 	if err := pause(ctx, takes); err != nil {
 		return fleet.Outcome{}, err
 	}
@@ -360,9 +365,12 @@ type bench struct {
 	source  *fakeSource
 	fleet   *fakeFleet
 	journal *fakeJournal
-	r       *reconciler.Reconciler
-	cancel  context.CancelFunc
-	done    chan error
+	// controls is what people decided, and past the commits that can be read again.
+	controls *fakeControls
+	past     fakePast
+	r        *reconciler.Reconciler
+	cancel   context.CancelFunc
+	done     chan error
 }
 
 // onBench runs test with a started reconciler that watches the sync "home" of servers
@@ -372,7 +380,7 @@ func onBench(t *testing.T, setup, test func(*bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{
 			T: t, source: &fakeSource{}, fleet: newFakeFleet("alpha", "beta"), journal: newFakeJournal(),
-			done: make(chan error, 1),
+			controls: newFakeControls(), past: fakePast{}, done: make(chan error, 1),
 		}
 		b.source.head = reconciler.Loaded{AutoApply: true, Policy: plan.Policy{SelfHeal: true, Delete: true}}
 		b.source.head.Desired = fleet.Desired{Sync: "home", Commit: fleet.Commit{ID: "c1"}}
@@ -380,6 +388,7 @@ func onBench(t *testing.T, setup, test func(*bench)) {
 		var err error
 		b.r, err = reconciler.New(reconciler.Config{
 			Source: b.source, Fleet: b.fleet, Journal: b.journal, Logger: slog.New(slog.DiscardHandler), PerServer: 2,
+			Controls: b.controls, Past: b.past,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -38,6 +38,8 @@ type loop struct {
 	loading    bool
 	active     map[*execution]struct{}
 	attempts   attempts
+	// deploys are the last of each place that succeeded.
+	deploys map[place][]plan.Deploy
 	// awaits are stacks of other syncs that this one's come after.
 	awaits map[string]bool
 }
@@ -73,6 +75,7 @@ func newLoop(r *Reconciler, settings SyncSettings) *loop {
 		status:   SyncStatus{Sync: settings.Name},
 		active:   map[*execution]struct{}{},
 		attempts: attempts{},
+		deploys:  map[place][]plan.Deploy{},
 	}
 }
 
@@ -188,9 +191,9 @@ type watch struct {
 	group sync.WaitGroup
 	poll  *time.Timer
 	// settle gathers reports and results, retry ends the longest wait of a held op, rest
-	// the gap between the looks of a burst.
-	settle, retry, rest *time.Timer
-	settling            bool
+	// the gap between the looks of a burst, edge what a window or a pause keeps back.
+	settle, retry, rest, edge *time.Timer
+	settling                  bool
 	// looked is when the last load that a webhook asked for began.
 	looked time.Time
 	loaded chan reading
@@ -202,7 +205,7 @@ type watch struct {
 func (l *loop) run(ctx, work context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watch{loop: l, poll: time.NewTimer(l.interval), loaded: make(chan reading, 1)}
-	for _, timer := range []**time.Timer{&w.settle, &w.retry, &w.rest} {
+	for _, timer := range []**time.Timer{&w.settle, &w.retry, &w.rest, &w.edge} {
 		*timer = time.NewTimer(time.Hour)
 		(*timer).Stop()
 	}
@@ -213,6 +216,7 @@ func (l *loop) run(ctx, work context.Context) {
 		w.settle.Stop()
 		w.retry.Stop()
 		w.rest.Stop()
+		w.edge.Stop()
 		w.group.Wait()
 	}()
 	l.poke(TriggerStart, "core", false, nil)
@@ -228,6 +232,8 @@ func (l *loop) run(ctx, work context.Context) {
 			l.poke(TriggerPoll, "poll", false, nil)
 		case <-w.retry.C:
 			l.check(TriggerResult, "retry")
+		case <-w.edge.C:
+			l.check(TriggerTime, "core")
 		case <-w.settle.C:
 			w.settled(ctx, work)
 		case read := <-w.loaded:
@@ -375,28 +381,56 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 		w.vain++
 		return
 	}
-	w.vain = 0
-	p := plan.Compute(in)
-	if before := w.keep(p); before.ID != p.ID || !slices.Equal(before.Stacks, p.Stacks) {
-		if err := w.r.cfg.Journal.Planned(work, w.name, by.trigger, by.actor, p); err != nil {
-			w.recorded(ctx, fmt.Errorf("record the plan: %w", err))
-		}
+	p, acts, err := w.plan(ctx, work, &in, by)
+	if err != nil {
+		w.fail(ctx, err)
+		w.retry.Reset(max(backoff(w.vain), settleFor))
+		w.vain++
+		return
 	}
-	switch {
-	case by.apply:
-	case len(by.only) > 0:
-		in.Policy.Only = by.only
-		p = plan.Compute(in)
-	default:
+	w.vain = 0
+	if !acts {
 		return
 	}
 	w.adopt(ctx, in, p)
 	w.supersede("commit "+p.Commit.Short()+" superseded it", func(e *execution) bool {
 		return e.run.Plan.Commit.ID != p.Commit.ID
 	})
-	next := w.start(ctx, work, Run{Sync: w.name, Trigger: by.trigger, Actor: by.actor, Plan: p}, loaded)
+	next := w.start(ctx, work, Run{Sync: w.name, Trigger: by.trigger, Actor: by.actor, Plan: p}, loaded, &in)
 	if !next.IsZero() {
 		w.retry.Reset(max(time.Until(next), settleFor))
+	}
+}
+
+// plan makes the plan of a pass and keeps it. acts says whether the pass may carry it out.
+func (w *watch) plan(ctx, work context.Context, in *plan.Input, by wakeUp) (p plan.Plan, acts bool, err error) {
+	if by.apply {
+		if p, err = w.decide(ctx, in, by.actor, true); err != nil {
+			return p, false, err
+		}
+		w.note(ctx, work, p, by)
+		return p, true, nil
+	}
+	if err := w.endHolds(ctx, in); err != nil {
+		return p, false, err
+	}
+	p = plan.Compute(*in)
+	w.note(ctx, work, p, by)
+	only := slices.Concat(by.only, onItsWay(*in, p))
+	if len(only) == 0 {
+		return p, false, nil
+	}
+	in.Policy.Only = only
+	p, err = w.decide(ctx, in, by.actor, true)
+	return p, err == nil, err
+}
+
+// note keeps a plan, and has it recorded when it tells something new.
+func (w *watch) note(ctx, work context.Context, p plan.Plan, by wakeUp) {
+	if before := w.keep(p); before.ID != p.ID || !slices.Equal(before.Stacks, p.Stacks) {
+		if err := w.r.cfg.Journal.Planned(work, w.name, by.trigger, by.actor, p); err != nil {
+			w.recorded(ctx, fmt.Errorf("record the plan: %w", err))
+		}
 	}
 }
 
@@ -409,6 +443,10 @@ func (w *watch) keep(p plan.Plan) (before plan.Plan) {
 	w.status.LastPass = p.Time
 	w.status.Error = ""
 	w.mu.Unlock()
+	w.edge.Stop()
+	if !p.Recheck.IsZero() {
+		w.edge.Reset(max(time.Until(p.Recheck), settleFor))
+	}
 	w.r.moved(w.name, before, p)
 	if fresh {
 		w.r.emit(Event{Kind: EventPlan, Sync: w.name, Plan: &p}, nil)
@@ -417,7 +455,7 @@ func (w *watch) keep(p plan.Plan) (before plan.Plan) {
 }
 
 // start begins the ops of a run that may go now, and says when held ones may.
-func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next time.Time) {
+func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded, in *plan.Input) (next time.Time) {
 	now := time.Now()
 	w.mu.Lock()
 	resources, wait, next := w.dueResources(run.Plan, now)
@@ -444,6 +482,7 @@ func (w *watch) start(ctx, work context.Context, run Run, loaded *Loaded) (next 
 		return next
 	}
 	e := newExecution(w.loop, run, loaded, take, left, nil)
+	e.goBack(in)
 	e.resources, e.recording = resources, len(resources) > 0
 	w.active[e] = struct{}{}
 	w.mu.Unlock()
@@ -482,6 +521,7 @@ func (l *loop) learned(op plan.Op, result OpResult) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.attempts.record(op, result, time.Now())
+	l.keepDeploy(op, result, time.Now())
 }
 
 // began and ended keep the status of runs.

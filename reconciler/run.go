@@ -18,6 +18,7 @@ const (
 	TriggerReport  Trigger = "report"  // an agent reported a change
 	TriggerResult  Trigger = "result"  // an order ended
 	TriggerStart   Trigger = "start"   // core started
+	TriggerTime    Trigger = "time"    // a window, a suspension or a pause of a rollout ended
 )
 
 // Run is one execution of one plan.

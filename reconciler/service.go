@@ -278,11 +278,12 @@ func (r *Reconciler) Plan(ctx context.Context, req PlanRequest) (plan.Plan, flee
 		return plan.Plan{}, loaded.Diagnostics, nil
 	}
 	policy := loaded.Policy
-	policy.Only, policy.Forced = req.Only, req.Forced
+	policy.Only, policy.Forced, policy.Override = req.Only, req.Forced, req.Override
 	in, err := r.input(ctx, req.Sync, loaded, policy)
 	if err != nil {
 		return plan.Plan{}, loaded.Diagnostics, err
 	}
+	in.Control.Holds = append(slices.Clone(req.Holds), in.Control.Holds...) // the first of a place counts
 	if req.Refresh {
 		in.Observed = r.refresh(ctx, concernedServers(in, req.Only))
 	}
@@ -299,7 +300,12 @@ func (r *Reconciler) input(ctx context.Context, name string, loaded *Loaded, pol
 	if err != nil {
 		return plan.Input{}, fmt.Errorf("read the records of %s: %w", name, err)
 	}
+	control, err := r.cfg.Controls.Control(ctx, name)
+	if err != nil {
+		return plan.Input{}, fmt.Errorf("read what was decided about %s: %w", name, err)
+	}
 	return plan.Input{
+		Control: control,
 		Records: records, ForeignRecords: foreignRecords,
 		Elsewhere: r.elsewhere(name, loaded.Desired),
 		Desired:   loaded.Desired,

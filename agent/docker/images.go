@@ -48,7 +48,7 @@ func (t *task) planImages(ctx context.Context, release *fleet.Release, raw []byt
 	switch {
 	case t.order.Kind == fleet.OrderUpdate:
 		asked.Options.Pull, asked.Options.Build = true, false
-	case good != nil && good.Digest == release.Digest && !t.order.Force:
+	case t.order.KeepImages, good != nil && good.Digest == release.Digest && !t.order.Force:
 		asked.Options.Pull = false
 	}
 	plan, err := t.e.planImages(ctx, &asked, raw)

@@ -363,3 +363,23 @@ func (r *renderer) rollouts() {
 		r.put(plain, text+"\n")
 	}
 }
+
+// News says what happened to a rollout since it was as before; empty when that is nothing
+// that people need to be told.
+func (r *Rollout) News(before *Rollout) string {
+	of := "rollout of " + r.Stack + " to commit " + r.Commit.Short()
+	switch {
+	case before == nil || before.Target != r.Target:
+		return fmt.Sprintf("%s began: %s in %d batches", of, plural(r.Servers(), "server"), len(r.Batches))
+	case before.Status != r.Status:
+		text := fmt.Sprintf("%s is %s: %s", of, strings.ReplaceAll(string(r.Status), "_", " "), r.Text())
+		return text + prefixed(": ", r.Reason)
+	case before.Batch != r.Batch:
+		text := of + ": " + r.Text()
+		if !r.Next.IsZero() {
+			text += "; the next batch begins at " + clock(r.Next)
+		}
+		return text
+	}
+	return ""
+}
