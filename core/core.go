@@ -176,7 +176,8 @@ func (c *core) wire(ctx context.Context) (err error) {
 	c.keyring.agents.hub, c.keyring.core.hub = c.hub, c.hub
 	c.source.agents = c.hub
 	c.reconciler, err = reconciler.New(reconciler.Config{
-		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
+		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Controls: c.store, Past: c.source,
+		Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
 	})
 	if err != nil {
 		return err

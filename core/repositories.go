@@ -34,6 +34,8 @@ type checkouts struct {
 	mu    sync.Mutex
 	repos map[render.RepositoryRef]*checkout
 	dirs  map[hostDir]*checkout
+	// pinned are states of repositories that are read in place of their heads.
+	pinned []fleet.Source
 	// stale tells of repositories that did not answer, and of which the last commit is used.
 	stale fleet.Diagnostics
 }
@@ -85,6 +87,7 @@ func (c *checkouts) fetch(ctx context.Context, ref render.RepositoryRef) (render
 	if err != nil {
 		return render.Checkout{}, "", err
 	}
+	at.commit = cmp.Or(c.pin(at), at.commit)
 	m, err := c.source.mirrors.get(c.sync, at)
 	if err != nil {
 		return render.Checkout{}, "", err

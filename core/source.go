@@ -160,7 +160,10 @@ func (s *source) render(
 	}
 	return reconciler.Loaded{
 		Desired: output.Desired, Diagnostics: output.Diagnostics, Content: output.Content, AutoApply: settings.AutoApply,
-		Policy: plan.Policy{Delete: settings.Delete, SelfHeal: settings.SelfHeal, MaxRemovals: settings.MaxRemovals},
+		Policy: plan.Policy{
+			Delete: settings.Delete, SelfHeal: settings.SelfHeal, MaxRemovals: settings.MaxRemovals,
+			Windows: windowsOf(settings.Declared), Limits: settings.Declared.Limits,
+		},
 	}, output.Declarations, nil
 }
 

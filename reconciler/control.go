@@ -25,6 +25,8 @@ type Controls interface {
 	// Deployed records a release that a server runs since; ReleaseOf gives it back, whole.
 	Deployed(ctx context.Context, release fleet.Release) error
 	ReleaseOf(ctx context.Context, stack, server string, digest fleet.Digest) (fleet.Release, bool, error)
+	// Releases are those that were deployed of a stack on a server, newest first.
+	Releases(ctx context.Context, stack, server string) ([]fleet.Release, error)
 }
 
 // Past reads earlier commits.
@@ -58,6 +60,9 @@ func (undecided) Deployed(context.Context, fleet.Release) error { return nil }
 func (undecided) ReleaseOf(context.Context, string, string, fleet.Digest) (fleet.Release, bool, error) {
 	return fleet.Release{}, false, nil
 }
+
+// Releases implements Controls.
+func (undecided) Releases(context.Context, string, string) ([]fleet.Release, error) { return nil, nil }
 
 // Recheck has syncs plan again without a look at their sources, all of them when none is
 // named: people decided something.

@@ -24,11 +24,14 @@ type fakeControls struct {
 	mu       sync.Mutex
 	control  plan.Control
 	releases map[string]fleet.Release
+	deployed map[string][]fleet.Release
 	told     []string
 	failing  bool
 }
 
-func newFakeControls() *fakeControls { return &fakeControls{releases: map[string]fleet.Release{}} }
+func newFakeControls() *fakeControls {
+	return &fakeControls{releases: map[string]fleet.Release{}, deployed: map[string][]fleet.Release{}}
+}
 
 func (c *fakeControls) Control(context.Context, string) (plan.Control, error) {
 	c.mu.Lock()
@@ -79,6 +82,8 @@ func (c *fakeControls) Deployed(_ context.Context, r fleet.Release) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.releases[r.Stack+r.Server+string(r.Digest)] = r
+	at := r.Stack + "@" + r.Server
+	c.deployed[at] = append([]fleet.Release{r}, c.deployed[at]...)
 	return nil
 }
 
@@ -102,6 +107,12 @@ func (c *fakeControls) rollout() plan.Rollout {
 		return plan.Rollout{}
 	}
 	return c.control.Rollouts[0]
+}
+
+func (c *fakeControls) Releases(_ context.Context, stack, server string) ([]fleet.Release, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.deployed[stack+"@"+server]), nil
 }
 
 // fakePast reads earlier commits from a map.
@@ -147,9 +158,11 @@ func TestASuspendedStackIsLeftAloneUntilItsTime(t *testing.T) {
 type window struct{ at time.Time }
 
 func (w window) Open(at time.Time) (open bool, until time.Time) {
-	return !at.Before(w.at), w.at.Add(1000 * time.Hour)
+	if at.Before(w.at) {
+		return false, w.at
+	}
+	return true, w.at.Add(1000 * time.Hour)
 }
-func (w window) Next(after time.Time) (time.Time, bool) { return w.at, after.Before(w.at) }
 
 func TestAPassWakesWhenAWindowOpens(t *testing.T) {
 	var opens time.Time

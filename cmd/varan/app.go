@@ -43,6 +43,7 @@ func (a *app) commands() []*cobra.Command {
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
 		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
+		a.rollbackCommand(), a.releaseCommand(), a.rolloutCommand(), a.suspendCommand(), a.resumeCommand(),
 		a.secretCommand(), a.variableCommand(), a.accountCommand(), a.onboardingCommand(), a.serverCommand(), a.apiKeyCommand(),
 		a.keyCommand())...)
 	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)

@@ -20,6 +20,25 @@ type applyFlags struct {
 	only    []string
 	approve []string
 	yes     bool
+	windowFlags
+}
+
+// windowFlags are a wish to work outside of sync windows.
+type windowFlags struct {
+	override bool
+	reason   string
+}
+
+func (f *windowFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.override, "override-window", false, "also outside of sync windows that let people; needs --reason")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "with --override-window: why, for everybody who wonders")
+}
+
+func (f *windowFlags) check() error {
+	if f.override == (f.reason != "") {
+		return nil
+	}
+	return exit.Usagef("--override-window and --reason go together")
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -41,15 +60,19 @@ commit or containers moved since is refused, the others go on.
 	cmd.Flags().StringArrayVar(&f.only, "only", nil, "only this stack, or resource as kind/name; patterns too (repeatable)")
 	cmd.Flags().StringArrayVar(&f.approve, "approve", nil, "consent to this gate of the plan (repeatable)")
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	f.add(cmd)
 	return cmd
 }
 
 func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	client, err := a.client()
 	if err != nil {
 		return err
 	}
-	req := api.ApplyRequest{Only: f.only, Approved: f.approve}
+	req := api.ApplyRequest{Only: f.only, Approved: f.approve, OverrideWindow: f.override, Reason: f.reason}
 	if len(args) > 0 && isFile(args[0]) {
 		saved, err := readPlan(args[0])
 		if err != nil {
@@ -66,7 +89,7 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 	}
 	if !f.yes && !a.json && a.interactive() {
 		// What was shown is what is applied: the plan on the screen is the saved one.
-		result, err := client.Plan(cmd.Context(), sync, api.PlanRequest{Only: f.only})
+		result, err := client.Plan(cmd.Context(), sync, api.PlanRequest{Only: f.only, OverrideWindow: f.override})
 		if err != nil {
 			return a.withDiagnostics(err)
 		}
@@ -140,21 +163,27 @@ func answered[T any](ctx context.Context, read func() (T, error)) (T, error) {
 
 func (a *app) deployCommand() *cobra.Command {
 	var approve []string
+	var window windowFlags
 	cmd := &cobra.Command{
 		Use:   "deploy STACK",
 		Short: "Deploy one stack now, even if it looks right or its release failed before",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := window.check(); err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
+			req := api.DeployRequest{Approved: approve, OverrideWindow: window.override, Reason: window.reason}
 			return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
-				return client.Deploy(cmd.Context(), args[0], api.DeployRequest{Approved: approve}, each)
+				return client.Deploy(cmd.Context(), args[0], req, each)
 			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&approve, "approve", nil, "consent to this gate of the plan (repeatable)")
+	window.add(cmd)
 	return cmd
 }
 

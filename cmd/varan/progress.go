@@ -159,6 +159,20 @@ func (v *progressView) tell(w io.Writer, r *api.Op) {
 	if r.Reason != "" {
 		fmt.Fprintf(w, "    %s\n", printable(r.Reason))
 	}
+	if r.Status == api.OpFailed || r.Status == api.OpRolledBack {
+		for _, line := range lastLines(r.Outcome.Log, maxTold) {
+			fmt.Fprintf(w, "    %s\n", v.style.dim("| "+printable(line)))
+		}
+	}
+}
+
+// maxTold is how many lines of what failed are shown.
+const maxTold = 12
+
+// lastLines are the last lines of a log that say something.
+func lastLines(log string, most int) []string {
+	lines := strings.FieldsFunc(log, func(r rune) bool { return r == '\n' || r == '\r' })
+	return lines[max(0, len(lines)-most):]
 }
 
 // mark tells done, failed and not done apart at a glance.

@@ -93,6 +93,15 @@ func (a *app) printStatus(status api.Status, now time.Time) {
 		fmt.Fprintln(a.stdout)
 		a.printStacks(s, status.Stacks, now)
 	}
+	if len(status.Suspensions)+len(status.Rollouts) > 0 {
+		fmt.Fprintln(a.stdout)
+	}
+	for i := range status.Rollouts {
+		a.printRollout(s, &status.Rollouts[i])
+	}
+	for _, u := range status.Suspensions {
+		fmt.Fprintf(a.stdout, "%s %s  %s\n", s.bold("suspended"), printable(u.Resource()), s.yellow(printable(u.Text())))
+	}
 }
 
 func (a *app) printSyncLine(s style, sync api.Sync, now time.Time) {

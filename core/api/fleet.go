@@ -12,6 +12,9 @@ type Status struct {
 	Servers []Server `json:"servers"`
 	Stacks  []Stack  `json:"stacks"`
 	Syncs   []Sync   `json:"syncs"`
+	// Suspensions are those in force, Rollouts those that are not done.
+	Suspensions []plan.Suspension `json:"suspensions,omitempty"`
+	Rollouts    []plan.Rollout    `json:"rollouts,omitempty"`
 }
 
 // Server is a Docker host as core knows it.

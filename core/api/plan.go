@@ -16,6 +16,8 @@ type PlanRequest struct {
 	Forced []string `json:"forced,omitempty" maxItems:"10000"`
 	// Refresh asks the agents to read their engines afresh first.
 	Refresh bool `json:"refresh,omitempty"`
+	// OverrideWindow plans outside of sync windows that let people.
+	OverrideWindow bool `json:"override_window,omitempty"`
 }
 
 // PlanResult is a plan with the warnings and notes of its source. A source with errors
@@ -54,12 +56,18 @@ type ApplyRequest struct {
 	Forced []string `json:"forced,omitempty" maxItems:"10000"`
 	// Approved are the ids of the gates consented to.
 	Approved []string `json:"approved,omitempty" maxItems:"10000"`
+	// OverrideWindow goes outside of sync windows that let people; Reason says why.
+	OverrideWindow bool   `json:"override_window,omitempty"`
+	Reason         string `json:"reason,omitempty" maxLength:"1000"`
 }
 
 // DeployRequest applies one stack even when it looks right or its release is remembered
 // as bad.
 type DeployRequest struct {
 	Approved []string `json:"approved,omitempty" maxItems:"10000"`
+	// OverrideWindow and Reason are as in ApplyRequest.
+	OverrideWindow bool   `json:"override_window,omitempty"`
+	Reason         string `json:"reason,omitempty" maxLength:"1000"`
 }
 
 // ApplyEventKind says which fields of an ApplyEvent are set.

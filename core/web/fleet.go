@@ -48,6 +48,13 @@ func (s *server) status(ctx context.Context, _ *none) (api.Status, error) {
 		return api.Status{}, err
 	}
 	status := api.Status{Stacks: view.stacks(), Syncs: []api.Sync{}}
+	if status.Suspensions, err = s.Store.Suspensions(ctx); err != nil {
+		return status, err
+	}
+	if status.Rollouts, err = s.Store.Rollouts(ctx, ""); err != nil {
+		return status, err
+	}
+	status.Rollouts = slices.DeleteFunc(status.Rollouts, func(r plan.Rollout) bool { return !r.Open() })
 	status.Servers = view.servers(status.Stacks)
 	for _, source := range view.sources {
 		status.Syncs = append(status.Syncs, source.sync)

@@ -37,6 +37,7 @@ func (s *server) registerPlans(a huma.API) {
 		return s.apply(ctx, reconciler.ApplyRequest{
 			Sync: in.Name, Saved: in.Body.Saved, Only: in.Body.Only, Forced: in.Body.Forced,
 			Approved: in.Body.Approved, Actor: auth.ActorOf(ctx).Name,
+			Override: overrideOf(ctx, in.Body.OverrideWindow, in.Body.Reason),
 		})
 	})
 }
@@ -47,6 +48,7 @@ func (s *server) planSync(ctx context.Context, in *namedBody[api.PlanRequest]) (
 	}
 	return s.plan(ctx, reconciler.PlanRequest{
 		Sync: in.Name, Only: in.Body.Only, Forced: in.Body.Forced, Refresh: in.Body.Refresh,
+		Override: overrideOf(ctx, in.Body.OverrideWindow, ""),
 	})
 }
 
@@ -113,6 +115,12 @@ func checkUpload(files map[string]api.UploadFile) error {
 // apply starts a run and returns the writer of its events. What goes wrong before the first
 // event is an error; a client that leaves keeps from starting what has not started.
 func (s *server) apply(ctx context.Context, req reconciler.ApplyRequest) (func(huma.Context), error) {
+	if o := req.Override; o != nil {
+		if o.Reason == "" {
+			return nil, badRequest("working outside of the sync windows needs a reason", "say it with --reason")
+		}
+		s.record(ctx, api.Event{Kind: "control", Sync: req.Sync, Text: o.By + " works outside of the sync windows of " + req.Sync + ": " + o.Reason})
+	}
 	run := newApplication()
 	req.Watch = run.watch
 	go func() {

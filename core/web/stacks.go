@@ -57,6 +57,7 @@ func (s *server) registerStacks(a huma.API) {
 			return s.apply(ctx, reconciler.ApplyRequest{
 				Sync: source.sync.Name, Only: []string{in.Name}, Forced: []string{in.Name},
 				Approved: in.Body.Approved, Actor: auth.ActorOf(ctx).Name,
+				Override: overrideOf(ctx, in.Body.OverrideWindow, in.Body.Reason),
 			})
 		})
 }

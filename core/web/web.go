@@ -178,6 +178,7 @@ type Store interface {
 	AccountStore
 	ResourceStore
 	HistoryStore
+	ControlStore
 	ProcedureStore
 	AlertStore
 }
@@ -186,6 +187,7 @@ type Store interface {
 type Reconciler interface {
 	Planner
 	Loops
+	Controller
 }
 
 // CoreControl is the core that the handlers are part of.
@@ -301,6 +303,7 @@ func (s *server) register(a huma.API) {
 	s.registerProjects(a)
 	s.registerSyncs(a)
 	s.registerPlans(a)
+	s.registerControl(a)
 	s.registerAdmin(a)
 	s.registerCore(a)
 	s.registerHistory(a)

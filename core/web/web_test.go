@@ -29,7 +29,12 @@ import (
 
 // loop stands in for the reconciler.
 type loop struct {
-	mu      sync.Mutex
+	mu sync.Mutex
+	// rollback is the last one asked for, back what is answered.
+	rollback            reconciler.RollbackRequest
+	back                reconciler.Rollback
+	rechecked, forgiven []string
+
 	added   []reconciler.SyncSettings
 	pokes   []string
 	applied []string
@@ -78,6 +83,15 @@ func (l *loop) PokeOnly(name string, trigger reconciler.Trigger, actor string, o
 	l.mu.Unlock()
 	return l.Poke(name, trigger, actor)
 }
+
+func (l *loop) Rollback(_ context.Context, req reconciler.RollbackRequest) (reconciler.Rollback, error) {
+	l.rollback = req
+	return l.back, l.err
+}
+
+func (l *loop) Recheck(_ string, syncs ...string) { l.rechecked = append(l.rechecked, syncs...) }
+
+func (l *loop) Forgive(sync, stack string) { l.forgiven = append(l.forgiven, sync+"/"+stack) }
 
 func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {
 	status, ok := l.status[name]

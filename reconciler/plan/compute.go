@@ -54,6 +54,8 @@ type item struct {
 	text, hint string
 	// state is the index of the stack's line in the plan, -1 when it has none.
 	state int
+	// back is set when an earlier release is put back: that waits for no work of the commit's.
+	back bool
 	// prunes is set for a removal of something that is still there and left Git.
 	prunes  bool
 	volumes []fleet.Volume
@@ -280,6 +282,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
 		it.block(BlockPolicy, text, hint)
 	}
+	it.back = hold != nil && it.op.Release == hold.Release.Digest
 	it.holdBack(hold)
 	if found.bad != nil {
 		it.block(BlockBad, badText(found.bad), "push a fix, or try this release again with `varan deploy "+s.Name+"`")

@@ -24,14 +24,6 @@ func (f fixedTimes) Open(at time.Time) (open bool, until time.Time) {
 	return !f.open, f.until.Add(24 * time.Hour)
 }
 
-// Next implements plan.Times.
-func (f fixedTimes) Next(after time.Time) (time.Time, bool) {
-	if !f.open && after.Before(f.until) {
-		return f.until, true
-	}
-	return f.until.Add(24 * time.Hour), after.Before(f.until.Add(24 * time.Hour))
-}
-
 // decide reads a line of what people decided:
 //
 //	suspend KIND/NAME[@SERVER] BY REASON [until=+1h]

@@ -24,6 +24,9 @@ func (p *planner) awaits() {
 	}
 	for _, list := range p.work {
 		for _, it := range list {
+			if it.back {
+				continue
+			}
 			if circle := p.circle(it.stack); circle != "" {
 				it.block(BlockDependency, "comes after itself across syncs: "+circle, "break the circle in `after`")
 				continue

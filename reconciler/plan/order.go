@@ -21,7 +21,11 @@ func (p *planner) link() {
 	for _, list := range p.work {
 		for _, it := range list {
 			for _, name := range it.op.StackAfter {
-				it.deps = append(it.deps, p.work[name]...)
+				for _, dep := range p.work[name] {
+					if !it.back || dep.back {
+						it.deps = append(it.deps, dep)
+					}
+				}
 			}
 			if it.op.Project != "" {
 				it.deps = append(it.deps, projects[project{it.server, it.op.Project}]...)

@@ -10,10 +10,9 @@ import (
 
 // Times are the openings of a window.
 type Times interface {
-	// Open reports whether it is open, and until when.
+	// Open reports whether it is open, and until when that stays so: a closed one opens then,
+	// or never when that is zero.
 	Open(at time.Time) (open bool, until time.Time)
-	// Next is the first opening after a time; false when there is none.
-	Next(after time.Time) (time.Time, bool)
 }
 
 // Window is a sync window whose schedule was read.
@@ -55,10 +54,8 @@ func (p *planner) windowEdges() {
 
 // edge is the next time at which the window opens or closes.
 func (w *Window) edge(after time.Time) (time.Time, bool) {
-	if open, until := w.Times.Open(after); open {
-		return until, true
-	}
-	return w.Times.Next(after)
+	_, until := w.Times.Open(after)
+	return until, !until.IsZero()
 }
 
 // closed says which sync window keeps work from being done, and what can be done about it.
