@@ -74,6 +74,8 @@ type Hook struct {
 	Branch string `json:"branch,omitempty"`
 	// Secret is the resource's own; empty is core's default.
 	Secret Secret `json:"-"`
+	// Force deploys although nothing changed.
+	Force bool `json:"force,omitempty"`
 }
 
 // SyncSpec is a sync as a [[resource_sync]] table declares it.

@@ -71,6 +71,24 @@ func TestAStackHasAWebhookOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestAForcedWebhookDeploysThoughNothingChanged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.addSync(t, false)
+	f.declare(t, fleet.Hook{Kind: "stack", Name: "web", Secret: fleet.NewSecret("of-the-stack"), Force: true})
+	deploy := pushTo("/listener/github/stack/web/deploy", "of-the-stack", "main")
+	status, body := f.deliver(t, deploy)
+	if a := accepted(t, status, body); a.Action != "deploy" || !strings.Contains(a.Reason, "whether it changed or not") {
+		t.Errorf("%+v", a)
+	}
+	f.deliver(t, deploy) // again, which must not deploy again
+	f.deliver(t, pushTo("/listener/github/stack/web/refresh", "of-the-stack", "main"))
+	f.deliver(t, pushTo("/listener/github/stack/web/deploy", "of-the-stack", "dev"))
+	if len(f.ops.started) != 1 || f.ops.started[0].Execution.Type != "DeployStack" || f.ops.started[0].Execution.Text("stack") != "web" {
+		t.Errorf("ran %+v", f.ops.started)
+	}
+}
+
 func TestADeclaredSyncTakesCoresDefaultSecret(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -26,6 +26,7 @@ import (
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 const (
@@ -68,6 +69,8 @@ type target struct {
 	branch string
 	// only is empty for the whole sync.
 	only string
+	// force deploys the stack although nothing changed.
+	force bool
 }
 
 // webhook answers a Git host. Whatever is wrong with who sent it gives one and the same
@@ -196,6 +199,7 @@ func (s *server) hookTarget(ctx context.Context, d delivery) (to target, secret 
 			}
 		}
 		to.only, secret = d.kind+"/"+d.name, hook.Secret
+		to.force = hook.Force && d.action == "deploy"
 	} else if secret, err = s.Store.WebhookSecret(ctx, name); err != nil {
 		return to, secret, err
 	}
@@ -302,11 +306,25 @@ func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, to t
 		return
 	}
 	answer := api.Accepted{Accepted: concerned, Sync: to.sync.Name, Action: "none", Reason: reason}
-	if concerned {
+	switch {
+	case concerned && to.force && !replay:
+		if err := s.deployForced(ctx, d.name); err != nil {
+			writeError(w, s.failure(ctx, procedureError(err)))
+			return
+		}
+		answer.Action, answer.Reason = "deploy", reason+"; the stack will be deployed, whether it changed or not"
+	case concerned:
 		coalesced := s.wake(d, to, replay)
 		answer.Action, answer.Reason = promise(to, d, reason, replay, coalesced)
 	}
 	writeJSON(w, http.StatusAccepted, answer)
+}
+
+// deployForced deploys a stack as somebody would who asks for it by name.
+func (s *server) deployForced(ctx context.Context, stack string) error {
+	x := fleet.Execution{Type: "DeployStack", Enabled: true, Params: []fleet.Param{{Name: "stack", Text: stack}}}
+	_, _, err := s.Procedures.Start(ctx, procedure.Request{Execution: &x, Trigger: reconciler.TriggerWebhook, Actor: "webhook"})
+	return err
 }
 
 // wake has the sync looked at. A replayed request must not set going again what was applied

@@ -53,6 +53,7 @@ func (p *pass) records(decls spec.Declarations, desired *fleet.Desired) {
 	for i := range decls.Stacks {
 		if s := &decls.Stacks[i]; !s.Template && s.Config.WebhookEnabled {
 			p.hook(desired, fleet.KindStack, s.Name, s.Config.Webhook, s.Config.GitSource, s.Config.LinkedRepo, s.At)
+			desired.Hooks[len(desired.Hooks)-1].Force = s.Config.WebhookForceDeploy
 		}
 	}
 	for i := range decls.Repos {

@@ -53,7 +53,7 @@ type StackConfig struct {
 	RunDirectory string `key:"run_directory" doc:"Directory Compose runs in, relative to the repository."`
 
 	Webhook
-	WebhookForceDeploy bool `key:"webhook_force_deploy" later:"true" doc:"Let the webhook deploy even when nothing changed."`
+	WebhookForceDeploy bool `key:"webhook_force_deploy" doc:"Let the webhook deploy even when nothing changed."`
 
 	FilePaths          []string     `key:"file_paths" doc:"Compose files, relative to run_directory; later ones override. Empty: compose.yaml."`
 	EnvFilePath        string       `key:"env_file_path" default:".env" doc:"Where environment is written, relative to run_directory."`
