@@ -32,6 +32,9 @@ var (
 	// ErrCorrupt: stored or received objects are damaged or missing. The next fetch
 	// makes a fresh clone.
 	ErrCorrupt = errors.New("object store damaged")
+	// ErrHistory: commits that led to the head are not here. The next fetch of a mirror with
+	// History brings them.
+	ErrHistory = errors.New("history is not here")
 	// ErrNotRegular: a symbolic link or a submodule was opened. They are never followed.
 	ErrNotRegular = errors.New("symbolic links and submodules are not followed")
 	// ErrClosed: the mirror was closed.

@@ -151,9 +151,10 @@ func (m *Mirror) advance(ctx context.Context, s session, adv advert, current *Tr
 	return tree, nil
 }
 
-// clone makes a new store with one commit and swaps it in. The old one stays until then.
+// clone makes a new store with one commit, or all that led to it, and swaps it in. The old
+// one stays until then.
 func (m *Mirror) clone(ctx context.Context, s session, adv advert) (*Tree, error) {
-	return m.cloneFor(ctx, s, adv, fetchRequest{want: adv.head})
+	return m.cloneFor(ctx, s, adv, fetchRequest{want: adv.head, whole: m.source.History})
 }
 
 // cloneFor is clone with a request of the caller's, whose answer must hold adv.head.

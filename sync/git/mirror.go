@@ -34,6 +34,8 @@ type Source struct {
 	// Commit stays at one commit, by its full id, instead of following the branch: once it is
 	// here, the server is never asked again. Optional.
 	Commit string
+	// History has all that led to the branch cloned, for Since, and not its tip alone. Optional.
+	History bool
 	// Username and Password are for HTTP, or for SSH without a key. Password may be a
 	// token; most hosts then ignore Username, which may be empty.
 	Username string
