@@ -104,6 +104,7 @@ func (j *journal) settings(ctx context.Context, by string, d fleet.SyncSpec) (ap
 		Name: d.Name, Branch: d.Repository.Branch, Paths: d.ResourcePaths, MatchTags: d.MatchTags,
 		IntervalSeconds: defaultInterval, MaxRemovals: defaultMaxRemovals, WebhookSecret: api.WriteOnly(d.WebhookSecret.Reveal()),
 	}
+	out.Signatures = d.Signatures
 	if d.Name == by {
 		if err := j.ownSettings(ctx, d, &out); err != nil {
 			return out, err
@@ -148,6 +149,9 @@ func (j *journal) ownSettings(ctx context.Context, d fleet.SyncSpec, out *api.Sy
 	out.URL, out.Branch = self.URL, self.Branch
 	out.IntervalSeconds, out.MaxRemovals = self.IntervalSeconds, self.MaxRemovals
 	out.AutoApply, out.Delete, out.SelfHeal = self.AutoApply, self.Delete, self.SelfHeal
+	if out.Signatures == (fleet.SignaturePolicy{}) {
+		out.Signatures = self.Signatures
+	}
 	if len(out.Paths) == 0 {
 		out.Paths = self.Paths
 	}

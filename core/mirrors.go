@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,6 +48,8 @@ func newMirrors(cfg git.Config) *mirrors {
 type where struct {
 	url, branch, commit string
 	credentials         api.GitCredentials
+	// history has all commits cloned and not the last alone.
+	history bool
 }
 
 // get opens a mirror for a sync, which holds it until it settles without it.
@@ -59,14 +62,14 @@ func (m *mirrors) get(user string, at where) (*mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := strings.Join([]string{loc.String(), at.branch, at.commit, access}, "\x00")
+	key := strings.Join([]string{loc.String(), at.branch, at.commit, access, strconv.FormatBool(at.history)}, "\x00")
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	one, ok := m.open[key]
 	if !ok {
 		c := at.credentials
 		opened, err := git.Open(m.cfg, git.Source{
-			Name: access, URL: at.url, Branch: at.branch, Commit: at.commit,
+			Name: access, URL: at.url, Branch: at.branch, Commit: at.commit, History: at.history,
 			Username: c.Username, Password: c.Password.Secret(),
 			SSHKey: c.SSHKey.Secret(), SSHPassphrase: c.SSHPassphrase.Secret(),
 			KnownHosts: []byte(c.KnownHosts), CA: []byte(c.CA), Proxy: c.Proxy,

@@ -39,7 +39,7 @@ func (c *core) desired() []fleet.Desired {
 }
 
 // Declared implements web.Procedures. Of two with one name that of the first sync counts.
-func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error) {
+func (o *operations) Declared(context.Context) ([]fleet.Procedure, map[string]string, error) {
 	all := o.core.desired()
 	var procedures []fleet.Procedure
 	sources := map[string]string{}

@@ -97,6 +97,9 @@ func (s *source) Load(ctx context.Context, name string) (reconciler.Loaded, erro
 	if err != nil {
 		return reconciler.Loaded{}, err
 	}
+	if len(own.unsigned) > 0 {
+		return reconciler.Loaded{Desired: fleet.Desired{Sync: name, Commit: own.commit}, Diagnostics: own.unsigned}, nil
+	}
 	input, err := s.input(ctx, settings)
 	if err != nil {
 		return reconciler.Loaded{}, err
@@ -213,6 +216,9 @@ func (s *source) Upload(ctx context.Context, name string, files map[string]api.U
 
 // Check implements web.Sources.
 func (s *source) Check(wanted api.SyncSpec) error {
+	if err := checkSigners(wanted.Signatures); err != nil {
+		return err
+	}
 	_, err := git.ParseURL(wanted.URL, s.git.LocalRoots)
 	if bad, ok := errors.AsType[*git.URLError](err); ok {
 		return &api.Error{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Message: bad.Error(), Hint: bad.Hint}
@@ -243,6 +249,8 @@ type ownTree struct {
 	// key is that of the mirror; empty when there is none.
 	key   string
 	stale fleet.Diagnostics
+	// unsigned says why the commit is not believed; empty when it is.
+	unsigned fleet.Diagnostics
 }
 
 // open reads the head of a sync: of its repository, a directory of this host, or what the
@@ -260,6 +268,7 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 	if err != nil {
 		return ownTree{}, unreadable(settings.Name, err)
 	}
+	at.history = settings.Signatures.Require == fleet.SignaturesAll
 	m, err := s.mirrors.get(settings.Name, at)
 	if err != nil {
 		return ownTree{}, unreadable(settings.Name, err)
@@ -276,7 +285,8 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 		tree, own.stale = last, fleet.Diagnostics{staleness(last.Commit(), err)}
 	}
 	own.tree, own.commit = tree, tree.Commit()
-	return own, nil
+	own.unsigned, err = s.believe(ctx, settings, m, tree)
+	return own, err
 }
 
 // place is where a sync's repository is. A declared one names an account of core's, and one

@@ -78,6 +78,22 @@ type Hook struct {
 	Force bool `json:"force,omitempty"`
 }
 
+// SignaturePolicy says which commits of a sync are believed. The zero value believes all.
+type SignaturePolicy struct {
+	// Require is empty, SignaturesHead or SignaturesAll.
+	Require string `json:"require,omitempty" enum:",head,all"`
+	// AllowedSigners are SSH keys as of ssh-keygen(1), PGPKeys armored public keys.
+	AllowedSigners string `json:"allowed_signers,omitempty"`
+	PGPKeys        string `json:"pgp_keys,omitempty"`
+}
+
+// What a SignaturePolicy can require: a signature of the commit that is applied, or of every
+// commit since the last that was believed.
+const (
+	SignaturesHead = "head"
+	SignaturesAll  = "all"
+)
+
 // SyncSpec is a sync as a [[resource_sync]] table declares it.
 type SyncSpec struct {
 	Name        string     `json:"name,omitempty"`
@@ -95,6 +111,9 @@ type SyncSpec struct {
 	SkipResources  bool `json:"skip_resources,omitempty"`
 	SkipVariables  bool `json:"skip_variables,omitempty"`
 	SkipUserGroups bool `json:"skip_user_groups,omitempty"`
+
+	// Signatures are what commits must prove.
+	Signatures SignaturePolicy `json:"signatures,omitzero"`
 
 	// What is nil or zero is not declared: a sync that declares itself keeps what it has.
 	Delete      *bool         `json:"delete,omitempty"`

@@ -26,7 +26,7 @@ type syncFlags struct {
 	spec                                                api.SyncSpec
 	interval                                            time.Duration
 	passwordFile, sshKey, sshPassphrase, knownHosts, ca string
-	webhookSecretFile                                   string
+	webhookSecretFile, allowedSigners, pgpKeys          string
 }
 
 func (a *app) syncAddCommand() *cobra.Command {
@@ -60,6 +60,10 @@ in core's store. The answer holds the webhook's paths and its secret, shown this
 	flags.StringVar(&f.knownHosts, "known-hosts", "", "file that pins the SSH host keys")
 	flags.StringVar(&f.ca, "ca-file", "", "PEM file of a private certificate authority")
 	flags.StringVar(&f.spec.Credentials.Proxy, "proxy", "", "HTTP proxy for this source")
+	flags.StringVar(&f.spec.Signatures.Require, "require-signatures", "",
+		"believe only signed commits: head (the one that is applied) or all (since the last believed one)")
+	flags.StringVar(&f.allowedSigners, "allowed-signers", "", "file with the SSH keys that may sign, as of ssh-keygen(1)")
+	flags.StringVar(&f.pgpKeys, "pgp-keys", "", "file with the OpenPGP keys that may sign, armored")
 	flags.StringVar(&f.webhookSecretFile, "webhook-secret-file", "", "file with the webhook's secret (default: made up)")
 	return cmd
 }
@@ -68,13 +72,15 @@ in core's store. The answer holds the webhook's paths and its secret, shown this
 func (f *syncFlags) read() error {
 	f.spec.IntervalSeconds = int(f.interval / time.Second)
 	c := &f.spec.Credentials
-	var text struct{ knownHosts, ca api.WriteOnly }
+	var text struct{ knownHosts, ca, signers, pgp api.WriteOnly }
 	for path, to := range map[string]*api.WriteOnly{
 		f.passwordFile:      &c.Password,
 		f.sshKey:            &c.SSHKey,
 		f.sshPassphrase:     &c.SSHPassphrase,
 		f.knownHosts:        &text.knownHosts,
 		f.ca:                &text.ca,
+		f.allowedSigners:    &text.signers,
+		f.pgpKeys:           &text.pgp,
 		f.webhookSecretFile: &f.spec.WebhookSecret,
 	} {
 		if path == "" {
@@ -90,6 +96,7 @@ func (f *syncFlags) read() error {
 	c.SSHPassphrase = api.WriteOnly(strings.TrimRight(string(c.SSHPassphrase), "\r\n"))
 	f.spec.WebhookSecret = api.WriteOnly(strings.TrimSpace(string(f.spec.WebhookSecret)))
 	c.KnownHosts, c.CA = string(text.knownHosts), string(text.ca)
+	f.spec.Signatures.AllowedSigners, f.spec.Signatures.PGPKeys = string(text.signers), string(text.pgp)
 	return nil
 }
 
@@ -196,6 +203,7 @@ func (a *app) printSyncSettings(y api.Sync) {
 	line("paths", strings.Join(y.Paths, ", "))
 	line("match tags", strings.Join(y.MatchTags, ", "))
 	line("every", (time.Duration(y.IntervalSeconds) * time.Second).String())
+	line("signatures", y.Signatures.Require)
 	line("settings", fmt.Sprintf("auto-apply %t, delete %t, self-heal %t, max-removals %d", y.AutoApply, y.Delete, y.SelfHeal, y.MaxRemovals))
 }
 

@@ -12,14 +12,16 @@ type Sync struct {
 	URL    string `json:"url"`
 	Branch string `json:"branch"`
 	// Paths are the resource files and folders; empty means the whole tree.
-	Paths           []string  `json:"paths,omitempty"`
-	MatchTags       []string  `json:"match_tags,omitempty"`
-	IntervalSeconds int       `json:"interval_seconds"`
-	AutoApply       bool      `json:"auto_apply"`
-	Delete          bool      `json:"delete"`
-	SelfHeal        bool      `json:"self_heal"`
-	MaxRemovals     int       `json:"max_removals"`
-	Created         time.Time `json:"created"`
+	Paths           []string `json:"paths,omitempty"`
+	MatchTags       []string `json:"match_tags,omitempty"`
+	IntervalSeconds int      `json:"interval_seconds"`
+	AutoApply       bool     `json:"auto_apply"`
+	Delete          bool     `json:"delete"`
+	SelfHeal        bool     `json:"self_heal"`
+	MaxRemovals     int      `json:"max_removals"`
+	// Signatures are what commits must prove.
+	Signatures fleet.SignaturePolicy `json:"signatures,omitzero"`
+	Created    time.Time             `json:"created"`
 	// DeclaredBy is the sync whose files declare this one; empty for one added by hand.
 	DeclaredBy string `json:"declared_by,omitempty"`
 	// Declared is what they say, also when a sync declares itself; zero when none does.
@@ -62,6 +64,8 @@ type SyncSpec struct {
 	SelfHeal        bool `json:"self_heal,omitempty"`
 	// MaxRemovals in one plan without consent; zero means 3.
 	MaxRemovals int `json:"max_removals,omitempty" minimum:"0"`
+	// Signatures are what commits must prove; the zero value believes all.
+	Signatures fleet.SignaturePolicy `json:"signatures,omitzero"`
 	// WebhookSecret is made up when empty, and returned this one time.
 	WebhookSecret WriteOnly      `json:"webhook_secret,omitempty" maxLength:"1024"`
 	Credentials   GitCredentials `json:"credentials,omitzero"`

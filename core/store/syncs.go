@@ -10,7 +10,7 @@ import (
 )
 
 const syncColumns = `name, url, branch, paths, match_tags, interval_seconds,
-	auto_apply, delete_orphans, self_heal, max_removals, created_at, declared_by, spec`
+	auto_apply, delete_orphans, self_heal, max_removals, created_at, declared_by, spec, signatures`
 
 // AddSync records a sync. ErrExists when there is one of that name.
 func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
@@ -26,15 +26,19 @@ func (s *Store) AddSync(ctx context.Context, spec api.SyncSpec) error {
 	if err != nil {
 		return err
 	}
+	signatures, err := encode(spec.Signatures)
+	if err != nil {
+		return err
+	}
 	n, err := s.exec(ctx, `INSERT INTO syncs
 		(name, url, branch, paths, match_tags, interval_seconds, auto_apply, delete_orphans, self_heal,
-		 max_removals, webhook_secret_sealed, credentials_sealed, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING`,
+		 max_removals, webhook_secret_sealed, credentials_sealed, created_at, signatures)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING`,
 		spec.Name, spec.URL, spec.Branch, paths, tags, spec.IntervalSeconds,
 		spec.AutoApply, spec.Delete, spec.SelfHeal, spec.MaxRemovals,
 		s.sealer.seal(webhookSecretOf(spec.Name), []byte(spec.WebhookSecret)),
 		s.sealer.seal(credentialsOf(spec.Name), credentials),
-		stamp(s.clock()))
+		stamp(s.clock()), signatures)
 	s.forget()
 	if err == nil && n == 0 {
 		err = ErrExists
@@ -61,23 +65,27 @@ func (s *Store) DeclareSync(ctx context.Context, by string, settings api.SyncSpe
 	if err != nil {
 		return err
 	}
+	signatures, err := encode(settings.Signatures)
+	if err != nil {
+		return err
+	}
 	defer s.forget()
 	n, err := s.exec(ctx, `INSERT INTO syncs
 		(name, url, branch, paths, match_tags, interval_seconds, auto_apply, delete_orphans, self_heal,
-		 max_removals, webhook_secret_sealed, credentials_sealed, created_at, declared_by, spec)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (name) DO UPDATE
+		 max_removals, webhook_secret_sealed, credentials_sealed, created_at, declared_by, spec, signatures)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $17) ON CONFLICT (name) DO UPDATE
 		SET url = excluded.url, branch = excluded.branch, paths = excluded.paths, match_tags = excluded.match_tags,
 		interval_seconds = excluded.interval_seconds, auto_apply = excluded.auto_apply,
 		delete_orphans = excluded.delete_orphans, self_heal = excluded.self_heal, max_removals = excluded.max_removals,
 		webhook_secret_sealed = CASE WHEN $16 THEN excluded.webhook_secret_sealed ELSE syncs.webhook_secret_sealed END,
-		spec = excluded.spec
+		spec = excluded.spec, signatures = excluded.signatures
 		WHERE syncs.declared_by = excluded.declared_by AND syncs.declared_by <> ''
 			OR syncs.name = $14 AND syncs.declared_by = ''`,
 		settings.Name, settings.URL, settings.Branch, paths, tags, settings.IntervalSeconds,
 		settings.AutoApply, settings.Delete, settings.SelfHeal, settings.MaxRemovals,
 		s.sealer.seal(webhookSecretOf(settings.Name), []byte(settings.WebhookSecret)),
 		s.sealer.seal(credentialsOf(settings.Name), []byte("{}")),
-		stamp(s.clock()), by, spec, settings.Name != by || settings.WebhookSecret != "" || declared.NoWebhook)
+		stamp(s.clock()), by, spec, settings.Name != by || settings.WebhookSecret != "" || declared.NoWebhook, signatures)
 	if err == nil && n == 0 {
 		err = ErrExists
 	}
@@ -174,6 +182,25 @@ func scanSync(row scanner) (api.Sync, error) {
 	var y api.Sync
 	err := row.Scan(&y.Name, &y.URL, &y.Branch, jsonColumn{&y.Paths}, jsonColumn{&y.MatchTags},
 		&y.IntervalSeconds, &y.AutoApply, &y.Delete, &y.SelfHeal, &y.MaxRemovals, stampColumn{&y.Created},
-		&y.DeclaredBy, jsonColumn{&y.Declared})
+		&y.DeclaredBy, jsonColumn{&y.Declared}, jsonColumn{&y.Signatures})
 	return y, err
+}
+
+// Believed is the last commit of a sync whose signatures were accepted; empty when there is
+// none.
+func (s *Store) Believed(ctx context.Context, sync string) (string, error) {
+	var commit string
+	_, err := found(struct{}{}, s.reader.QueryRowContext(ctx, "SELECT believed FROM syncs WHERE name = $1", sync).Scan(&commit))
+	if err != nil {
+		return "", fmt.Errorf("read the last signed commit of sync %q: %w", sync, err)
+	}
+	return commit, nil
+}
+
+// Believe records a commit whose signatures were accepted.
+func (s *Store) Believe(ctx context.Context, sync, commit string) error {
+	if err := oneRow(s.exec(ctx, "UPDATE syncs SET believed = $2 WHERE name = $1", sync, commit)); err != nil {
+		return fmt.Errorf("record a signed commit of sync %q: %w", sync, err)
+	}
+	return nil
 }

@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/armor"
-	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 )
@@ -165,7 +162,7 @@ func isKeyType(word string) bool {
 
 // forCommits reports whether a list of namespaces has Git's.
 func forCommits(list string) bool {
-	for _, one := range strings.Split(list, ",") {
+	for one := range strings.SplitSeq(list, ",") {
 		if one == namespace || one == "*" {
 			return true
 		}
@@ -228,44 +225,6 @@ func (s Signers) verifySSH(payload, armored []byte) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%w%s: %s", ErrUnknownKey, reason, fingerprint)
-}
-
-func (s Signers) verifyPGP(payload, armored []byte) (string, error) {
-	at, err := signedAt(armored)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	// A key that has expired since still vouches for what it signed in its time.
-	config := &packet.Config{Time: func() time.Time { return at }}
-	entity, err := openpgp.CheckArmoredDetachedSignature(s.pgp, bytes.NewReader(payload), bytes.NewReader(armored), config)
-	switch {
-	case err == nil:
-	case errors.Is(err, pgperrors.ErrUnknownIssuer):
-		return "", ErrUnknownKey
-	default:
-		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if id := entity.PrimaryIdentity(); id != nil {
-		return id.Name, nil
-	}
-	return fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint), nil
-}
-
-// signedAt is when an OpenPGP signature says that it was made.
-func signedAt(armored []byte) (time.Time, error) {
-	block, err := armor.Decode(bytes.NewReader(armored))
-	if err != nil {
-		return time.Time{}, err
-	}
-	p, err := packet.Read(block.Body)
-	if err != nil {
-		return time.Time{}, err
-	}
-	signature, ok := p.(*packet.Signature)
-	if !ok {
-		return time.Time{}, errors.New("it holds no signature")
-	}
-	return signature.CreationTime, nil
 }
 
 // split takes the signature out of a commit: what is left is what was signed.

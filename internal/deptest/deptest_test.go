@@ -128,7 +128,10 @@ func law() []rule {
 		},
 		only("./sync/sops", "github.com/getsops/sops/..."),
 		only("./sync/sops", "filippo.io/age/..."),
-		only("./sync/sops", "github.com/ProtonMail/go-crypto/..."),
+		{
+			why: "only ./sync/sops and internal/commitsig use OpenPGP", of: []string{"./..."},
+			but: []string{"./sync/sops", "./internal/commitsig"}, deny: []string{"github.com/ProtonMail/go-crypto/..."}, direct: true,
+		},
 		{
 			why: "resource files are read by sync/spec, a host's policy by agent/policy, settings by internal/settings", of: []string{"./..."},
 			but: []string{"./sync/spec", "./agent/policy", "./internal/settings", "./bench/..."}, deny: []string{"github.com/pelletier/go-toml/..."}, direct: true,

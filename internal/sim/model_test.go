@@ -151,7 +151,7 @@ func playModel(t *testing.T, steps []modelStep, prune bool) []string {
 			return m.carryOut(ctx, h, order, blobs, progress)
 		})
 		h.engine.Set(fleet.StackReport{Stack: "foreign", Project: "foreign", Containers: []fleet.Container{
-			{ID: strings.Repeat("f", 64), Name: "foreign-1", Service: "x", Image: "x", State: fleet.StateRunning},
+			{ID: strings.Repeat("f", 64), Name: "foreign-1", Service: "other", Image: "other:1", State: fleet.StateRunning},
 		}})
 	}
 	m.push("begin")
@@ -401,7 +401,7 @@ func (m *model) checkAfter(order fleet.Order) {
 // compare holds what runs against the last valid commit.
 func (m *model) compare() {
 	for _, server := range modelServers {
-		want := []string{"foreign x x running"}
+		want := []string{"foreign other other:1 running"}
 		for name, s := range m.good {
 			if s.server == server {
 				want = append(want, fmt.Sprintf("%s app %s running", name, s.image))
@@ -421,7 +421,7 @@ func (m *model) compare() {
 		}
 	}
 	if len(m.faults) > 0 {
-		sync, err := m.client.Sync(m.Context(), "main")
-		m.fault("the sync is %s (%v): %s %v", sync.State.Phase, err, sync.State.Error, sync.State.Diagnostics)
+		read, err := m.client.Sync(m.Context(), "main")
+		m.fault("the sync is %s (%v): %s %v", read.State.Phase, err, read.State.Error, read.State.Diagnostics)
 	}
 }

@@ -197,6 +197,7 @@ func (m *month) mend() {
 // TestAMonthOfAFleet is the promise of level-triggered work: whatever happened, and whenever
 // it happened, two hours after it stops everything is as the repository says.
 func TestAMonthOfAFleet(t *testing.T) {
+	t.Parallel()
 	for _, seed := range seeds(t) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()

@@ -22,12 +22,12 @@ type repository struct {
 	head plumbing.Hash
 }
 
-func newRepository(t testing.TB, dir string) *repository {
-	t.Helper()
+func newRepository(tb testing.TB, dir string) *repository {
+	tb.Helper()
 	repo, err := git.PlainInit(dir, true)
-	must(t, err)
-	must(t, repo.Storer.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, plumbing.Main)))
-	return &repository{t: t, dir: dir, repo: repo}
+	must(tb, err)
+	must(tb, repo.Storer.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, plumbing.Main)))
+	return &repository{t: tb, dir: dir, repo: repo}
 }
 
 // commit makes these files, by path, the whole of the branch main.

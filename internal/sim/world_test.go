@@ -40,10 +40,10 @@ const (
 	settle = 2 * time.Hour
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
@@ -169,7 +169,7 @@ func scratch(t *testing.T) string {
 	if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "varan-sim-")
+	dir, err := os.MkdirTemp("/dev/shm", "varan-sim-") //nolint:usetesting // t.TempDir is on disk
 	if err != nil {
 		return t.TempDir()
 	}
@@ -284,10 +284,10 @@ func (h *host) stopByHand(stack string) bool {
 }
 
 // running is what runs on a host, as "stack service image state".
-func (h *host) running(t testing.TB) []string {
-	t.Helper()
+func (h *host) running(tb testing.TB) []string {
+	tb.Helper()
 	_, reports, err := h.engine.Observe(context.Background())
-	must(t, err)
+	must(tb, err)
 	var out []string
 	for i := range reports {
 		for _, c := range reports[i].Containers {

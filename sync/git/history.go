@@ -36,7 +36,11 @@ func (m *Mirror) Since(ctx context.Context, t *Tree, known string) ([]RawCommit,
 		return nil, m.failed("read history", err)
 	}
 	defer done()
-	commits, err := since(ctx, t.objects, plumbing.NewHash(t.commit.ID), plumbing.NewHash(known))
+	old := plumbing.NewHash(known)
+	if m.store != nil && !m.store.has(old) || m.local != nil && !m.local.has(old) {
+		old = plumbing.ZeroHash
+	}
+	commits, err := since(ctx, t.objects, plumbing.NewHash(t.commit.ID), old)
 	if errors.Is(err, ErrHistory) && m.store != nil {
 		m.store.broken.Store(true) // it was cloned without its history
 	}
@@ -50,7 +54,7 @@ func since(ctx context.Context, from objects, head, known plumbing.Hash) ([]RawC
 	old := map[plumbing.Hash]bool{}
 	if !known.IsZero() {
 		err := walk(ctx, from, known, old, func(RawCommit) {})
-		// A known commit that is not here any more, or ends at a cut, only makes for more to look at.
+		// One whose own history ends at a cut only makes for more to look at.
 		if err != nil && !errors.Is(err, ErrHistory) {
 			return nil, err
 		}
@@ -63,13 +67,14 @@ func since(ctx context.Context, from objects, head, known plumbing.Hash) ([]RawC
 // walk visits a commit and what led to it, each once and none that was seen.
 func walk(ctx context.Context, from objects, start plumbing.Hash, seen map[plumbing.Hash]bool, visit func(RawCommit)) error {
 	queue := []plumbing.Hash{start}
-	for n := 0; len(queue) > 0; {
+	begun := len(seen)
+	for len(queue) > 0 {
 		id := queue[0]
 		queue = queue[1:]
 		if seen[id] {
 			continue
 		}
-		if n++; n > maxHistory {
+		if len(seen)-begun >= maxHistory {
 			return fmt.Errorf("%w: more than %d commits to look at", ErrLimit, maxHistory)
 		}
 		if err := ctx.Err(); err != nil {

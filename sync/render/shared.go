@@ -1,10 +1,12 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/commitsig"
 	"github.com/varanhq/varan/sync/spec"
 )
 
@@ -115,6 +117,7 @@ func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
 		AutoApply: declared(s, "auto_apply", c.AutoApply), SelfHeal: declared(s, "self_heal", c.SelfHeal),
 		WebhookSecret: p.secret(c.WebhookSecret, s.At("config.webhook_secret")),
 	}
+	out.Signatures = p.signatures(s)
 	if declared(s, "max_removals", true) != nil {
 		out.MaxRemovals = c.MaxRemovals
 	}
@@ -172,3 +175,26 @@ func declared(s *spec.ResourceSync, field string, value bool) *bool {
 
 // SameRepository reports whether two addresses are of one repository, whatever the protocol.
 func SameRepository(a, b string) bool { return plainRepository(a) == plainRepository(b) }
+
+// signatures checks the keys that a sync believes, so that a typo is found before it locks
+// everybody out.
+func (p *pass) signatures(s *spec.ResourceSync) fleet.SignaturePolicy {
+	c := &s.Config
+	out := fleet.SignaturePolicy{Require: c.Signatures, AllowedSigners: c.AllowedSigners, PGPKeys: c.PGPKeys}
+	signers, err := commitsig.Parse(c.AllowedSigners, c.PGPKeys)
+	field := "pgp_keys"
+	if bad, ok := errors.AsType[*commitsig.KeysError](err); ok && bad.Line > 0 {
+		field = "allowed_signers"
+	}
+	switch {
+	case err != nil:
+		p.fault(s, fleet.SeverityError, field, "commit-signers", err.Error(),
+			"allowed_signers takes lines like: ada@example.com ssh-ed25519 AAAA..., and pgp_keys the output of gpg --export --armor")
+	case c.Signatures != "" && signers.Empty():
+		p.fault(s, fleet.SeverityError, "signatures", "commit-signers", "signatures are required and no key is accepted",
+			"list the keys in allowed_signers or pgp_keys")
+	case c.Signatures != "" && c.Repo == "" && c.LinkedRepo == "":
+		p.fault(s, fleet.SeverityError, "signatures", "commit-signers", "what is not read from a repository has no commits to sign", "")
+	}
+	return out
+}

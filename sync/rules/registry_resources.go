@@ -3,6 +3,16 @@ package rules
 // resourceRules are about what resource files say.
 var resourceRules = []Entry{
 	{
+		ID: "commit-signature", Group: GroupSources, Severity: fault, Title: "A commit is not signed by an accepted key",
+		Why: "The sync believes signed commits only: whoever gets hold of the Git host or of a token can push, and cannot sign.",
+		Bad: "git commit -m update", Good: "git commit -S -m update",
+	},
+	{
+		ID: "commit-signers", Group: GroupSources, Severity: fault, Title: "The keys that may sign commits cannot be used",
+		Why: "A key that cannot be read accepts nothing, and a sync that requires signatures without any key is locked for good.",
+		Bad: "signatures = \"head\"", Good: "signatures = \"head\"\nallowed_signers = \"ada@example.com ssh-ed25519 AAAA...\"",
+	},
+	{
 		ID: "after-cycle", Group: GroupResources, Severity: fault, Title: "Stacks or deployments wait for each other",
 		Why: "Each would wait for the other for ever, and none would be deployed.",
 		Bad: "[[stack]]\nname = \"a\"\nafter = [\"b\"]\n\n[[stack]]\nname = \"b\"\nafter = [\"a\"]",

@@ -47,6 +47,9 @@ type ResourceSyncConfig struct {
 	AutoApply         bool          `key:"auto_apply" doc:"Apply every commit without asking."`
 	SelfHeal          bool          `key:"self_heal" doc:"Repair what drifts from the last applied commit."`
 	Interval          time.Duration `key:"interval" default:"1m" doc:"Time between two looks at the repository, such as 5m or 1-hr."`
+	Signatures        string        `key:"signatures" enum:"head,all" doc:"Believe only signed commits: the one that is applied, or all since the last that was believed."`
+	AllowedSigners    string        `key:"allowed_signers" form:"file" doc:"SSH keys that may sign commits, as an allowed_signers file of ssh-keygen."`
+	PGPKeys           string        `key:"pgp_keys" form:"file" doc:"OpenPGP keys that may sign commits, armored."`
 	MaxRemovals       int           `key:"max_removals" default:"3" doc:"Removals in one plan that need no consent."`
 }
 

@@ -1,0 +1,50 @@
+package commitsig
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/errors"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+func (s Signers) verifyPGP(payload, armored []byte) (string, error) {
+	at, err := signedAt(armored)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	// A key that has expired since still vouches for what it signed in its time.
+	config := &packet.Config{Time: func() time.Time { return at }}
+	entity, err := openpgp.CheckArmoredDetachedSignature(s.pgp, bytes.NewReader(payload), bytes.NewReader(armored), config)
+	switch err {
+	case nil:
+	case errors.ErrUnknownIssuer:
+		return "", ErrUnknownKey
+	default:
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if id := entity.PrimaryIdentity(); id != nil {
+		return id.Name, nil
+	}
+	return fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint), nil
+}
+
+// signedAt is when an OpenPGP signature says that it was made.
+func signedAt(armored []byte) (time.Time, error) {
+	block, err := armor.Decode(bytes.NewReader(armored))
+	if err != nil {
+		return time.Time{}, err
+	}
+	p, err := packet.Read(block.Body)
+	if err != nil {
+		return time.Time{}, err
+	}
+	signature, ok := p.(*packet.Signature)
+	if !ok {
+		return time.Time{}, errors.StructuralError("it holds no signature")
+	}
+	return signature.CreationTime, nil
+}
