@@ -70,6 +70,7 @@ type core struct {
 	live       atomic.Pointer[configuration]
 	reloading  sync.Mutex
 	guard      *auth.Guard
+	doors      *doors
 	keys       keys
 	store      *store.Store
 	source     *source
@@ -88,8 +89,8 @@ type core struct {
 // either way and report it to the next core.
 func Run(ctx context.Context, cfg Config) (err error) {
 	start := cfg.Settings
-	if start == nil || start.Dir == "" || start.Listen == "" || cfg.Logger == nil {
-		return errors.New("core: Settings with Dir and Listen, and Logger are required")
+	if start == nil || start.Dir == "" || cfg.Logger == nil {
+		return errors.New("core: Settings with a Dir, and Logger are required")
 	}
 	d := dataDir(start.Dir)
 	unlock, err := d.lock()
@@ -118,26 +119,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := listen(ctx, cfg)
-	if err != nil {
+	if c.doors, err = c.openDoors(ctx); err != nil {
 		return err
 	}
-	return c.serve(ctx, listener, handler)
-}
-
-func listen(ctx context.Context, cfg Config) (net.Listener, error) {
-	if cfg.Listener != nil {
-		return cfg.Listener, nil
-	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", cfg.Settings.Listen)
-	if err != nil {
-		return nil, &api.Error{
-			Status: http.StatusConflict, Code: api.CodeConflict, Message: fmt.Sprintf("cannot serve on %s: %v", cfg.Settings.Listen, err),
-			Hint: "is another core, or something else, there already? --listen chooses another address",
-		}
-	}
-	return listener, nil
+	return c.serve(ctx, handler)
 }
 
 // wire makes the hub and the reconciler, which know each other.
@@ -306,17 +291,17 @@ func (c *core) handler() (_ http.Handler, err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/ws/agent", c.hub)
 	mux.Handle("/", handler)
-	return realPeer(mux, func() []Network { return c.settings().HTTP.TrustedProxies }), nil
+	return realPeer(narrowed(mux), func() []Network { return c.settings().HTTP.TrustedProxies }), nil
 }
 
 // serve runs the parts until ctx ends, and stops them in the order in which they need each
 // other: requests, then the reconciler, which still hears outcomes, then the hub.
-func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.cfg.Logger.Handler(), slog.LevelDebug),
 		// Streams end when the core does.
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: connContext,
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	agents, dismiss := context.WithCancel(context.WithoutCancel(ctx))
@@ -346,10 +331,7 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 	group.Go(func() error { return c.keyring.core.Run(ctx) })
 	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
+		return c.doors.serve(server, func(name string, err error) { c.listenerFailed(ctx, name, err) })
 	})
 	group.Go(func() error {
 		<-ctx.Done()
@@ -360,9 +342,9 @@ func (c *core) serve(ctx context.Context, listener net.Listener, handler http.Ha
 		}
 		return nil
 	})
-	defer c.lived(ctx, listener.Addr().String())()
+	defer c.lived(ctx, c.doors.addr().String())()
 	if c.cfg.Ready != nil {
-		c.cfg.Ready(listener.Addr())
+		c.cfg.Ready(c.doors.addr())
 	}
 	return group.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
@@ -99,6 +100,14 @@ func (c *core) reload(only []string) (api.Reloaded, error) {
 			Status: http.StatusConflict, Code: api.CodeConflict,
 			Message: "only a restart can change " + strings.Join(restart, ", "), Hint: "nothing was applied; restart core, or put them back",
 		}
+	}
+	if c.doors != nil && len(only) == 0 {
+		names, commit, err := c.doors.readCertificates(time.Now())
+		if err != nil {
+			return api.Reloaded{}, refusedSettings(err)
+		}
+		commit()
+		result.Certificates = names
 	}
 	c.live.Store(&configuration{Settings: next, origins: origins})
 	if c.cfg.LogLevel != nil {

@@ -15,18 +15,19 @@ import (
 // Settings are all settings of a core; docs/configuration.md is made from the tags. What is
 // dynamic is read from the snapshot at every use, never kept.
 type Settings struct {
-	Dir        string          `key:"dir" flag:"dir" env:"VARAN_DIR" reload:"static" doc:"data directory"`
-	Listen     string          `key:"listen" flag:"listen" env:"VARAN_LISTEN" default:"127.0.0.1:9120" reload:"static" doc:"address to serve on"`
-	AddrFile   string          `key:"addr_file" flag:"addr-file" env:"VARAN_ADDR_FILE" reload:"static" doc:"write the address that is served to this file once it is"`
-	LocalRoots []string        `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
-	Log        LogSettings     `key:"log"`
-	Webhook    WebhookSettings `key:"webhook"`
-	Limits     LimitSettings   `key:"limits"`
-	Auth       AuthSettings    `key:"auth"`
-	Alerts     AlertSettings   `key:"alerts"`
-	HTTP       HTTPSettings    `key:"http"`
-	History    HistorySettings `key:"history"`
-	SOPS       SOPSSettings    `key:"sops"`
+	Dir        string             `key:"dir" flag:"dir" env:"VARAN_DIR" reload:"static" doc:"data directory"`
+	Listen     string             `key:"listen" flag:"listen" env:"VARAN_LISTEN" reload:"static" doc:"address to serve on, instead of [[listeners]]; 127.0.0.1:9120 if neither is there"`
+	AddrFile   string             `key:"addr_file" flag:"addr-file" env:"VARAN_ADDR_FILE" reload:"static" doc:"write the address that is served to this file once it is"`
+	LocalRoots []string           `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
+	Listeners  []ListenerSettings `key:"listeners" reload:"static"`
+	Log        LogSettings        `key:"log"`
+	Webhook    WebhookSettings    `key:"webhook"`
+	Limits     LimitSettings      `key:"limits"`
+	Auth       AuthSettings       `key:"auth"`
+	Alerts     AlertSettings      `key:"alerts"`
+	HTTP       HTTPSettings       `key:"http"`
+	History    HistorySettings    `key:"history"`
+	SOPS       SOPSSettings       `key:"sops"`
 }
 
 // LogSettings say what is logged, and how.
@@ -54,6 +55,7 @@ type WebhookSettings struct {
 type LimitSettings struct {
 	Handshakes       int           `key:"handshakes" env:"VARAN_LIMITS_HANDSHAKES" default:"256" min:"1" max:"100000" reload:"dynamic" doc:"handshakes of agents under way at one time"`
 	HandshakesPerNet int           `key:"handshakes_per_network" env:"VARAN_LIMITS_HANDSHAKES_PER_NETWORK" default:"16" min:"1" max:"100000" reload:"dynamic" doc:"those of one /24, or /56 of IPv6"`
+	Connections      int           `key:"connections_per_address" env:"VARAN_LIMITS_CONNECTIONS_PER_ADDRESS" default:"4096" min:"1" max:"1000000" reload:"dynamic" doc:"connections that one address may have, over all listeners; trusted proxies have no limit"`
 	AgentTimeout     time.Duration `key:"agent_timeout" env:"VARAN_LIMITS_AGENT_TIMEOUT" default:"75s" min:"30s" reload:"static" doc:"how long an agent may be silent before it counts as gone"`
 }
 
@@ -148,6 +150,7 @@ func (s *Settings) Check() []settings.Fault {
 			}
 		}
 	}
+	found = append(found, s.checkListeners()...)
 	for _, prefix := range s.HTTP.TrustedProxies {
 		if prefix.Bits() == 0 {
 			fail("http.trusted_proxies", "name the addresses of the proxies themselves", "%s believes the X-Forwarded-For of everybody", prefix.Prefix)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,7 +115,24 @@ func (a *app) client() (*api.Client, error) {
 	if key == "" && sameCore(address, firstOf(saved.Core, defaultCore)) {
 		key = saved.Key
 	}
-	return &api.Client{BaseURL: baseURL(address), Key: fleet.NewSecret(key)}, nil
+	return newClient(address, fleet.NewSecret(key)), nil
+}
+
+// unixScheme begins the address of a core on a socket of this host.
+const unixScheme = "unix://"
+
+// newClient talks to a core at an address, which may be a unix socket.
+func newClient(address string, key fleet.Secret) *api.Client {
+	path, local := strings.CutPrefix(address, unixScheme)
+	if !local {
+		return &api.Client{BaseURL: baseURL(address), Key: key}
+	}
+	return &api.Client{BaseURL: "http://core.sock", Key: key, HTTP: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "unix", path)
+		},
+	}}}
 }
 
 // hasCore reports whether the user named a core in any way.
@@ -163,7 +182,7 @@ without echo, or from standard input; it is never an argument.`,
 }
 
 func (a *app) saveLogin(ctx context.Context, l login) error {
-	client := &api.Client{BaseURL: l.Core, Key: fleet.NewSecret(l.Key)}
+	client := newClient(l.Core, fleet.NewSecret(l.Key))
 	version, err := client.Version(ctx)
 	if err != nil {
 		return err

@@ -121,6 +121,25 @@ func WithActor(ctx context.Context, actor Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
 
+type localKey struct{}
+
+// WithLocal lets requests below ctx in without a key: the kernel says that they come from
+// root or from core's own user, who could read every key anyway.
+func WithLocal(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, localKey{}, name)
+}
+
+// local is the caller of a request that needs no key. What a proxy passes on is not its own.
+func local(r *http.Request) (Actor, bool) {
+	name, ok := r.Context().Value(localKey{}).(string)
+	h := r.Header
+	if !ok || h.Get("Authorization") != "" || h.Get("X-Api-Key") != "" || h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" {
+		return Actor{}, false
+	}
+	listener, _ := r.Context().Value(listenerKey{}).(string)
+	return Actor{Name: name, Listener: listener}, true
+}
+
 // ActorOf is who made the request that ctx belongs to; zero outside of one.
 func ActorOf(ctx context.Context) Actor {
 	actor, _ := ctx.Value(actorKey{}).(Actor)
@@ -253,6 +272,9 @@ func (g *Guard) Reload() { g.cache.forget("") }
 // with ErrTooMany, but a valid key is never refused for what others behind the same
 // address did.
 func (g *Guard) Check(r *http.Request) (Actor, error) {
+	if actor, ok := local(r); ok {
+		return actor, nil
+	}
 	actor, err := g.verify(r)
 	if err == nil {
 		g.note(r.Context(), actor.ID)
