@@ -83,6 +83,7 @@ func load(cfg Config) (*Agent, error) {
 		info: fleet.AgentInfo{
 			Version: cfg.Version, Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH,
 			LocalSecrets: cfg.LocalSecrets, HostCommands: cfg.HostCommands,
+			Tier: cfg.Tier, AllowedRegistries: cfg.AllowedRegistries,
 		},
 		id:       id,
 		news:     newNews(),

@@ -48,6 +48,9 @@ type Config struct {
 	// first report. Optional.
 	LocalSecrets []fleet.LocalSecret
 	HostCommands bool
+	// Tier and AllowedRegistries are so too.
+	Tier              fleet.Tier
+	AllowedRegistries []string
 	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
 	Drain time.Duration
 	// KeepAlive is how often core is pinged, so that a proxy between does not take the

@@ -335,6 +335,7 @@ func (u *uplink) ask(ctx context.Context) (wire.Report, error) {
 func describe(base, engine fleet.AgentInfo) fleet.AgentInfo {
 	engine.Version, engine.Hostname = base.Version, base.Hostname
 	engine.LocalSecrets, engine.HostCommands = base.LocalSecrets, base.HostCommands
+	engine.Tier, engine.AllowedRegistries = base.Tier, base.AllowedRegistries
 	if engine.OS == "" {
 		engine.OS = base.OS
 	}

@@ -281,6 +281,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 			s := &c.settings().Webhook
 			return web.HookRates{PerHook: s.PerMinute, Total: s.TotalMinute, Refused: s.RefusedMinute}
 		},
+		AgentBinaries: c.settings().AgentBinaries,
 		Version: api.Version{
 			Version: buildinfo.Version(), API: 1, Started: time.Now().UTC(),
 		},

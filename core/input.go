@@ -38,6 +38,9 @@ func (s *source) input(ctx context.Context, settings api.Sync) (render.Input, er
 	if input.KnownServers, err = s.servers(ctx, others); err != nil {
 		return input, err
 	}
+	if s.agents != nil {
+		input.KnownServers = hostTiers(input.KnownServers, s.agents.Observed())
+	}
 	names := s.stacksOfOthers(settings.Name)
 	for _, other := range others {
 		if other.Repository != nil {
@@ -114,6 +117,16 @@ func (s *source) servers(ctx context.Context, others []store.Shared) ([]fleet.Se
 	list := slices.Collect(maps.Values(byName))
 	slices.SortFunc(list, func(a, b fleet.Server) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+// hostTiers takes the servers whose hosts say that they are untrusted for no more.
+func hostTiers(servers []fleet.Server, observed fleet.Observed) []fleet.Server {
+	for i := range servers {
+		if observed[servers[i].Name].Agent.Tier == fleet.TierUntrusted {
+			servers[i].Tier = fleet.TierUntrusted
+		}
+	}
+	return servers
 }
 
 // stacksOfOthers are the names of the stacks that other syncs desire, applied or not.

@@ -15,19 +15,20 @@ import (
 // Settings are all settings of a core; docs/configuration.md is made from the tags. What is
 // dynamic is read from the snapshot at every use, never kept.
 type Settings struct {
-	Dir        string             `key:"dir" flag:"dir" env:"VARAN_DIR" reload:"static" doc:"data directory"`
-	Listen     string             `key:"listen" flag:"listen" env:"VARAN_LISTEN" reload:"static" doc:"address to serve on, instead of [[listeners]]; 127.0.0.1:9120 if neither is there"`
-	AddrFile   string             `key:"addr_file" flag:"addr-file" env:"VARAN_ADDR_FILE" reload:"static" doc:"write the address that is served to this file once it is"`
-	LocalRoots []string           `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
-	Listeners  []ListenerSettings `key:"listeners" reload:"static"`
-	Log        LogSettings        `key:"log"`
-	Webhook    WebhookSettings    `key:"webhook"`
-	Limits     LimitSettings      `key:"limits"`
-	Auth       AuthSettings       `key:"auth"`
-	Alerts     AlertSettings      `key:"alerts"`
-	HTTP       HTTPSettings       `key:"http"`
-	History    HistorySettings    `key:"history"`
-	SOPS       SOPSSettings       `key:"sops"`
+	Dir           string             `key:"dir" flag:"dir" env:"VARAN_DIR" reload:"static" doc:"data directory"`
+	Listen        string             `key:"listen" flag:"listen" env:"VARAN_LISTEN" reload:"static" doc:"address to serve on, instead of [[listeners]]; 127.0.0.1:9120 if neither is there"`
+	AddrFile      string             `key:"addr_file" flag:"addr-file" env:"VARAN_ADDR_FILE" reload:"static" doc:"write the address that is served to this file once it is"`
+	LocalRoots    []string           `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
+	AgentBinaries string             `key:"agent_binaries" flag:"agent-binaries" env:"VARAN_AGENT_BINARIES" reload:"static" doc:"directory with the agents' programs of a release, for new hosts to fetch; hosts of core's own platform get core's own program without it"`
+	Listeners     []ListenerSettings `key:"listeners" reload:"static"`
+	Log           LogSettings        `key:"log"`
+	Webhook       WebhookSettings    `key:"webhook"`
+	Limits        LimitSettings      `key:"limits"`
+	Auth          AuthSettings       `key:"auth"`
+	Alerts        AlertSettings      `key:"alerts"`
+	HTTP          HTTPSettings       `key:"http"`
+	History       HistorySettings    `key:"history"`
+	SOPS          SOPSSettings       `key:"sops"`
 }
 
 // LogSettings say what is logged, and how.

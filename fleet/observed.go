@@ -32,6 +32,11 @@ type AgentInfo struct {
 	LocalSecrets []LocalSecret `json:"local_secrets,omitempty"`
 	// HostCommands says that the agent's policy lets stacks run commands on the host.
 	HostCommands bool `json:"host_commands,omitempty"`
+	// Tier is the highest that the agent's policy lets its host be; empty leaves it to core.
+	Tier Tier `json:"tier,omitempty"`
+	// AllowedRegistries are where the policy lets images come from, as ImageAllowed reads
+	// them; empty is anywhere.
+	AllowedRegistries []string `json:"allowed_registries,omitempty"`
 	// Foreign are the Compose projects on the host that Varan neither made nor took over;
 	// sorted by name.
 	Foreign []ForeignProject `json:"foreign,omitempty"`

@@ -47,6 +47,9 @@ type Order struct {
 	Stack   string    `json:"stack"`
 	Server  string    `json:"server"`
 	Project string    `json:"project"`
+	// Tier is what core takes the server for: its release and its secrets are for that. An
+	// agent whose host says that it is less refuses the release. Empty is TierTrusted.
+	Tier Tier `json:"tier,omitempty"`
 	// Release is set for OrderApply, OrderAdopt, OrderPull and OrderUpdate only.
 	Release Release `json:"release,omitzero"`
 	// Services narrows every kind but OrderApply and OrderRemove.

@@ -411,6 +411,7 @@ func statusOf(s fleet.OutcomeStatus) OpStatus {
 func (e *execution) order(op plan.Op) fleet.Order {
 	order := fleet.Order{
 		ID: uuid.Must(uuid.NewV7()).String(), Stack: op.Stack, Server: op.Server, Project: op.Project,
+		Tier: tierOf(e.desired, op.Server),
 	}
 	switch op.Kind {
 	case plan.OpRemove:

@@ -87,6 +87,7 @@ func (l *loop) direct(ctx context.Context, req OrderRequest) (fleet.Order, Conte
 	order := fleet.Order{
 		ID: uuid.Must(uuid.NewV7()).String(), Kind: req.Kind, Stack: req.Stack, Server: req.Server,
 		Project: release.Project, Services: req.Services, StopSeconds: req.StopSeconds,
+		Tier: tierOf(good.Desired, req.Server),
 	}
 	if req.Kind == fleet.OrderPull || req.Kind == fleet.OrderUpdate {
 		order.Release = release
@@ -94,6 +95,16 @@ func (l *loop) direct(ctx context.Context, req OrderRequest) (fleet.Order, Conte
 		order.Project = report.Project // what runs, should the project's name be about to change
 	}
 	return order, good.Content, nil
+}
+
+// tierOf is what a release for a server was made for.
+func tierOf(desired fleet.Desired, server string) fleet.Tier {
+	for i := range desired.Servers {
+		if desired.Servers[i].Name == server && desired.Servers[i].Tier == fleet.TierUntrusted {
+			return fleet.TierUntrusted
+		}
+	}
+	return ""
 }
 
 // give waits for the order's turn and sends it.

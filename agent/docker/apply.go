@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 		}, true)
 	}
 	if f := t.permitted(release); f != nil {
+		t.e.log.WarnContext(ctx, "refused", slog.String("order", t.order.ID), slog.String("stack", t.order.Stack), slog.String("reason", f.Reason))
 		return t.outcome(f, !t.rec.Touched)
 	}
 	prepare, cancel := context.WithDeadline(ctx, deadline)
@@ -115,6 +117,9 @@ func (t *task) prepare(ctx context.Context, release *fleet.Release, blobs agent.
 	raw, err := t.e.blobs.get(release.Model)
 	if err != nil {
 		return imagePlan{}, &failure{Reason: err.Error(), Retryable: true}
+	}
+	if f := t.modelPermitted(release, raw); f != nil {
+		return imagePlan{}, f
 	}
 	images, err := t.planImages(ctx, release, raw)
 	if err != nil {

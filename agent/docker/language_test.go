@@ -2,6 +2,7 @@ package docker
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,16 +110,18 @@ func TestSecretFilesNeedMemory(t *testing.T) {
 func TestWhatAHostRefusesIsNotTheReleasesFault(t *testing.T) {
 	t.Parallel()
 	e := &Engine{cfg: Config{Dir: t.TempDir()}, blobs: blobs{ram: ram{err: errors.New("no memory here")}}}
+	e.cfg.Policy.AllowedRegistries = []string{"ghcr.io/acme"}
 	for name, tc := range map[string]struct {
 		release fleet.Release
 		hint    string
 	}{
-		"a command":    {fleet.Release{Options: fleet.ReleaseOptions{PostDeploy: fleet.Command{Script: "sha256:1"}}}, "host_commands"},
-		"a directory":  {fleet.Release{Options: fleet.ReleaseOptions{Dir: "/etc"}}, "host_directories"},
-		"a way out":    {fleet.Release{Options: fleet.ReleaseOptions{Dir: "../../etc"}}, "host_directories"},
-		"no memory":    {fleet.Release{Files: []fleet.File{{Path: "a", Salted: true, Digest: "sha256:1"}}}, "secrets_on_disk"},
-		"no recreate":  {fleet.Release{Options: fleet.ReleaseOptions{Up: fleet.UpOptions{NoRecreate: true}}}, "--no-recreate"},
-		"all in order": {fleet.Release{Services: []fleet.Service{{Name: "web"}}}, ""},
+		"a command":               {fleet.Release{Options: fleet.ReleaseOptions{PostDeploy: fleet.Command{Script: "sha256:1"}}}, "host_commands"},
+		"a directory":             {fleet.Release{Options: fleet.ReleaseOptions{Dir: "/etc"}}, "host_directories"},
+		"a way out":               {fleet.Release{Options: fleet.ReleaseOptions{Dir: "../../etc"}}, "host_directories"},
+		"no memory":               {fleet.Release{Files: []fleet.File{{Path: "a", Salted: true, Digest: "sha256:1"}}}, "secrets_on_disk"},
+		"no recreate":             {fleet.Release{Options: fleet.ReleaseOptions{Up: fleet.UpOptions{NoRecreate: true}}}, "--no-recreate"},
+		"an image from elsewhere": {fleet.Release{Services: []fleet.Service{{Name: "web", Image: "evil.example/app"}}}, "allowed_registries"},
+		"all in order":            {fleet.Release{Services: []fleet.Service{{Name: "web", Image: "ghcr.io/acme/web:1"}}}, ""},
 	} {
 		task := &task{e: e, order: fleet.Order{Stack: "web"}}
 		f := task.permitted(&tc.release)
@@ -134,6 +137,53 @@ func TestWhatAHostRefusesIsNotTheReleasesFault(t *testing.T) {
 		Dir: "/etc/komodo", PreDeploy: fleet.Command{Script: "sha256:1"},
 	}}); f != nil && !strings.Contains(f.Reason, "memory") {
 		t.Errorf("what the policy allows: %+v", f)
+	}
+}
+
+func TestP12AHostThatIsUntrustedTakesNothingElse(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	e := &Engine{
+		cfg: Config{Dir: t.TempDir(), Policy: policy.Policy{Tier: fleet.TierUntrusted}},
+		log: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	release := &fleet.Release{Stack: "web", Services: []fleet.Service{{Name: "app", Image: "app:1"}}}
+	trusted := &task{e: e, order: fleet.Order{Stack: "web"}}
+	if f := trusted.permitted(release); f == nil || !strings.Contains(f.Reason, "untrusted") || !f.Retryable {
+		t.Errorf("a release for a trusted server: %+v", f)
+	}
+	untrusted := &task{e: e, order: fleet.Order{Stack: "web", Tier: fleet.TierUntrusted}}
+	if f := untrusted.permitted(release); f != nil {
+		t.Errorf("a release for an untrusted server: %+v", f)
+	}
+	// What core says of the tier is not all: the model is what would run.
+	f := untrusted.modelPermitted(release, []byte("services: {app: {image: app, privileged: true}}"))
+	if f == nil || !strings.Contains(f.Reason, "service app is privileged") {
+		t.Errorf("a privileged service: %+v", f)
+	}
+	if !strings.Contains(log.String(), "privileged") || !strings.Contains(log.String(), "stack=web") {
+		t.Errorf("the host's own log does not say so: %s", log.String())
+	}
+	if f := untrusted.modelPermitted(release, []byte("services: {app: {image: app}}")); f != nil {
+		t.Errorf("a plain service: %+v", f)
+	}
+}
+
+func TestP12TheModelIsHeldAgainstTheRegistriesToo(t *testing.T) {
+	t.Parallel()
+	e := &Engine{
+		cfg: Config{Dir: t.TempDir(), Policy: policy.Policy{AllowedRegistries: []string{"ghcr.io/acme"}}}, log: slog.New(slog.DiscardHandler),
+	}
+	for model, want := range map[string]string{
+		"services: {app: {image: ghcr.io/acme/app}}":                "",
+		"services: {app: {image: evil.example/app}}":                "lets no image in",
+		"services: {app: {image: ghcr.io/acme/app, build: {x: y}}}": "is built here",
+		"services: [": "cannot be read",
+	} {
+		f := (&task{e: e}).modelPermitted(&fleet.Release{Stack: "web"}, []byte(model))
+		if (f == nil) != (want == "") || f != nil && !strings.Contains(f.Reason, want) {
+			t.Errorf("%s: %+v, want %q", model, f, want)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ func (e *Engine) Observe(ctx context.Context) (fleet.AgentInfo, []fleet.StackRep
 	info := fleet.AgentInfo{
 		Version: e.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
 		LocalSecrets: e.LocalSecrets(), HostCommands: e.cfg.Policy.HostCommands,
+		Tier: e.cfg.Policy.Tier, AllowedRegistries: e.cfg.Policy.AllowedRegistries,
 	}
 	info.Hostname, _ = os.Hostname()
 	engine, err := e.conn.info(ctx)

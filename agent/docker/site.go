@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"go.yaml.in/yaml/v3"
+
+	"github.com/varanhq/varan/agent/policy"
 	"github.com/varanhq/varan/fleet"
 )
 
@@ -57,6 +61,18 @@ func (t *task) permitted(release *fleet.Release) *failure {
 	if _, f := t.e.siteOf(t.order.Stack, release); f != nil {
 		return f
 	}
+	allowed := &t.e.cfg.Policy
+	if allowed.Tier == fleet.TierUntrusted && t.order.Tier != fleet.TierUntrusted {
+		return &failure{
+			Reason: "the policy of this host says that it is untrusted, and the release is one for a trusted server",
+			Hint:   "core learns that when the agent connects, and plans anew; nothing has to be done", Retryable: true,
+		}
+	}
+	for i := range release.Services {
+		if s := &release.Services[i]; !fleet.ImageAllowed(allowed.AllowedRegistries, s.Image) {
+			return imageRefused(s.Name, s.Image)
+		}
+	}
 	commands := options.PreDeploy.Script + options.FirstDeploy.Script + options.PostDeploy.Script
 	if commands != "" && !t.e.cfg.Policy.HostCommands {
 		return &failure{
@@ -74,6 +90,51 @@ func (t *task) permitted(release *fleet.Release) *failure {
 		return &failure{
 			Reason: t.e.blobs.ram.err.Error(),
 			Hint:   "mount a tmpfs there, or accept files on disk with secrets_on_disk = true in the policy file of the host",
+		}
+	}
+	return nil
+}
+
+func imageRefused(service, image string) *failure {
+	return &failure{
+		Reason: fmt.Sprintf("the policy of this host lets no image in from where service %s has %s", service, image),
+		Hint:   "add the registry to allowed_registries in the policy file of the host, or take the image from elsewhere",
+	}
+}
+
+// modelPermitted is permitted for what the resolved model says: core's word for what is in it
+// is not enough.
+func (t *task) modelPermitted(release *fleet.Release, raw []byte) (f *failure) {
+	allowed := &t.e.cfg.Policy
+	defer func() {
+		if f != nil {
+			t.e.log.Warn("refused", slog.String("order", t.order.ID), slog.String("stack", release.Stack), slog.String("reason", f.Reason))
+		}
+	}()
+	if allowed.Tier == fleet.TierUntrusted {
+		if why := policy.RefuseUntrusted(raw); why != "" {
+			return &failure{
+				Reason: "the policy of this host says that it is untrusted, and " + why,
+				Hint:   "run the stack on another server, or let a person of this host change tier in its policy file",
+			}
+		}
+	}
+	if len(allowed.AllowedRegistries) == 0 {
+		return nil
+	}
+	var m model
+	if err := yaml.Unmarshal(raw, &m); err != nil {
+		return &failure{Reason: "the model of the stack cannot be read"}
+	}
+	for name, s := range m.Services {
+		switch {
+		case !s.Build.IsZero():
+			return &failure{
+				Reason: "the policy of this host says where images may come from, and service " + name + " is built here, from whatever its Dockerfile names",
+				Hint:   "build the image elsewhere and push it to a registry that is allowed",
+			}
+		case !fleet.ImageAllowed(allowed.AllowedRegistries, s.Image):
+			return imageRefused(name, s.Image)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,10 @@ const maxFile = 1 << 20
 // Policy is what core may ask of the host. The zero value allows what needs no policy:
 // containers, in directories of the agent's own.
 type Policy struct {
+	// Tier is the highest that this host can be; empty leaves it to core.
+	Tier fleet.Tier
+	// AllowedRegistries are where images may come from; empty is anywhere. See fleet.ImageAllowed.
+	AllowedRegistries []string
 	// HostCommands lets stacks run commands on the host (pre_deploy, post_deploy, and those
 	// of repos).
 	HostCommands bool
@@ -62,13 +67,17 @@ func (e *Error) Error() string { return e.Pos.String() + ": " + e.Message }
 
 // document is the file as it is written.
 type document struct {
-	HostCommands    bool              `toml:"host_commands"`
-	HostDirectories []string          `toml:"host_directories"`
-	RepoDirectory   string            `toml:"repo_directory"`
-	SecretsOnDisk   bool              `toml:"secrets_on_disk"`
-	Secrets         map[string]string `toml:"secrets"`
-	SecretFiles     map[string]string `toml:"secret_files"`
-	Registry        []account         `toml:"registry"`
+	Tier              string            `toml:"tier"`
+	AllowedRegistries []string          `toml:"allowed_registries"`
+	Terminals         bool              `toml:"terminals"`
+	Tunnels           []string          `toml:"tunnels"`
+	HostCommands      bool              `toml:"host_commands"`
+	HostDirectories   []string          `toml:"host_directories"`
+	RepoDirectory     string            `toml:"repo_directory"`
+	SecretsOnDisk     bool              `toml:"secrets_on_disk"`
+	Secrets           map[string]string `toml:"secrets"`
+	SecretFiles       map[string]string `toml:"secret_files"`
+	Registry          []account         `toml:"registry"`
 }
 
 type account struct {
@@ -82,6 +91,9 @@ type account struct {
 func Load(path string) (Policy, error) {
 	text, err := readOwned(path, true)
 	if err != nil {
+		return Policy{}, err
+	}
+	if err := ownDirectory(path); err != nil {
 		return Policy{}, err
 	}
 	var doc document
@@ -123,7 +135,7 @@ func decode(path string, text []byte, into any) error {
 		first := unknown.Errors[0]
 		return &Error{
 			Pos: at(first.Position()), Message: fmt.Sprintf("unknown key %q", strings.Join(first.Key(), ".")),
-			Hint: "the keys are host_commands, host_directories, repo_directory, secrets_on_disk, [secrets], [secret_files] and [[registry]]",
+			Hint: "the keys are tier, host_commands, allowed_registries, terminals, tunnels, host_directories, repo_directory, secrets_on_disk, [secrets], [secret_files] and [[registry]]",
 		}
 	}
 	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
@@ -135,11 +147,29 @@ func decode(path string, text []byte, into any) error {
 
 func (d *document) policy(path string, text []byte) (Policy, error) {
 	p := Policy{
+		Tier: fleet.Tier(d.Tier), AllowedRegistries: slices.Clone(d.AllowedRegistries),
 		HostCommands: d.HostCommands, RepoDirectory: d.RepoDirectory, SecretsOnDisk: d.SecretsOnDisk,
 		HostDirectories: slices.Clone(d.HostDirectories),
 	}
 	fault := func(key, format string, args ...any) error {
 		return &Error{Pos: find(path, text, key), Message: fmt.Sprintf(format, args...)}
+	}
+	switch p.Tier {
+	case "", fleet.TierTrusted, fleet.TierUntrusted:
+	default:
+		return p, fault("tier", "there is no tier %q: it is trusted or untrusted", d.Tier)
+	}
+	if p.Tier == fleet.TierUntrusted && p.HostCommands {
+		return p, fault("host_commands", "commands never run on an untrusted host: take tier or host_commands out")
+	}
+	if d.Terminals || len(d.Tunnels) > 0 {
+		return p, fault(cmp.Or(map[bool]string{true: "terminals"}[d.Terminals], "tunnels"),
+			"this agent opens neither terminals nor tunnels, so that there is nothing to allow: leave the key out, or false or empty")
+	}
+	for _, pattern := range p.AllowedRegistries {
+		if !fleet.ValidRegistryPattern(pattern) {
+			return p, fault("allowed_registries", "%q is no registry or part of one, such as ghcr.io or docker.io/library/*", pattern)
+		}
 	}
 	for _, dir := range p.HostDirectories {
 		if !filepath.IsAbs(dir) || dir == "/" {
@@ -257,6 +287,26 @@ func private(path string) error {
 		return err
 	}
 	return trustworthy(path, info, false)
+}
+
+// ownDirectory refuses a policy that others could put another file in the place of.
+func ownDirectory(path string) error {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	switch {
+	case !ownedByUs(info):
+		return &Error{Pos: fleet.Position{File: path}, Message: "its directory belongs to another user", Hint: "chown root " + dir}
+	case mode.Perm()&0o022 != 0 && mode&fs.ModeSticky == 0:
+		return &Error{
+			Pos:     fleet.Position{File: path},
+			Message: fmt.Sprintf("others can write its directory (mode %04o)", mode.Perm()), Hint: "chmod go-w " + dir,
+		}
+	}
+	return nil
 }
 
 func trustworthy(path string, info fs.FileInfo, public bool) error {

@@ -89,6 +89,11 @@ func TestWhatAPolicyMayNotBeIsSaidWithItsPlace(t *testing.T) {
 		"a file that is not there":  {text: "[secret_files]\nA = \"/does/not/exist\"", want: "/does/not/exist", line: 2},
 		"an account without a name": {text: "[[registry]]\ndomain = \"x\"", want: "a username", line: 1},
 		"an account twice secured":  {text: "[[registry]]\ndomain=\"x\"\nusername=\"u\"\npassword=\"canary\"\npassword_file=\"/f\"", want: "a password or a password_file", line: 1},
+		"another tier":              {text: "tier = \"gold\"", want: `no tier "gold"`, line: 1},
+		"commands where none run":   {text: "tier = \"untrusted\"\nhost_commands = true", want: "never run on an untrusted host", line: 2},
+		"terminals":                 {text: "terminals = true", want: "neither terminals nor tunnels", line: 1},
+		"tunnels":                   {text: "tunnels = [\"db:5432\"]", want: "neither terminals nor tunnels", line: 1},
+		"a registry without a host": {text: "\nallowed_registries = [\"library/nginx\"]", want: `"library/nginx" is no registry`, line: 2},
 		"secrets for everybody":     {text: "[secrets]\nA = \"canary\"", mode: 0o644, want: "everybody can read it"},
 		"written by others":         {text: "host_commands = true", mode: 0o622, want: "others can write it"},
 	} {
@@ -114,6 +119,68 @@ func TestWhatAPolicyMayNotBeIsSaidWithItsPlace(t *testing.T) {
 				t.Errorf("a value is shown: %v", err)
 			}
 		})
+	}
+}
+
+func TestAPolicyNarrows(t *testing.T) {
+	t.Parallel()
+	p, err := policy.Load(write(t, "policy.toml", `
+tier = "untrusted"
+terminals = false
+tunnels = []
+allowed_registries = ["ghcr.io/acme", "docker.io/library/*"]
+`, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Tier != fleet.TierUntrusted || len(p.AllowedRegistries) != 2 {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestADirectoryThatOthersCanWriteHoldsNoPolicy(t *testing.T) {
+	t.Parallel()
+	path := write(t, "policy.toml", "", 0o600)
+	if err := os.Chmod(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Load(path); err == nil || !strings.Contains(err.Error(), "others can write") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRefuseUntrusted(t *testing.T) {
+	t.Parallel()
+	for model, want := range map[string]string{
+		"services: {a: {image: x, cap_add: [CHOWN, CAP_KILL], sysctls: {net.core.somaxconn: 1}}}":                     "",
+		"services: {a: {volumes: [{type: bind, source: ./conf, target: /c}, {type: volume, source: v, target: /v}]}}": "",
+		"volumes: {v: {driver_opts: {type: tmpfs, device: tmpfs}}}":                                                   "",
+		"services: {a: {privileged: true}}":                                                                           "service a is privileged",
+		"services: {a: {cap_add: [SYS_ADMIN]}}":                                                                       "adds the capability SYS_ADMIN",
+		"services: {a: {devices: [{source: /dev/kvm}]}}":                                                              "devices",
+		"services: {a: {gpus: all}}":                                                                                  "devices",
+		"services: {a: {deploy: {resources: {reservations: {devices: [{count: 1}]}}}}}":                               "devices",
+		"services: {a: {network_mode: host}}":                                                                         "namespace",
+		"services: {a: {pid: 'container:other'}}":                                                                     "namespace",
+		"services: {a: {volumes_from: ['container:other']}}":                                                          "outside the stack",
+		"services: {a: {security_opt: ['seccomp=unconfined']}}":                                                       "gives up isolation",
+		"services: {a: {sysctls: {kernel.panic: 1}}}":                                                                 "kernel parameter",
+		"services: {a: {runtime: other}}":                                                                             "runtime",
+		"services: {a: {cgroup_parent: x}}":                                                                           "cgroup",
+		"services: {a: {build: {context: .}}}":                                                                        "built on the host",
+		"services: {a: {post_start: [{privileged: true}]}}":                                                           "privileged hook",
+		"services: {a: {volumes: [{type: bind, source: /var/run/docker.sock, target: /s}]}}":                          "mounts /var/run/docker.sock",
+		"services: {a: {volumes: [{type: bind, source: ../../etc, target: /s}]}}":                                     "mounts ../../etc",
+		"services: {a: {volumes: [{type: bind, source: ./x/../../etc, target: /s}]}}":                                 "of the host",
+		"volumes: {v: {driver: nfs}}":                                                                                 "served by nfs",
+		"volumes: {v: {driver_opts: {type: none, o: bind, device: /etc}}}":                                            "mounts /etc",
+		"secrets: {s: {file: /etc/shadow}}":                                                                           "/etc/shadow",
+		"services: [":                                                                                                 "cannot be read",
+	} {
+		got := policy.RefuseUntrusted([]byte(model))
+		if (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", model, got, want)
+		}
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/varanhq/varan/cmd/internal/agentcmd"
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/internal/buildinfo"
@@ -23,6 +25,9 @@ func main() {
 
 // run is main with its surroundings as parameters.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if filepath.Base(os.Args[0]) == agentName {
+		return agentcmd.Run(args, stdin, stdout, stderr)
+	}
 	return exit.Run("varan", stderr, func() error {
 		ctx, stop := exit.Signals(context.Background())
 		defer stop()
@@ -32,6 +37,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return explain(cmd, err)
 	})
 }
+
+// agentName is what hosts call the agent's program. Core gives them its own where it has no
+// smaller one: under that name it is nothing but the agent.
+const agentName = "varan-agent"
 
 func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	app := &app{stdin: stdin, stdout: stdout, stderr: stderr}

@@ -159,10 +159,15 @@ func (a *app) printOnboarding(client *api.Client, created api.OnboardingCreated)
 	if strings.ContainsAny(name, "*?[") {
 		name = "'$(hostname)'" // the agent puts its host's name there, not the shell
 	}
-	fmt.Fprintf(a.stderr, "good until %s, for %s. On the new host:\n\n  VARAN_ONBOARDING_KEY=%s varan agent --core %s --connect-as %s\n\n",
-		created.Key.Expires.Local().Format(time.DateTime), plural(created.Key.MaxUses, "agent"), key, client.BaseURL, name)
-	if loopback(client.BaseURL) {
+	fmt.Fprintf(a.stderr, "good until %s, for %s. On the new host:\n\n  curl -fsSL %s/install.sh | VARAN_ONBOARDING_KEY=%s sh -s -- --connect-as %s\n\n"+
+		"or, without installing anything there:\n\n  VARAN_ONBOARDING_KEY=%s varan agent --core %s --connect-as %s\n\n",
+		created.Key.Expires.Local().Format(time.DateTime), plural(created.Key.MaxUses, "agent"), client.BaseURL, key, name,
+		key, client.BaseURL, name)
+	switch {
+	case loopback(client.BaseURL):
 		fmt.Fprintln(a.stderr, "from another machine, put the address there by which it reaches this core")
+	case strings.HasPrefix(client.BaseURL, "http://"):
+		fmt.Fprintln(a.stderr, "this core is reached without TLS: whoever is in between can change the script; agents themselves are safe")
 	}
 	if created.Key.Approval {
 		fmt.Fprintln(a.stderr, "each server that joins with it waits for: varan server approve NAME")

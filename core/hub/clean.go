@@ -39,9 +39,39 @@ func cleanAgent(a fleet.AgentInfo) fleet.AgentInfo {
 		Version: clean(a.Version), Hostname: clean(a.Hostname), OS: clean(a.OS), Arch: clean(a.Arch),
 		Engine: clean(a.Engine), EngineAPI: clean(a.EngineAPI), EngineError: clean(a.EngineError),
 		LocalSecrets: cleanSecrets(a.LocalSecrets), HostCommands: a.HostCommands,
+		Tier: cleanTier(a.Tier), AllowedRegistries: cleanRegistries(a.AllowedRegistries),
 		Foreign: cleanForeign(a.Foreign),
 	}
 }
+
+// cleanTier takes an agent's word for being less than core thinks, and for nothing else.
+func cleanTier(t fleet.Tier) fleet.Tier {
+	if t == fleet.TierUntrusted {
+		return t
+	}
+	return ""
+}
+
+// cleanRegistries keeps the patterns that mean something. That there are some counts also
+// when none is left: then no image is allowed.
+func cleanRegistries(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]string, 0, min(len(list), maxRegistries))
+	for _, pattern := range list[:min(len(list), maxRegistries)] {
+		if fleet.ValidRegistryPattern(pattern) {
+			out = append(out, clean(pattern))
+		}
+	}
+	if len(out) == 0 {
+		return []string{"none.invalid"}
+	}
+	return out
+}
+
+// maxRegistries bounds the patterns of an agent.
+const maxRegistries = 256
 
 // cleanForeign bounds the projects as those of a whole answer.
 func cleanForeign(list []fleet.ForeignProject) []fleet.ForeignProject {

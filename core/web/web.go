@@ -199,8 +199,10 @@ type CoreControl interface {
 	Settings() []api.Setting
 }
 
-// Config wires the handlers. All of it is required but HookSecret, HookRates and Now.
+// Config wires the handlers. All of it is required but AgentBinaries, HookSecret, HookRates and Now.
 type Config struct {
+	// AgentBinaries is a directory of release binaries that new hosts may fetch; optional.
+	AgentBinaries string
 	// HookSecret is for webhooks of declared resources that have no secret of their own; empty
 	// refuses these.
 	HookSecret func() fleet.Secret
@@ -226,7 +228,8 @@ type Config struct {
 
 type server struct {
 	Config
-	hooks *hookLimits
+	programs *programs
+	hooks    *hookLimits
 }
 
 // New returns the handler of everything but the agents' endpoint.
@@ -244,7 +247,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.HookRates == nil {
 		cfg.HookRates = func() HookRates { return HookRates{PerHook: 60, Total: 600, Refused: 30} }
 	}
-	s := &server{Config: cfg, hooks: newHookLimits(cfg.HookRates)}
+	s := &server{Config: cfg, programs: newPrograms(cfg.AgentBinaries), hooks: newHookLimits(cfg.HookRates)}
 	guarded := http.NewServeMux()
 	s.register(humago.New(guarded, openAPI(cfg.Version.Version)))
 	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -257,6 +260,8 @@ func New(cfg Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /install.sh", s.installScript)
+	mux.HandleFunc("GET /download/varan-agent/{os}/{arch}", s.download)
 	mux.HandleFunc("/listener/{provider}/{kind}/{name}/{action}", s.webhook)
 	mux.HandleFunc("/listener/{provider}/procedure/{name}/{branch}", s.procedureHook)
 	// Branches have slashes in their names.

@@ -219,6 +219,12 @@ func must(tb testing.TB, err error) {
 
 func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
+	return newFixtureWith(tb, "")
+}
+
+// newFixtureWith has agents' programs to give.
+func newFixtureWith(tb testing.TB, binaries string) *fixture {
+	tb.Helper()
 	f := &fixture{
 		loop:    &loop{waiting: map[string]bool{}, status: map[string]reconciler.SyncStatus{}},
 		agents:  &agents{observed: fleet.Observed{}},
@@ -238,7 +244,8 @@ func newFixture(tb testing.TB) *fixture {
 	guard, err := auth.New(auth.Config{Keys: f.store, Logger: logger, Now: clock})
 	must(tb, err)
 	handler, err := web.New(web.Config{
-		Store: f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
+		AgentBinaries: binaries,
+		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
 		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})

@@ -282,6 +282,9 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
 		it.block(BlockPolicy, text, hint)
 	}
+	if text := p.imagesRefused(s); text != "" {
+		it.block(BlockPolicy, text, "take the image from elsewhere, or add its registry to allowed_registries in the policy file of its host")
+	}
 	it.back = hold != nil && it.op.Release == hold.Release.Digest
 	it.holdBack(hold)
 	if found.bad != nil {
@@ -307,6 +310,17 @@ func (p *planner) hinder(it *item, s *fleet.Stack, report *fleet.StackReport, aw
 	if report.Busy != "" {
 		it.block(BlockBusy, "the agent on "+s.Server+" is at work on "+s.Name, "")
 	}
+}
+
+// imagesRefused says which image the host of a stack does not let in; empty when it takes all.
+func (p *planner) imagesRefused(s *fleet.Stack) string {
+	allowed := p.in.Observed[s.Server].Agent.AllowedRegistries
+	for i := range s.Release.Services {
+		if service := &s.Release.Services[i]; !fleet.ImageAllowed(allowed, service.Image) {
+			return "the policy of the host of " + s.Server + " lets no image in from where service " + service.Name + " has " + service.Image
+		}
+	}
+	return ""
 }
 
 // commandsRefused says why a stack's commands may not run on its server; empty when they

@@ -185,6 +185,9 @@ func (w *world) happen(line []string) error {
 	case "host-commands":
 		server.Agent.HostCommands = true
 		w.in.Observed[what] = server
+	case "registries":
+		server.Agent.AllowedRegistries = line[2:]
+		w.in.Observed[what] = server
 	case "foreign":
 		server.Agent.Foreign = append(server.Agent.Foreign, fleet.ForeignProject{Name: line[2], Services: line[3:]})
 		w.in.Observed[what] = server

@@ -24,6 +24,7 @@ import (
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/cmd/internal/logging"
 	"github.com/varanhq/varan/cmd/internal/settingflags"
+	"github.com/varanhq/varan/internal/buildinfo"
 	"github.com/varanhq/varan/internal/lowmem"
 )
 
@@ -58,7 +59,22 @@ VARAN_ONBOARDING_KEY.`,
 		Defaults: map[string]string{"dir": defaultDir()},
 	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return load(cmd, f, std) }
+	cmd.AddCommand(newInstall(std), newUninstall(std), newPolicy(std))
 	return cmd
+}
+
+// Run is the program varan-agent with its surroundings as parameters; it returns the exit
+// code.
+func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return exit.Run("varan-agent", stderr, func() error {
+		ctx, stop := exit.Signals(context.Background())
+		defer stop()
+		root := NewRoot(IO{Stdout: stdout, Stderr: stderr})
+		root.Version = buildinfo.String()
+		root.SetIn(stdin)
+		root.SetArgs(args)
+		return root.ExecuteContext(ctx)
+	})
 }
 
 // NewRoot is New as a program of its own.
@@ -154,6 +170,7 @@ func run(ctx context.Context, s *Settings, logger *slog.Logger) error {
 		return &exit.Error{Code: exit.Config, Err: err, Hint: "check --dir and --docker-host"}
 	}
 	cfg.Engine, cfg.LocalSecrets, cfg.HostCommands = engine, engine.LocalSecrets(), allowed.HostCommands
+	cfg.Tier, cfg.AllowedRegistries = allowed.Tier, allowed.AllowedRegistries
 	a, err := agent.New(cfg)
 	if err != nil {
 		return explain(err)
