@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/varanhq/varan/cmd/internal/agentcmd"
 	"github.com/varanhq/varan/cmd/internal/exit"
 )
 
@@ -51,7 +52,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 		},
 		"a token file that is not there": {
 			args: []string{"--core", "ws://127.0.0.1:1", "--onboarding-key-file", "/does/not/exist"}, code: exit.Config,
-			stderr: []string{"/does/not/exist", "nothing says which core to trust"},
+			stderr: []string{"the onboarding key file does not exist", "nothing says which core to trust"},
 		},
 		"a policy file that is not there": {
 			args: []string{"--core", "ws://127.0.0.1:1", "--policy", "/does/not/exist"}, code: exit.Config,
@@ -62,7 +63,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 			stderr: []string{"secrets file:", "/does/not/exist"},
 		},
 		"a switch that is none": {
-			args: []string{"--core", "ws://127.0.0.1:1"}, env: map[string]string{"VARAN_INSECURE_SKIP_VERIFY": "maybe"}, code: exit.Usage,
+			args: []string{"--core", "ws://127.0.0.1:1"}, env: map[string]string{"VARAN_INSECURE_SKIP_VERIFY": "maybe"}, code: exit.Config,
 			stderr: []string{"VARAN_INSECURE_SKIP_VERIFY"},
 		},
 	}
@@ -80,7 +81,7 @@ func TestExitCodesAndMessages(t *testing.T) {
 				t.Setenv(key, value)
 			}
 			var stdout, stderr bytes.Buffer
-			if code := run(tc.args, &stdout, &stderr); code != tc.code {
+			if code := agentcmd.Run(tc.args, strings.NewReader(""), &stdout, &stderr); code != tc.code {
 				t.Errorf("exit code %d, want %d", code, tc.code)
 			}
 			if !strings.Contains(stdout.String(), tc.stdout) || (tc.stdout == "" && stdout.Len() > 0) {
