@@ -120,6 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.watch(linkCtx) })
 	wg.Go(func() { a.link(linkCtx) })
+	wg.Go(func() { a.heal(ctx) })
 	a.jobs.run(ctx, a.cfg.Drain)
 	a.flush(linkCtx)
 	stopLink()

@@ -50,6 +50,8 @@ type jobs struct {
 	owed      []fleet.Outcome // not acknowledged by core, oldest first
 	delivered []fleet.Outcome // acknowledged, oldest first
 	stopping  bool
+	// dropped counts the repairs that core will not hear of.
+	dropped int
 }
 
 type job struct {
@@ -236,7 +238,7 @@ func (j *jobs) do(ctx context.Context, order fleet.Order) {
 	log.InfoContext(ctx, "order started", slog.String("kind", string(order.Kind)))
 	started := time.Now()
 	outcome := j.ask(ctx, order)
-	outcome.Order, outcome.Stack = order.ID, order.Stack
+	outcome.Order, outcome.Stack, outcome.Heal = order.ID, order.Stack, order.Kind == fleet.OrderHeal
 	if outcome.StartedAt.IsZero() {
 		outcome.StartedAt = started
 	}
@@ -252,8 +254,14 @@ func (j *jobs) do(ctx context.Context, order fleet.Order) {
 
 	j.mu.Lock()
 	delete(j.running, order.ID)
-	j.owed = append(j.owed, outcome)
+	var gone []fleet.Outcome
+	j.owed, gone, j.dropped = dropHeals(append(j.owed, outcome), j.dropped)
 	j.mu.Unlock()
+	for _, o := range gone {
+		if err := j.ledger.forget(o.Order); err != nil {
+			log.WarnContext(ctx, "a dropped repair could not be removed", slog.String("order", o.Order), slog.Any("err", err))
+		}
+	}
 	j.changed(order.Stack)
 }
 
@@ -309,6 +317,9 @@ func (j *jobs) undelivered() []fleet.Outcome {
 func (j *jobs) acknowledged(ctx context.Context, outcome fleet.Outcome) {
 	j.mu.Lock()
 	j.owed = slices.DeleteFunc(j.owed, func(o fleet.Outcome) bool { return o.Order == outcome.Order })
+	if outcome.Dropped > 0 {
+		j.dropped = 0
+	}
 	outcome.Log = "" // 64 KiB that nobody will ask for again
 	j.delivered = append(j.delivered, outcome)
 	if len(j.delivered) > keepDelivered {

@@ -12,6 +12,10 @@ type OrderKind string
 const (
 	// OrderApply makes the host run Release, or puts the last good one back.
 	OrderApply OrderKind = "apply"
+	// OrderHeal puts back what is missing of Release, the last good one, with what is on the
+	// host. Agents give it to themselves while core is away; it does nothing where core has
+	// ordered something else since.
+	OrderHeal OrderKind = "heal"
 	// OrderAdopt takes over the Compose project that runs under Release's name, if each of
 	// its containers is what the release asks for: nothing is recreated. An apply does the
 	// same where it meets such a project.
@@ -65,6 +69,8 @@ type Order struct {
 	// KeepImages takes the images that are on the host and asks registries only for others: the
 	// release is an earlier one, and is to run as it did.
 	KeepImages bool `json:"keep_images,omitempty"`
+	// SelfHeal has the agent keep the release running by itself while core is away.
+	SelfHeal bool `json:"self_heal,omitempty"`
 	// Force applies a release although it is remembered as bad.
 	Force bool `json:"force,omitempty"`
 	// Timeout bounds the whole order on the agent; zero means ten minutes.
@@ -98,6 +104,10 @@ type Outcome struct {
 	Hint string `json:"hint,omitempty"`
 	// Untouched is set when no container was touched (a missing image, say).
 	Untouched bool `json:"untouched,omitempty"`
+	// Heal is set for an OrderHeal: core did not give that order. Dropped is how many older
+	// ones were never told, because there were too many to keep.
+	Heal    bool `json:"heal,omitempty"`
+	Dropped int  `json:"dropped,omitempty"`
 	// Retryable failures (engine away, registry timeout, core restarted) do not make
 	// the release bad; the reconciler tries again with backoff.
 	Retryable bool `json:"retryable,omitempty"`

@@ -76,6 +76,9 @@ type node struct {
 // execution carries out one run. It decides nothing: what runs, and after what, the plan
 // said; it only keeps the order, the limits and the record.
 type execution struct {
+	// selfHeal is the policy of the sync: its agents heal by themselves while core is away.
+	selfHeal bool
+
 	l       *loop
 	run     Run
 	content Content
@@ -109,6 +112,7 @@ func newExecution(l *loop, run Run, loaded *Loaded, take []plan.Op, left []OpRes
 	})
 	e := &execution{
 		l: l, run: run, content: loaded.Content, left: left, watch: watch, desired: loaded.Desired,
+		selfHeal:   loaded.Policy.SelfHeal,
 		stacks:     map[place]fleet.Release{},
 		back:       map[place]bool{},
 		superseded: make(chan struct{}),
@@ -423,6 +427,7 @@ func (e *execution) order(op plan.Op) fleet.Order {
 	order.Kind, order.StopSeconds = fleet.OrderApply, e.stopSeconds
 	at := place{op.Server, op.Stack}
 	order.Release, order.KeepImages = e.stacks[at], e.back[at]
+	order.SelfHeal = e.selfHeal
 	order.Force = slices.ContainsFunc(op.Causes, func(c plan.Cause) bool { return c.Kind == plan.CauseForced })
 	for _, g := range e.run.Plan.Gates {
 		if g.Kind == plan.GateVolume && slices.Contains(g.Ops, op.ID) && slices.Contains(e.run.Approved, g.ID) {

@@ -36,6 +36,9 @@ func (t *task) apply(ctx context.Context, deadline time.Time, blobs agent.Blobs)
 			Hint: "deploy the stack, then look for updates again",
 		}, !t.rec.Touched)
 	}
+	if t.order.Kind == fleet.OrderHeal && !st.heals(release.Digest) {
+		return t.canceled()
+	}
 	if b, ok := st.bad(release.Digest); ok && !t.order.Force {
 		return t.outcome(&failure{
 			Reason: "this release failed here before: " + b.Reason,
@@ -385,7 +388,10 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 		}
 		s.Baseline = t.baselines(release, now, old)
 		s.Bad = s.withoutBad(release.Digest)
-		s.Stopped = false
+		s.Stopped, s.Held = false, nil
+		if t.order.Kind == fleet.OrderApply {
+			s.SelfHeal = t.order.SelfHeal
+		}
 		if t.rec.Failure == nil {
 			s.DeployedAt = time.Now()
 		}

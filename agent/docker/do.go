@@ -93,7 +93,7 @@ func (e *Engine) Do(ctx context.Context, order fleet.Order, blobs agent.Blobs, p
 }
 
 // withRelease are the kinds of order that bring a release.
-var withRelease = []fleet.OrderKind{fleet.OrderApply, fleet.OrderAdopt, fleet.OrderPull, fleet.OrderUpdate}
+var withRelease = []fleet.OrderKind{fleet.OrderApply, fleet.OrderAdopt, fleet.OrderPull, fleet.OrderUpdate, fleet.OrderHeal}
 
 // accepts refuses orders that are not for us or that no engine could carry out.
 func (e *Engine) accepts(o *fleet.Order) error {
@@ -139,7 +139,7 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 		return t.outcome(f, !t.rec.Touched)
 	}
 	switch t.order.Kind {
-	case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderUpdate:
+	case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderUpdate, fleet.OrderHeal:
 		return t.apply(ctx, deadline, blobs)
 	case fleet.OrderRemove:
 		return t.remove(ctx, deadline)

@@ -119,10 +119,14 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	t.rec.Touched = true
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	if kind := t.order.Kind; kind != fleet.OrderRestart && len(t.order.Services) == 0 {
+	if t.order.Kind != fleet.OrderRestart {
 		// Before it is done: a stop that is interrupted must not be taken for a failure.
 		err := t.e.states.update(t.order.Stack, func(s *state) {
-			s.named(t.order.Project).Stopped = suspends
+			if s.named(t.order.Project); len(t.order.Services) > 0 {
+				s.hold(t.order.Services, suspends)
+				return
+			}
+			s.Stopped, s.Held = suspends, nil
 		})
 		if err != nil {
 			return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)

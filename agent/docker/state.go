@@ -38,6 +38,10 @@ type state struct {
 	InRAM   []string           `json:"in_ram,omitempty"`
 	Bad     []fleet.BadRelease `json:"bad,omitempty"`
 	Stopped bool               `json:"stopped,omitempty"`
+	// Held are services that were stopped, paused or taken down by an order of core.
+	Held []string `json:"held,omitempty"`
+	// SelfHeal says that the stack is put back while core is away.
+	SelfHeal bool `json:"self_heal,omitempty"`
 	// Adopted are containers that somebody else made, by id.
 	Adopted map[string]adopted `json:"adopted,omitempty"`
 	// Baseline is the live configuration of each container right after the deploy.

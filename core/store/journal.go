@@ -193,6 +193,9 @@ func (s *Store) RecordOutcome(ctx context.Context, server string, outcome fleet.
 	if err != nil {
 		return err
 	}
+	if outcome.Heal {
+		return s.recordHeal(ctx, server, outcome)
+	}
 	status := api.OpStatus(outcome.Status)
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		op := settled{Owned: plan.Owned{Server: server}, status: status, outcome: outcome, reason: outcome.Reason}
