@@ -125,14 +125,29 @@ func firstTime(times ...time.Time) time.Time {
 }
 
 func (a *app) diffCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "diff STACK",
-		Short: "Show field by field how a stack differs from what Git says",
-		Args:  cobra.ExactArgs(1),
+	var from, to, sync string
+	cmd := &cobra.Command{
+		Use:   "diff [STACK]",
+		Short: "Show field by field how a stack differs from what Git says, or two commits from each other",
+		Example: `  varan diff web
+  varan diff --from 1a2b3c4d --to 5e6f7a8b
+  varan diff web --from 1a2b3c4d`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if from != "" {
+				return cobra.MaximumNArgs(1)(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if from == "" && (to != "" || sync != "") {
+				return exit.Usagef("--to and --sync go with --from")
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
+			}
+			if from != "" {
+				return a.compare(cmd, client, comparisonOf{sync, from, to, args})
 			}
 			diff, err := client.Diff(cmd.Context(), args[0])
 			if err != nil {
@@ -156,6 +171,48 @@ func (a *app) diffCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&from, "from", "", "compare from this commit, by the beginning of its id")
+	cmd.Flags().StringVar(&to, "to", "", "compare to this commit; without it, to the one in force")
+	cmd.Flags().StringVar(&sync, "sync", "", "the sync whose commits they are, when there are several")
+	return cmd
+}
+
+// comparisonOf is what varan diff --from compares.
+type comparisonOf struct {
+	sync, from, to string
+	args           []string
+}
+
+func (a *app) compare(cmd *cobra.Command, client *api.Client, of comparisonOf) error {
+	var named []string
+	if of.sync != "" {
+		named = []string{of.sync}
+	}
+	sync, err := soleSync(cmd, client, named)
+	if err != nil {
+		return err
+	}
+	stack := ""
+	if len(of.args) == 1 {
+		stack = of.args[0]
+	}
+	result, err := client.Compare(cmd.Context(), sync, of.from, of.to, stack)
+	if err != nil {
+		return a.withDiagnostics(err)
+	}
+	if a.json {
+		return a.printJSON(result)
+	}
+	if result.Plan.Empty() {
+		fmt.Fprintf(a.stdout, "%s and %s say the same.\n", result.From.Short(), result.To.Short())
+		return nil
+	}
+	fmt.Fprintf(a.stdout, "from %s to %s:\n", commitLine(result.From.Short(), result.From.Subject, result.From.ID),
+		commitLine(result.To.Short(), result.To.Subject, result.To.ID))
+	if err := result.Plan.Render(a.stdout, a.renderOptions(true)); err != nil {
+		return fmt.Errorf("write the diff: %w", err)
+	}
+	return nil
 }
 
 func (a *app) logsCommand() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler/plan"
 )
 
 // Event is one record of core's append-only history. Whoever records one says at least its
@@ -226,4 +227,21 @@ func (c *Client) OpLog(ctx context.Context, run, op string, follow bool, each fu
 		}
 		return each(line)
 	})
+}
+
+// Comparison is how what two commits of a sync say differs: the plan that leads from a fleet
+// that runs the first to the second.
+type Comparison struct {
+	Sync        string            `json:"sync"`
+	From        fleet.Commit      `json:"from"`
+	To          fleet.Commit      `json:"to"`
+	Plan        plan.Plan         `json:"plan"`
+	Diagnostics fleet.Diagnostics `json:"diagnostics,omitempty"`
+}
+
+// Compare compares two commits of a sync, or one with the commit in force when to is empty;
+// all stacks, or one.
+func (c *Client) Compare(ctx context.Context, sync, from, to, stack string) (Comparison, error) {
+	q := url.Values{"from": {from}, "to": {to}, "stack": {stack}}
+	return get[Comparison](ctx, c, syncPath(sync, "diff")+"?"+q.Encode())
 }

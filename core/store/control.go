@@ -258,14 +258,16 @@ func (s *Store) Releases(ctx context.Context, stack, server string) ([]fleet.Rel
 	return releases, nil
 }
 
-// CommitNamed finds the full id of a commit that a run was of by its first digits;
+// CommitNamed finds the full id of a commit that a run was of, or that was read, by its first digits;
 // ErrNotFound when there is none, and ErrExists when there are several.
 func (s *Store) CommitNamed(ctx context.Context, sync, prefix string) (string, error) {
 	ids, err := list(ctx, s.reader, func(row scanner) (id string, err error) {
 		err = row.Scan(&id)
 		return id, err
-	}, `SELECT DISTINCT json_extract(source_commit, '$.id') FROM runs
-		WHERE sync = $1 AND substr(json_extract(source_commit, '$.id'), 1, length($2)) = $2 LIMIT 2`, sync, prefix)
+	}, `SELECT json_extract(source_commit, '$.id') FROM runs
+		WHERE sync = $1 AND substr(json_extract(source_commit, '$.id'), 1, length($2)) = $2
+		UNION SELECT source_commit FROM events WHERE sync = $1 AND sync <> '' AND kind = 'sync'
+		AND substr(source_commit, 1, length($2)) = $2 LIMIT 2`, sync, prefix)
 	switch {
 	case err != nil:
 	case len(ids) == 0:

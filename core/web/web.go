@@ -73,6 +73,9 @@ type Sources interface {
 	Check(spec api.SyncSpec) error
 	// Desired is what the sync's last good commit says.
 	Desired(sync string) (fleet.Desired, bool)
+	// At is what one commit of a sync says, by its full id; sources pin the commits of other
+	// repositories.
+	At(ctx context.Context, sync, commit string, sources []fleet.Source) (reconciler.Loaded, error)
 	// Upload renders a directory in place of the sync's repository.
 	Upload(ctx context.Context, sync string, files map[string]api.UploadFile) (reconciler.Loaded, error)
 	// ServerTemplate is the declaration of a server as a resource file that another server
@@ -312,6 +315,7 @@ func (s *server) register(a huma.API) {
 	s.registerAdmin(a)
 	s.registerCore(a)
 	s.registerHistory(a)
+	s.registerCompare(a)
 	s.registerValues(a)
 	s.registerResources(a)
 	s.registerProcedures(a)

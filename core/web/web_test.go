@@ -154,6 +154,10 @@ func (s *sources) Desired(name string) (fleet.Desired, bool) {
 	return d, ok
 }
 
+func (*sources) At(_ context.Context, sync, commit string, _ []fleet.Source) (reconciler.Loaded, error) {
+	return reconciler.Loaded{Desired: fleet.Desired{Sync: sync, Commit: fleet.Commit{ID: commit}}}, nil
+}
+
 func (s *sources) Upload(_ context.Context, _ string, files map[string]api.UploadFile) (reconciler.Loaded, error) {
 	s.upload = files
 	return reconciler.Loaded{Desired: fleet.Desired{Sync: "uploaded"}}, nil
