@@ -27,6 +27,9 @@ type Config struct {
 	Cores []string
 	// OnboardingToken lets an agent that core does not know join, once. Optional.
 	OnboardingToken fleet.Secret
+	// ForgetToken removes the token from the file it is kept in, once it is spent. Optional:
+	// nil when it is in none.
+	ForgetToken func() error
 	// CorePublicKeys are the keys core may show: base64 SPKI, PEM, or "file:/path" to
 	// either. Optional when the agent onboarded before or has a token.
 	CorePublicKeys []string

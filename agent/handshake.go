@@ -116,6 +116,12 @@ func (a *Agent) remember(ctx context.Context, s *session, purpose noise.Purpose)
 	if err := a.id.onboarded(s.conn.Peer(), a.cfg.Server, time.Now()); err != nil {
 		return err
 	}
+	if a.cfg.ForgetToken != nil {
+		if err := a.cfg.ForgetToken(); err != nil {
+			s.log.WarnContext(ctx, "the onboarding token is spent and could not be removed; remove it within a day, or the next start is refused",
+				slog.Any("err", err))
+		}
+	}
 	s.log.InfoContext(ctx, "onboarded", slog.String("server", a.cfg.Server),
 		slog.String("core_fingerprint", s.conn.Peer().Fingerprint().String()))
 	return nil

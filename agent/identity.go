@@ -110,14 +110,45 @@ func parsePin(text string) (noise.PublicKey, error) {
 	return noise.ParsePublicKey(text)
 }
 
+// maxLeftover is how long a spent token may lie about in a file (rule O10).
+const maxLeftover = 24 * time.Hour
+
+// leftover removes a token that is spent. In a file that the agent cannot change it is borne
+// with for a day; one in the environment or in the arguments is not the agent's to remove.
+func leftover(cfg Config) error {
+	if cfg.ForgetToken == nil {
+		cfg.Logger.Warn("ignoring the onboarding token: this agent is registered; remove the token from its configuration")
+		return nil
+	}
+	err := cfg.ForgetToken()
+	if err == nil {
+		cfg.Logger.Info("removed the onboarding token: this agent is registered")
+		return nil
+	}
+	reg, _, regErr := loadRegistration(cfg.Dir)
+	if age := time.Since(reg.At); regErr == nil && age > maxLeftover {
+		return &ConfigError{
+			Err:  fmt.Errorf("an onboarding token that was spent %s ago is still in the configuration: %w", age.Round(time.Hour), err),
+			Hint: "remove it from there: it is of no use, and a key in a file gets copied",
+		}
+	}
+	cfg.Logger.Warn("ignoring the onboarding token: this agent is registered, and the token could not be removed", slog.Any("err", err))
+	return nil
+}
+
+// Registered reports whether the agent in a state directory has joined.
+func Registered(dir string) bool {
+	_, ok, err := loadRegistration(dir)
+	return ok && err == nil
+}
+
 // useToken decides whether the configured token still has a purpose.
 func (id *identity) useToken(cfg Config) error {
 	if cfg.OnboardingToken.IsEmpty() {
 		return nil
 	}
 	if id.registered {
-		cfg.Logger.Warn("ignoring the onboarding token: this agent is registered; remove the token from its configuration")
-		return nil
+		return leftover(cfg)
 	}
 	token, err := wire.ParseOnboardingToken(strings.TrimSpace(cfg.OnboardingToken.Reveal()))
 	if err != nil {

@@ -1,10 +1,13 @@
 package store_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -215,6 +218,30 @@ func TestOnboardingRefusals(t *testing.T) {
 func from(join store.Joining, addr string) store.Joining {
 	join.RemoteAddr = netip.MustParseAddr(addr)
 	return join
+}
+
+func TestO02TheSecretOfAKeyIsNotKept(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	cfg := config(t, c)
+	s := open(t, cfg)
+	must(t, s.AddOnboardingKey(t.Context(), api.OnboardingKey{
+		ID: "tok", ServerGlob: "*", MaxUses: 1, Last4: "4567", Created: c.now, Expires: c.now.Add(time.Hour),
+	}, hashOf("canary-secret")))
+	files, err := filepath.Glob(cfg.Path + "*")
+	must(t, err)
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		must(t, err)
+		if bytes.Contains(raw, []byte("canary-secret")) {
+			t.Errorf("%s holds the secret", file)
+		}
+	}
+	keys, err := s.OnboardingKeys(t.Context())
+	must(t, err)
+	if len(files) == 0 || keys[0].ID != "tok" || keys[0].Last4 != "4567" {
+		t.Errorf("%d files, keys %+v", len(files), keys)
+	}
 }
 
 func TestO04AKeyGivesWhatItWasMadeWith(t *testing.T) {

@@ -448,7 +448,7 @@ func TestKeysAndVariables(t *testing.T) {
 	}
 }
 
-func TestOnboardingKeyLimits(t *testing.T) {
+func TestO03AndO09TheLimitsOfOnboardingKeysHoldOnEveryWay(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	created, err := f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{})

@@ -46,6 +46,8 @@ type Origin struct {
 	Name string
 	// Pos is the place in the file.
 	Pos fleet.Position
+	// File is the file that a secret has to itself; empty when it has none.
+	File string
 	// Missing says that the file, which is to hold a secret, does not exist.
 	Missing bool
 }
@@ -62,7 +64,13 @@ func (o Origin) String() string {
 type Values struct {
 	table   any
 	origins map[string]Origin
-	ignored []string
+	ignored []Ignored
+}
+
+// Ignored is a key of the file that has no effect.
+type Ignored struct {
+	Key string
+	Pos fleet.Position
 }
 
 // Origin of a key; "default" when nothing set it. The keys of lists of tables have an
@@ -77,7 +85,7 @@ func (v *Values) Origin(key string) Origin {
 }
 
 // Ignored lists the keys of the file that have no effect.
-func (v *Values) Ignored() []string { return v.ignored }
+func (v *Values) Ignored() []Ignored { return v.ignored }
 
 // Fault is an error about a setting, in words that begin with the value's.
 type Fault struct{ Key, Message, Hint string }
@@ -229,6 +237,7 @@ func (l *loader) set(r *Row, texts []string, origin Origin, rule string) {
 // secretFile reads a secret from the file that has it to itself.
 func (l *loader) secretFile(r *Row, v reflect.Value, name, key string, origin Origin) {
 	text, err := readFile(name, true)
+	origin.File = name
 	if r.optional && errors.Is(err, fs.ErrNotExist) {
 		origin.Missing = true
 		l.values.origins[key] = origin
@@ -449,7 +458,7 @@ func (l *loader) unknown(key string, n *node, path string, fields map[string]ref
 	whole := path + key
 	for _, ignored := range l.src.Ignored {
 		if whole == ignored || strings.HasPrefix(whole, ignored+".") {
-			l.values.ignored = append(l.values.ignored, whole)
+			l.values.ignored = append(l.values.ignored, Ignored{whole, n.pos})
 			return
 		}
 	}

@@ -11,6 +11,7 @@
 //	enum      the words that are allowed; case does not count
 //	min, max  bounds of numbers and durations
 //	split     "path" for lists that the environment separates as PATH does, not by commas
+//	single    "text": a list of one may be written as the text alone
 //	optional  "file": a secret's file need not exist
 //	doc       one sentence
 //
@@ -55,6 +56,7 @@ type Row struct {
 	min, max string
 	split    string
 	optional bool
+	single   bool
 }
 
 // Rows lists the settings of the struct that table is, or points to, in the order of its
@@ -99,6 +101,7 @@ func row(field reflect.StructField, key string, index []int, fileOnly bool) Row 
 		Dynamic: tag.Get("reload") == "dynamic", Secret: field.Type == secretType, Boolean: field.Type.Kind() == reflect.Bool,
 		Repeated: field.Type.Kind() == reflect.Slice, FileOnly: fileOnly,
 		index: index, typ: field.Type, min: tag.Get("min"), max: tag.Get("max"), split: tag.Get("split"), optional: tag.Get("optional") == "file",
+		single: tag.Get("single") == "text",
 	}
 	r.Tagged = r.Dynamic || tag.Get("reload") == "static"
 	if len(r.Enum) > 0 {

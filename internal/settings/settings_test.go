@@ -316,13 +316,27 @@ func TestASecretMayComeFromAFileOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestAListOfOneMayBeATextWhereTheTableSaysSo(t *testing.T) {
+	t.Parallel()
+	var s struct {
+		Cores []string `key:"core" single:"text"`
+	}
+	if _, err := settings.Load(&s, settings.Source{File: write(t, "core = 'a'\n")}); err != nil || len(s.Cores) != 1 || s.Cores[0] != "a" {
+		t.Errorf("got %q, %v", s.Cores, err)
+	}
+}
+
 func TestIgnoredKeysAreToldAndNoMore(t *testing.T) {
 	t.Parallel()
 	values, err := settings.Load(&table{}, settings.Source{File: write(t, "port = 8120\n[stats]\nx = 1\n"), Ignored: []string{"port", "stats"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"port", "stats"}, values.Ignored()); diff != "" {
+	got := map[string]int{}
+	for _, ignored := range values.Ignored() {
+		got[ignored.Key] = ignored.Pos.Line
+	}
+	if diff := cmp.Diff(map[string]int{"port": 1, "stats": 2}, got); diff != "" {
 		t.Error(diff)
 	}
 }

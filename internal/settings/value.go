@@ -119,6 +119,9 @@ func (r *Row) fromTexts(v reflect.Value, texts []string) error {
 func (r *Row) fromNode(v reflect.Value, n *node) (fleet.Position, error) {
 	switch v.Kind() { //nolint:exhaustive // the others are scalars
 	case reflect.Slice:
+		if r.single && n.kind == unstable.String {
+			return n.pos, r.fromTexts(v, []string{n.text})
+		}
 		if n.kind != unstable.Array {
 			return n.pos, fmt.Errorf("it is %s, not a list", n.words())
 		}

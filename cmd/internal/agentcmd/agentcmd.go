@@ -26,6 +26,7 @@ import (
 	"github.com/varanhq/varan/cmd/internal/settingflags"
 	"github.com/varanhq/varan/internal/buildinfo"
 	"github.com/varanhq/varan/internal/lowmem"
+	"github.com/varanhq/varan/internal/settings"
 )
 
 // workerName is the hidden subcommand that the agent runs itself as.
@@ -56,7 +57,7 @@ VARAN_ONBOARDING_KEY.`,
 	}
 	f := settingflags.Register(cmd.Flags(), cmd.Flags(), settingflags.Config{
 		Table: &Settings{}, Variable: "VARAN_AGENT_CONFIG", Path: "/etc/varan/agent.toml",
-		Defaults: map[string]string{"dir": defaultDir()},
+		Defaults: map[string]string{"dir": defaultDir()}, Ignored: ignoredKeys(),
 	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return load(cmd, f, std) }
 	cmd.AddCommand(newInstall(std), newUninstall(std), newPolicy(std))
@@ -132,14 +133,11 @@ func load(cmd *cobra.Command, f *settingflags.Flags, std IO) error {
 		return err
 	}
 	logger := logging.New(std.Stderr, s.Log.Format, logging.Level(s.Log.Level))
-	if o := values.Origin("onboarding_key"); o.Missing {
-		// Deleting the file once it was used is good practice.
-		logger.Warn("the onboarding key file does not exist", slog.String("named_by", o.String()))
-	}
-	return run(cmd.Context(), s, logger)
+	warnIgnored(cmd.Context(), logger, values.Ignored())
+	return run(cmd.Context(), s, values.Origin("onboarding_key"), logger)
 }
 
-func run(ctx context.Context, s *Settings, logger *slog.Logger) error {
+func run(ctx context.Context, s *Settings, key settings.Origin, logger *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // the agent shares its host with other people's workloads
 	}
@@ -147,6 +145,10 @@ func run(ctx context.Context, s *Settings, logger *slog.Logger) error {
 	if err != nil {
 		return explain(err)
 	}
+	if key.Missing && !agent.Registered(cfg.Dir) {
+		logger.WarnContext(ctx, "the onboarding key file does not exist", slog.String("named_by", key.String()), slog.String("file", key.File))
+	}
+	cfg.ForgetToken = forgetToken(key)
 	self, err := selfPath()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

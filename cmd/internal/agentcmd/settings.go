@@ -19,10 +19,10 @@ import (
 // names of Komodo's periphery work too, so that it can be replaced in place. An agent takes
 // its settings once: a restart costs it nothing, its containers run on.
 type Settings struct {
-	Cores          []string      `key:"core" alias:"core_address,core_addresses" flag:"core" env:"VARAN_CORE_ADDRESS,PERIPHERY_CORE_ADDRESS,PERIPHERY_CORE_ADDRESSES" reload:"static" doc:"address of core; several are tried in turn"`
+	Cores          []string      `key:"core" alias:"core_address,core_addresses" flag:"core" env:"VARAN_CORE_ADDRESS,PERIPHERY_CORE_ADDRESS,PERIPHERY_CORE_ADDRESSES" single:"text" reload:"static" doc:"address of core; several are tried in turn"`
 	ConnectAs      string        `key:"connect_as" flag:"connect-as" env:"VARAN_CONNECT_AS,PERIPHERY_CONNECT_AS" reload:"static" doc:"name of the server to serve; $(hostname) stands for the host name, which is also the default"`
 	OnboardingKey  fleet.Secret  `key:"onboarding_key" flag:"onboarding-key" fileflag:"onboarding-key-file" env:"VARAN_ONBOARDING_KEY,PERIPHERY_ONBOARDING_KEY" optional:"file" reload:"static" doc:"key for the first start"`
-	CorePublicKeys []string      `key:"core_public_keys" alias:"core_public_key" flag:"core-public-key" env:"VARAN_CORE_PUBLIC_KEY,PERIPHERY_CORE_PUBLIC_KEYS" reload:"static" doc:"key that core must show: base64, PEM or file:/path"`
+	CorePublicKeys []string      `key:"core_public_keys" alias:"core_public_key" flag:"core-public-key" env:"VARAN_CORE_PUBLIC_KEY,PERIPHERY_CORE_PUBLIC_KEYS" single:"text" reload:"static" doc:"key that core must show: base64, PEM or file:/path"`
 	Dir            string        `key:"dir" flag:"dir" env:"VARAN_AGENT_DIR" reload:"static" doc:"state directory"`
 	CAFile         string        `key:"ca_file" flag:"ca-file" env:"VARAN_CA_FILE" reload:"static" doc:"further certificate authorities for wss://"`
 	InsecureSkip   bool          `key:"insecure_skip_verify" alias:"core_tls_insecure_skip_verify" flag:"insecure-skip-verify" env:"VARAN_INSECURE_SKIP_VERIFY,PERIPHERY_CORE_TLS_INSECURE_SKIP_VERIFY" reload:"static" doc:"accept any TLS certificate; core is still authenticated, by its key"`
