@@ -232,7 +232,7 @@ func TestARollbackIsRespectedUntilTheStackChanges(t *testing.T) {
 		if last := b.fleet.orders[len(b.fleet.orders)-1]; last.Release.Digest != one.Release.Digest {
 			b.Fatalf("healed to %s", last.Release.Digest)
 		}
-		b.push("c4", stack("web", "alpha", "3"))
+		b.push("c4", stack("web", "alpha", "3"), stack("db", "beta", "1"))
 		b.pass(5 * time.Second)
 		if last := b.fleet.orders[len(b.fleet.orders)-1]; last.Release.Digest != stack("web", "alpha", "3").Release.Digest {
 			b.Errorf("the fix is not deployed: %s", last.Release.Digest)

@@ -306,7 +306,7 @@ func (t *task) outcome(f *failure, untouched bool) fleet.Outcome {
 	if f != nil {
 		clean := t.e.secrets.clean
 		out.Status, out.Reason, out.Hint = fleet.OutcomeFailed, clean(f.Reason), f.Hint
-		out.Retryable, out.Log, out.Untouched = f.Retryable, clean(f.Log), untouched
+		out.Retryable, out.Log, out.Untouched = f.Retryable || f.Outside, clean(f.Log), untouched
 	}
 	return out
 }
@@ -324,7 +324,20 @@ func (t *task) away(ctx context.Context, err error) *failure {
 	if ping := t.e.conn.ping(ctx); ping != nil {
 		return &failure{Reason: ping.Error(), Hint: "start the Docker service on the host", Retryable: true}
 	}
-	return &failure{Reason: err.Error()}
+	return &failure{Reason: err.Error(), Outside: outside(err.Error())}
+}
+
+// inTheWay are the engine's words for what has nothing to do with a release: a container
+// name or a port that somebody else has, a disk that is full, a registry that is away.
+var inTheWay = []string{
+	"is already in use by container", "port is already allocated", "address already in use", "ports are not available",
+	"no space left on device", "no such host", "connection refused", "i/o timeout", "tls handshake timeout",
+}
+
+// outside tells a failure that the release is not to blame for.
+func outside(reason string) bool {
+	reason = strings.ToLower(reason)
+	return slices.ContainsFunc(inTheWay, func(words string) bool { return strings.Contains(reason, words) })
 }
 
 // finish records the outcome. One that cannot be recorded is still told: the order is

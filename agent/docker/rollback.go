@@ -56,6 +56,9 @@ func (t *task) fall(ctx context.Context, f *failure) fleet.Outcome {
 	out := t.changed(t.outcome(f, false), now)
 	out.Status = fleet.OutcomeRolledBack
 	out.Hint = "the last good release runs again; this one is not tried again until it changes"
+	if f.Outside {
+		out.Hint = "the last good release runs again; this one is tried again later, for what is in its way is not its own"
+	}
 	return out
 }
 
@@ -66,6 +69,9 @@ func (t *task) stranded(f *failure) fleet.Outcome {
 		f.Reason += "; " + err.Error()
 	}
 	f.Hint = "there is no earlier release to go back to; push a fix"
+	if f.Outside {
+		f.Hint = "it is tried again later; make room for it on the host to speed that up"
+	}
 	return t.outcome(f, false)
 }
 
@@ -122,6 +128,9 @@ func (t *task) imagesMoved(ctx context.Context, st *state) bool {
 
 // remember notes that a release failed here.
 func (t *task) remember(f *failure, rolledBack bool) error {
+	if f.Outside {
+		return nil
+	}
 	if good := t.e.states.get(t.order.Stack).Good; good != nil && good.Digest == t.order.Release.Digest {
 		return nil
 	}

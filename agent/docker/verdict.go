@@ -34,6 +34,9 @@ type failure struct {
 	Hint   string `json:"hint,omitempty"`
 	// Retryable failures say nothing about the release.
 	Retryable bool `json:"retryable,omitempty"`
+	// Outside failures are due to something else on the host, such as a name or a port that
+	// is taken: the last good release is put back, and this one is tried again later.
+	Outside bool `json:"outside,omitempty"`
 	// Log is what the engine and the failing containers said.
 	Log string `json:"log,omitempty"`
 

@@ -21,6 +21,7 @@ func TestDocsNameCommandsAndFlagsThatExist(t *testing.T) {
 	}
 	pages = append(pages, root+"/docs/servers.md", root+"/docs/history.md", root+"/README.md", root+"/docs/guide.md", root+"/docs/configuration.md", root+"/docs/architecture.md", root+"/docs/keys.md")
 	found := 0
+	pages = append(pages, root+"/docs/control.md")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {

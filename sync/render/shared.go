@@ -131,6 +131,10 @@ func (p *pass) sync(s *spec.ResourceSync) fleet.SyncSpec {
 	if c.Managed {
 		out.Delete = &c.Managed
 	}
+	for i := range c.Windows {
+		out.Windows = append(out.Windows, windowOf(&c.Windows[i]))
+	}
+	out.Limits = fleet.Limits(c.Limits)
 	switch {
 	case c.FilesOnHost:
 	case c.LinkedRepo != "":

@@ -29,6 +29,7 @@ func (p *pass) stackJob(s *spec.Stack, w where, src source, server fleet.Server)
 		pool: p.vars.pool(at), load: compose.Load,
 	}
 	j.about.Updates, j.names = stackUpdates(s)
+	j.about.Rollout = rolloutOf(&config.Rollout)
 	if !s.Template {
 		j.own = append(j.own, checkTier("stack "+s.Name, s.Tags, s.At("tags"), server)...)
 	}

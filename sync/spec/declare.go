@@ -14,6 +14,7 @@ import "github.com/varanhq/varan/fleet"
 //	form     "file": text that ends in exactly one newline
 //	         "labels": entries whose names may be anything
 //	         "version": 1.2.3, or a table of its parts
+//	         "share": a number, or a text such as "25%"
 //	         "pairs": entries of LOCAL = CONTAINER
 //	later    "true": parsed and typed, but nothing acts on it yet
 //	moot     why the field has no meaning here

@@ -1,6 +1,9 @@
 package spec
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/varanhq/varan/fleet"
@@ -27,6 +30,7 @@ type StackConfig struct {
 	Server      string    `key:"server" old:"server_id" doc:"Name of the server to deploy on."`
 	Servers     []string  `key:"servers" old:"server_ids" doc:"Names of the servers to deploy on, in place of one server."`
 	ServerTags  []string  `key:"server_tags" doc:"Deploy on every server that carries all of these tags."`
+	Rollout     Rollout   `key:"rollout" doc:"How a stack on several servers moves from one release to the next; all at once without it."`
 	Overlays    []Overlay `key:"overlay" alias:"overlays" doc:"What differs on some of the servers."`
 	Links       []string  `key:"links" doc:"Quick links."`
 	ProjectName string    `key:"project_name" doc:"Compose project name; empty is the stack's name."`
@@ -80,6 +84,35 @@ type StackConfig struct {
 // Placed reports whether the stack is for any server.
 func (c *StackConfig) Placed() bool {
 	return c.Server != "" || len(c.Servers)+len(c.ServerTags) > 0
+}
+
+// Rollout is [stack.config.rollout].
+type Rollout struct {
+	// Batch is a number, or a share such as "25%".
+	Batch       string        `key:"batch" form:"share" doc:"Servers that are deployed at a time: a number, or a share of all such as 25%. Empty is one, if anything else of the rollout is said."`
+	Canary      []string      `key:"canary" doc:"Names of the servers that go first, all together."`
+	Order       []string      `key:"order" doc:"Names of the servers that go next, in this order; the others follow by name."`
+	MaxFailures int           `key:"max_failures" doc:"Servers that may fail before it stops."`
+	Pause       time.Duration `key:"pause" doc:"Time between two batches, such as 10m."`
+	OnFailure   string        `key:"on_failure" default:"stop" enum:"stop,rollback" doc:"What is done when it stops: nothing more, or what was done is put back too."`
+}
+
+// Declared reports whether the stack has a rollout.
+func (r *Rollout) Declared() bool {
+	return r.Batch != "" || len(r.Canary)+len(r.Order) > 0 || r.MaxFailures > 0 || r.Pause > 0 || r.OnFailure == "rollback"
+}
+
+// Size is the batch as a number, and whether it is a share in percent.
+func (r *Rollout) Size() (n int, percent bool, err error) {
+	text, percent := strings.CutSuffix(strings.TrimSpace(r.Batch), "%")
+	if text == "" && !percent {
+		return 1, false, nil
+	}
+	n, err = strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || n < 1 || percent && n > 100 {
+		return 0, percent, fmt.Errorf("%q is neither a number from 1 nor a share from 1%% to 100%%", r.Batch)
+	}
+	return n, percent, nil
 }
 
 // Overlay is one [[stack.config.overlay]]: what differs on some servers of a stack.

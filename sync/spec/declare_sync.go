@@ -51,6 +51,30 @@ type ResourceSyncConfig struct {
 	AllowedSigners    string        `key:"allowed_signers" form:"file" doc:"SSH keys that may sign commits, as an allowed_signers file of ssh-keygen."`
 	PGPKeys           string        `key:"pgp_keys" form:"file" doc:"OpenPGP keys that may sign commits, armored."`
 	MaxRemovals       int           `key:"max_removals" default:"3" doc:"Removals in one plan that need no consent."`
+	Windows           []SyncWindow  `key:"window" alias:"windows" doc:"Times in which the sync may, or may not, change what runs."`
+	Limits            SyncLimits    `key:"limits" doc:"How much one plan may change without consent."`
+}
+
+// SyncWindow is one [[resource_sync.config.window]].
+type SyncWindow struct {
+	Kind       string        `key:"kind" default:"allow" enum:"allow,deny" doc:"Whether deploys go while it is open, or do not."`
+	Schedule   string        `key:"schedule" doc:"When it opens, such as every day at 02:00, or as cron."`
+	Duration   time.Duration `key:"duration" doc:"How long it stays open, such as 2h."`
+	Timezone   string        `key:"timezone" doc:"Time zone name; empty is UTC."`
+	Stacks     []string      `key:"stacks" doc:"Names or wildcards of the only stacks it is about."`
+	Tags       []string      `key:"tags" doc:"It is only about stacks that carry all of these tags."`
+	Servers    []string      `key:"servers" doc:"Names or wildcards of the only servers it is about."`
+	ServerTags []string      `key:"server_tags" doc:"It is only about servers that carry all of these tags."`
+	Manual     bool          `key:"manual" doc:"Let a person go against it with --override-window."`
+	Pos        fleet.Position
+}
+
+// SyncLimits is [resource_sync.config.limits]. Zero is no limit.
+type SyncLimits struct {
+	Stacks     int `key:"stacks" doc:"Stacks that one plan may change."`
+	Servers    int `key:"servers" doc:"Servers on which one plan may change something."`
+	Containers int `key:"containers" doc:"Containers that one plan may create, recreate or remove."`
+	Removals   int `key:"removals" doc:"Stacks that one plan may remove, moves included."`
 }
 
 // UserGroup is a [[user_group]] table.

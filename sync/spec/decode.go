@@ -159,6 +159,10 @@ func (d decoder) word(dst reflect.Value, f *field, v value, name string) {
 		d.version(dst, v.table, name)
 		return
 	}
+	if f.form == "share" && v.kind == kindInteger {
+		dst.SetString(strings.ReplaceAll(v.text, "_", ""))
+		return
+	}
 	s, ok := d.text(v, name)
 	if !ok {
 		return

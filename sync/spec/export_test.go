@@ -113,6 +113,9 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 		if sf.Tag.Get("key") == "schedule_timezone" {
 			s = rapid.SampledFrom([]string{"", "Europe/Berlin"}).Draw(m.t, "zone")
 		}
+		if sf.Tag.Get("form") == "share" {
+			s = rapid.SampledFrom([]string{"", "2", "25%"}).Draw(m.t, "share")
+		}
 		if sf.Tag.Get("key") == "update_policy" {
 			s = rapid.SampledFrom([]string{"", m.tagPolicy()}).Draw(m.t, "policy")
 		}
@@ -134,6 +137,9 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 		for range rapid.IntRange(0, 2).Draw(m.t, "count") {
 			item := reflect.New(v.Type().Elem()).Elem()
 			m.fill(item)
+			if w, ok := item.Addr().Interface().(*spec.SyncWindow); ok {
+				w.Schedule, w.Timezone = "@daily", "" // one that never opens is a fault
+			}
 			v.Set(reflect.Append(v, item))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/fleet/imagetag"
+	"github.com/varanhq/varan/fleet/schedule"
 )
 
 // finishServer settles the two fields that depend on others: enabled and tier.
@@ -62,10 +63,37 @@ func (p *parser) finishStack(s *Stack) {
 	if c.UpdateMinAge > 0 {
 		p.checkUpdates(s.At("config.update_min_age"), c.AutoUpdate, "update_min_age", "stack "+quoted(s.Name))
 	}
+	p.checkRollout(s)
 	if s.Config.ComposeCmdWrapper != "" {
 		p.failAt(s.At("config.compose_cmd_wrapper"), "compose-wrapper",
 			"keep secrets in SOPS files beside the Compose file, or store them in core with `varan secret set NAME`",
 			"stack %s wraps Compose in a command: Compose runs inside the agent, and no command goes around it", quoted(s.Name))
+	}
+}
+
+// finishSync checks the windows: one that never opens would keep everything back.
+func (p *parser) finishSync(s *ResourceSync) {
+	for i := range s.Config.Windows {
+		w := &s.Config.Windows[i]
+		_, err := schedule.ParseAny(w.Schedule, w.Timezone)
+		var fault *schedule.Error
+		switch {
+		case errors.As(err, &fault):
+			p.failAt(w.Pos, "schedule", fault.Hint, "the schedule %s of a window of sync %s is no time: %s",
+				quoted(w.Schedule), quoted(s.Name), fault.Message)
+		case err != nil:
+			p.failAt(w.Pos, "schedule", "", "the schedule %s of a window of sync %s is no time: %v", quoted(w.Schedule), quoted(s.Name), err)
+		case w.Duration <= 0:
+			p.failAt(w.Pos, "invalid-value", `add duration = "2h"`, "a window of sync %s does not say how long it stays open", quoted(s.Name))
+		}
+	}
+}
+
+// checkRollout checks what the decoder cannot.
+func (p *parser) checkRollout(s *Stack) {
+	if _, _, err := s.Config.Rollout.Size(); err != nil {
+		p.failAt(s.At("config.rollout"), "invalid-value", `write it like batch = 2 or batch = "25%"`,
+			"the batch of the rollout of stack %s: %v", quoted(s.Name), err)
 	}
 }
 

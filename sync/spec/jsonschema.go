@@ -182,6 +182,9 @@ func (f *field) jsonType() object {
 	case reflect.TypeFor[[]Execution]():
 		return object{"type": "array", "items": object{"$ref": "#/definitions/execution"}}
 	}
+	if f.form == "share" {
+		return anyOf(textSchema(), object{"type": "integer", "minimum": 1})
+	}
 	if f.form == "version" {
 		part := object{"type": "integer", "minimum": 0}
 		return anyOf(textSchema(), closedObject(object{"major": part, "minor": part, "patch": part}))

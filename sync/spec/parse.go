@@ -197,7 +197,7 @@ func (p *parser) resource(name string, t *table) {
 	case swarmSchema.name:
 		add(p, &r.Swarms, &swarmSchema, t)
 	case syncSchema.name:
-		add(p, &r.Syncs, &syncSchema, t)
+		p.finishSync(add(p, &r.Syncs, &syncSchema, t))
 	case variableSchema.name:
 		p.finishVariable(add(p, &r.Variables, &variableSchema, t))
 	case userGroupSchema.name:
