@@ -13,6 +13,7 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/reconciler/plan"
 	"github.com/varanhq/varan/reconciler/procedure"
 	"github.com/varanhq/varan/sync/spec"
 )
@@ -83,6 +84,9 @@ func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
 	if out.Procedures, _, err = c.operations.Declared(ctx); err != nil {
 		return out, err
 	}
+	if out.Suspended, err = c.suspendedProcedures(ctx); err != nil {
+		return out, err
+	}
 	for server := range c.hub.Observed() {
 		out.Servers = append(out.Servers, server)
 	}
@@ -98,6 +102,21 @@ func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
 			if !slices.Contains(out.Servers, s.Name) {
 				out.Servers = append(out.Servers, s.Name)
 			}
+		}
+	}
+	return out, nil
+}
+
+// suspendedProcedures says of procedures that people suspended by whom and why.
+func (c *core) suspendedProcedures(ctx context.Context) (map[string]string, error) {
+	all, err := c.store.Suspensions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, s := range all {
+		if s.Kind == plan.KindProcedure {
+			out[s.Name] = s.Text()
 		}
 	}
 	return out, nil

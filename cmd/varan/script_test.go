@@ -108,8 +108,11 @@ func commit(ts *testscript.TestScript, neg bool, args []string) {
 	if _, err := os.Stat(repo); err != nil {
 		write = git.Init
 	}
-	_, err := write(repo, files, args[2], time.Unix(1_700_000_000, 0))
+	id, err := write(repo, files, args[2], time.Unix(1_700_000_000, 0))
 	ts.Check(err)
+	if !strings.Contains(args[2], " ") {
+		ts.Setenv(strings.ToUpper(args[2]), id.ID) // $FIRST is the commit "first"
+	}
 }
 
 // export sets a variable to a file's content: export NAME FILE [PREFIX].

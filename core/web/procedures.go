@@ -163,6 +163,8 @@ func procedureError(err error) error {
 		return notFound(err.Error(), "varan procedure list")
 	case errors.Is(err, procedure.ErrTooMany):
 		return &api.Error{Status: http.StatusTooManyRequests, Code: api.CodeRateLimited, Message: err.Error()}
+	case errors.Is(err, procedure.ErrSuspended):
+		return &api.Error{Status: http.StatusConflict, Code: api.CodeConflict, Message: err.Error(), Hint: "varan resume procedure/NAME"}
 	case errors.Is(err, procedure.ErrStopped):
 		return unavailable("core is shutting down", "try again in a moment")
 	case errors.Is(err, procedure.ErrInputs):

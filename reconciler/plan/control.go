@@ -111,8 +111,9 @@ func (p *planner) controls() {
 	}
 	p.windowEdges()
 	for _, it := range p.everything() {
-		if s := p.suspension(it.address); s != nil {
-			it.block(BlockSuspended, s.Text(), "varan resume "+s.Resource())
+		if s := p.suspension(it.address); s != nil && it.reason != BlockForeign {
+			// Of all that keeps the work back this is what a person can do something about.
+			it.reason, it.text, it.hint = BlockSuspended, s.Text(), "varan resume "+s.Resource()
 		}
 		if text, hint := p.closed(it); text != "" {
 			it.block(BlockWindow, text, hint)

@@ -141,6 +141,8 @@ type Journal interface {
 // Catalog is what can be run and on what, at one moment.
 type Catalog struct {
 	Procedures []fleet.Procedure
+	// Suspended says of procedures that people suspended by whom and why.
+	Suspended map[string]string
 	// Stacks are those of all syncs and kinds, one for each server.
 	Stacks  []Target
 	Syncs   []string

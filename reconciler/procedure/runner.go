@@ -26,6 +26,8 @@ var (
 	ErrUnknown = errors.New("unknown procedure")
 	// ErrLoop: the procedure runs itself.
 	ErrLoop = errors.New("the procedure runs itself")
+	// ErrSuspended: a person suspended the procedure.
+	ErrSuspended = errors.New("the procedure does not run")
 	// ErrInputs: the inputs are not those of the procedure.
 	ErrInputs = errors.New("wrong inputs")
 	// ErrTooMany: too many runs wait already.
@@ -208,6 +210,9 @@ func runnable(c *Catalog, name string) (fleet.Procedure, error) {
 	p, ok := find(c.Procedures, name)
 	if !ok {
 		return p, fmt.Errorf("%w: %q", ErrUnknown, name)
+	}
+	if why := c.Suspended[name]; why != "" {
+		return p, fmt.Errorf("%w: %s", ErrSuspended, why)
 	}
 	if loop := Loop(c.Procedures, name); loop != nil {
 		return p, fmt.Errorf("%w: %s", ErrLoop, strings.Join(loop, " → "))
