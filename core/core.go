@@ -39,6 +39,9 @@ const (
 	maxHeader     = 16 << 10
 )
 
+// observeTimeout bounds how long agents may take to say what runs.
+const observeTimeout = 30 * time.Second
+
 // recordTimeout bounds the writing down of an outcome that nobody asked for.
 const recordTimeout = 10 * time.Second
 
@@ -80,6 +83,7 @@ type core struct {
 	operations *operations
 	alerts     *alert.Service
 	logs       *opLogs
+	updates    *updates
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }
@@ -172,6 +176,9 @@ func (c *core) wire(ctx context.Context) (err error) {
 		return err
 	}
 	c.keyring.agents.alerts = c.alerts
+	if c.updates, err = c.newUpdates(); err != nil {
+		return err
+	}
 	runner, err := procedure.New(procedure.Config{
 		Applier: c.reconciler, Hosts: c.hub, Alerts: c.alerts, Journal: c.store, Catalog: c.catalog, Logger: c.cfg.Logger,
 		Maintenance: c.maintenance(), Ended: c.alerts.ProcedureEnded,
@@ -274,7 +281,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 		return nil, err
 	}
 	handler, err := web.New(web.Config{
-		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts,
+		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates,
 		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c,
 		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		HookRates: func() web.HookRates {

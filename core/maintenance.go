@@ -22,6 +22,7 @@ func (c *core) maintenance() procedure.Maintenance {
 		"RotateCoreKeys": c.keyring.task(func(x *fleet.Execution) api.KeyRotation {
 			return api.KeyRotation{Core: true, Force: x.Param("force").Bool}
 		}),
+		"GlobalAutoUpdate": c.globalAutoUpdate,
 	}
 }
 

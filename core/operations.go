@@ -63,6 +63,9 @@ func (c *core) view(ctx context.Context) (alert.View, error) {
 	if err != nil {
 		return alert.View{}, err
 	}
+	if v.Newer, err = c.newer(ctx, v.Desired); err != nil {
+		return alert.View{}, err
+	}
 	for _, s := range servers {
 		if s.Pending {
 			v.Pending = append(v.Pending, alert.Pending{Server: s.Name, Text: web.PendingText(s)})

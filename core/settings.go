@@ -28,6 +28,7 @@ type Settings struct {
 	Alerts        AlertSettings      `key:"alerts"`
 	HTTP          HTTPSettings       `key:"http"`
 	History       HistorySettings    `key:"history"`
+	Updates       UpdateSettings     `key:"updates"`
 	SOPS          SOPSSettings       `key:"sops"`
 }
 
@@ -82,6 +83,12 @@ type HistorySettings struct {
 type HTTPSettings struct {
 	TrustedProxies []Network     `key:"trusted_proxies" env:"VARAN_TRUSTED_PROXIES" reload:"dynamic" doc:"networks of reverse proxies whose X-Forwarded-For is believed"`
 	DrainTimeout   time.Duration `key:"drain" env:"VARAN_DRAIN" default:"10s" min:"0s" max:"30s" reload:"static" doc:"how long a core that stops waits for what is under way"`
+}
+
+// UpdateSettings are about asking image registries what is new.
+type UpdateSettings struct {
+	RequestsPerHour    int      `key:"requests_per_hour" env:"VARAN_UPDATES_REQUESTS_PER_HOUR" default:"200" min:"1" max:"100000" reload:"dynamic" doc:"requests an hour to one image registry, when it is looked for newer images"`
+	InsecureRegistries []string `key:"insecure_registries" env:"VARAN_UPDATES_INSECURE_REGISTRIES" reload:"dynamic" doc:"image registries that are asked without encryption, such as registry.lan:5000; those on loopback always are"`
 }
 
 // Network is a prefix of addresses, or a single address.

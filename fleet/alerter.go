@@ -50,13 +50,17 @@ type AlertType string
 // The types of alert. The first group are Komodo's, of which core sends those that it can
 // know of; the second Varan's own.
 const (
-	AlertTest                 AlertType = "Test"
-	AlertCustom               AlertType = "Custom"
-	AlertServerUnreachable    AlertType = "ServerUnreachable"
-	AlertStackStateChange     AlertType = "StackStateChange"
-	AlertContainerStateChange AlertType = "ContainerStateChange"
-	AlertPendingUpdates       AlertType = "ResourceSyncPendingUpdates"
-	AlertProcedureFailed      AlertType = "ProcedureFailed"
+	AlertTest                      AlertType = "Test"
+	AlertCustom                    AlertType = "Custom"
+	AlertServerUnreachable         AlertType = "ServerUnreachable"
+	AlertStackStateChange          AlertType = "StackStateChange"
+	AlertContainerStateChange      AlertType = "ContainerStateChange"
+	AlertPendingUpdates            AlertType = "ResourceSyncPendingUpdates"
+	AlertProcedureFailed           AlertType = "ProcedureFailed"
+	AlertStackUpdateAvailable      AlertType = "StackImageUpdateAvailable"
+	AlertStackAutoUpdated          AlertType = "StackAutoUpdated"
+	AlertDeploymentUpdateAvailable AlertType = "DeploymentImageUpdateAvailable"
+	AlertDeploymentAutoUpdated     AlertType = "DeploymentAutoUpdated"
 
 	AlertStackDeployFailed AlertType = "StackDeployFailed"
 	AlertStackRolledBack   AlertType = "StackRolledBack"
@@ -75,8 +79,8 @@ const (
 func AlertTypes() []AlertType {
 	return []AlertType{
 		"None", AlertTest, AlertCustom, AlertServerUnreachable, "ServerCpu", "ServerMem", "ServerDisk", "ServerVersionMismatch",
-		"SwarmUnhealthy", AlertContainerStateChange, "DeploymentImageUpdateAvailable", "DeploymentAutoUpdated",
-		AlertStackStateChange, "StackImageUpdateAvailable", "StackAutoUpdated", "AwsBuilderTerminationFailed",
+		"SwarmUnhealthy", AlertContainerStateChange, AlertDeploymentUpdateAvailable, AlertDeploymentAutoUpdated,
+		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", "ScheduleRun",
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
 		AlertKeyRotationFailed, AlertApprovalPending,

@@ -15,8 +15,8 @@ var (
 	ErrUnknownSync = errors.New("unknown sync")
 	// ErrStopped: Run has returned, or the sync was removed.
 	ErrStopped = errors.New("reconciler stopped")
-	// ErrOtherRelease: a stack does not run what is declared, and a deploy of that comes first.
-	ErrOtherRelease = errors.New("it does not run the release that is declared")
+	// ErrKeptBack: something keeps a stack from being updated now.
+	ErrKeptBack = errors.New("kept back")
 )
 
 // Config wires a Reconciler.

@@ -88,7 +88,10 @@ type execution struct {
 	left   []OpResult
 	watch  func(Event)
 	// verify has every op checked against what is observed right before it starts.
-	verify      bool
+	verify bool
+	// images are the services that get newer images, all when it is empty; nil for a run that
+	// deploys.
+	images      []string
 	stopSeconds int
 	log         *slog.Logger
 	// desired is what resources are recorded from.
@@ -428,6 +431,9 @@ func (e *execution) order(op plan.Op) fleet.Order {
 	at := place{op.Server, op.Stack}
 	order.Release, order.KeepImages = e.stacks[at], e.back[at]
 	order.SelfHeal = e.selfHeal
+	if e.images != nil {
+		order.Kind, order.Services = fleet.OrderUpdate, e.images
+	}
 	order.Force = slices.ContainsFunc(op.Causes, func(c plan.Cause) bool { return c.Kind == plan.CauseForced })
 	for _, g := range e.run.Plan.Gates {
 		if g.Kind == plan.GateVolume && slices.Contains(g.Ops, op.ID) && slices.Contains(e.run.Approved, g.ID) {

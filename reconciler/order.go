@@ -15,7 +15,7 @@ import (
 // OrderRequest asks for one order to one stack on one server, outside of any plan: to stop
 // it, say. It is for whoever keeps a record of its own.
 type OrderRequest struct {
-	// Kind is any but OrderApply and OrderRemove, which only follow from a plan.
+	// Kind is any but OrderApply, OrderRemove and OrderUpdate, which only follow from a plan.
 	Kind          fleet.OrderKind
 	Sync          string
 	Stack, Server string
@@ -29,7 +29,7 @@ type OrderRequest struct {
 // runs. An error says that it was not carried out; when ctx ends first, what has started is
 // seen to its end by the agent.
 func (r *Reconciler) Order(ctx context.Context, req OrderRequest) (fleet.Outcome, error) {
-	if req.Kind == fleet.OrderApply || req.Kind == fleet.OrderRemove {
+	if req.Kind == fleet.OrderApply || req.Kind == fleet.OrderRemove || req.Kind == fleet.OrderUpdate {
 		return fleet.Outcome{}, fmt.Errorf("an order of the kind %s needs a plan", req.Kind)
 	}
 	l, ok := r.find(req.Sync)
@@ -89,7 +89,7 @@ func (l *loop) direct(ctx context.Context, req OrderRequest) (fleet.Order, Conte
 		Project: release.Project, Services: req.Services, StopSeconds: req.StopSeconds,
 		Tier: tierOf(good.Desired, req.Server),
 	}
-	if req.Kind == fleet.OrderPull || req.Kind == fleet.OrderUpdate {
+	if req.Kind == fleet.OrderPull {
 		order.Release = release
 	} else if report, ok := l.r.cfg.Fleet.Observed()[req.Server].Stack(req.Stack); ok && report.Project != "" {
 		order.Project = report.Project // what runs, should the project's name be about to change
@@ -125,10 +125,6 @@ func (r *Reconciler) give(
 		watch = func(fleet.Progress) {}
 	}
 	before, _ := r.cfg.Fleet.Observed()[order.Server].Stack(order.Stack)
-	if order.Kind == fleet.OrderUpdate && before.Release.Digest != order.Release.Digest {
-		// Looked at in its turn: a deploy may have come first, and must not be undone.
-		return fleet.Outcome{}, fmt.Errorf("update %s on %s: %w", order.Stack, order.Server, ErrOtherRelease)
-	}
 	outcome, err := r.cfg.Fleet.Dispatch(work, order, content, watch)
 	if err != nil {
 		return outcome, err

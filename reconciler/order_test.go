@@ -48,31 +48,6 @@ func TestAPullCarriesTheDesiredRelease(t *testing.T) {
 	})
 }
 
-func TestAnUpdateIsOfTheReleaseThatRunsAndOfNoOther(t *testing.T) {
-	onBench(t, byHand, func(b *bench) {
-		b.push("c1", stack("web", "alpha", "1"))
-		req := reconciler.OrderRequest{Kind: fleet.OrderUpdate, Sync: "home", Stack: "web", Server: "alpha", Services: []string{"app"}}
-		if _, err := b.r.Order(b.Context(), req); !errors.Is(err, reconciler.ErrOtherRelease) || len(b.fleet.orders) > 0 {
-			b.Errorf("with nothing deployed: %v, %d orders", err, len(b.fleet.orders))
-		}
-		if _, _, err := b.r.Apply(b.Context(), reconciler.ApplyRequest{Sync: "home"}); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := b.r.Order(b.Context(), req); err != nil {
-			b.Fatal(err)
-		}
-		order := b.fleet.orders[len(b.fleet.orders)-1]
-		if order.Kind != fleet.OrderUpdate || order.Release.Digest != stack("web", "alpha", "1").Release.Digest || len(order.Services) != 1 {
-			b.Errorf("order %+v", order)
-		}
-		b.push("c2", stack("web", "alpha", "2"))
-		b.pass(time.Minute)
-		if _, err := b.r.Order(b.Context(), req); !errors.Is(err, reconciler.ErrOtherRelease) {
-			b.Errorf("with a deploy due: %v", err)
-		}
-	})
-}
-
 func TestOrdersThatCannotBeGiven(t *testing.T) {
 	onBench(t, byHand, func(b *bench) {
 		b.push("c1", stack("web", "alpha", "1"))

@@ -43,7 +43,7 @@ func opStatus(s style, status api.OpStatus) string {
 }
 
 // words is a status as people write it: "rolled back".
-func words(status api.OpStatus) string { return strings.ReplaceAll(string(status), "_", " ") }
+func words[T ~string](status T) string { return strings.ReplaceAll(string(status), "_", " ") }
 
 // by says what set something going and who: "webhook", or "manual admin".
 func by(op *api.Op) string {

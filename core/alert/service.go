@@ -251,6 +251,14 @@ func (s *Service) post(n news) {
 	}
 }
 
+// Tell takes something that happened. It does not block.
+func (s *Service) Tell(a Alert) {
+	if a.At.IsZero() {
+		a.At = time.Now()
+	}
+	s.post(news{alert: a})
+}
+
 // OpEnded takes the end of an op of a run. It does not block.
 func (s *Service) OpEnded(e reconciler.Event, commit string) {
 	if e.Kind != reconciler.EventOpEnded {

@@ -28,6 +28,18 @@ type View struct {
 	Tried   []Tried
 	// Runs are the runs of procedures under way.
 	Runs []procedure.Run
+	// Newer are images that wait for a person; those that are deployed by themselves are not
+	// among them.
+	Newer []Newer
+}
+
+// Newer is an image that there is and that does not run.
+type Newer struct {
+	Stack, Server, Service string
+	Kind                   fleet.Kind
+	Image                  string
+	// Tag is set where it is under another tag than the one that is declared.
+	Tag string
 }
 
 // Pending is a server that waits for approval.
@@ -81,6 +93,7 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 	held := watchServers(v, servers, now, local, report, kept)
 	w.stacks(v, held, report, kept)
 	watchSyncs(v, report)
+	watchImages(v, held, report, kept)
 	watchOnboarding(v, report)
 	watchRuns(v, report)
 	for key := range w.seen {
@@ -167,6 +180,36 @@ func (w *watcher) stacks(v View, held map[string]bool, report func(Alert, int, t
 				}, 2, 0)
 			}
 		}
+	}
+}
+
+// watchImages reports newer images.
+func watchImages(v View, held map[string]bool, report func(Alert, int, time.Duration), kept map[string]bool) {
+	for i := range v.Newer {
+		n := &v.Newer[i]
+		place := n.Stack + "@" + n.Server + "/" + n.Service
+		a := Alert{
+			Key: "image/" + place, Type: fleet.AlertStackUpdateAvailable, Level: LevelOK, Server: n.Server,
+			Target: fleet.ResourceName{Kind: string(cmp.Or(n.Kind, fleet.KindStack)), Name: n.Stack},
+			Text:   fmt.Sprintf("%s on %s: there is a newer image of %s for service %s", n.Stack, n.Server, n.Image, n.Service),
+			Data: map[string]any{
+				"id": n.Stack, "name": n.Stack, "server_id": n.Server, "server_name": n.Server, "service": n.Service, "image": n.Image,
+			},
+		}
+		if n.Tag != "" {
+			a.Key = "tag/" + place + ":" + n.Tag
+			a.Text = fmt.Sprintf("%s on %s: service %s could move from %s to the tag %s", n.Stack, n.Server, n.Service, n.Image, n.Tag)
+			a.Data["tag"] = n.Tag
+		}
+		if n.Kind == fleet.KindDeployment {
+			a.Type = fleet.AlertDeploymentUpdateAvailable
+			delete(a.Data, "service")
+		}
+		if held[n.Server] {
+			kept[a.Key] = true
+			continue
+		}
+		report(a, 1, 0)
 	}
 }
 

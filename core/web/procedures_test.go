@@ -18,6 +18,8 @@ import (
 
 // operations stands in for the runner and the alerters.
 type operations struct {
+	updates []api.Update
+	checked []api.UpdateRequest
 	declared []fleet.Procedure
 	alerters []fleet.Alerter
 	started  []procedure.Request
@@ -69,6 +71,14 @@ func (*operations) Execution(typ string, params map[string]string) (fleet.Execut
 		x.Params = append(x.Params, fleet.Param{Name: name, Text: text})
 	}
 	return x, nil
+}
+
+// Updates and Check stand in for the search for newer images.
+func (o *operations) Updates(context.Context) ([]api.Update, error) { return o.updates, nil }
+
+func (o *operations) Check(_ context.Context, req api.UpdateRequest) (api.UpdateResult, error) {
+	o.checked = append(o.checked, req)
+	return api.UpdateResult{Updates: o.updates}, nil
 }
 
 func (o *operations) Alerters(context.Context) ([]fleet.Alerter, error) { return o.alerters, nil }

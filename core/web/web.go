@@ -218,6 +218,7 @@ type Config struct {
 	Sources    Sources
 	Procedures Procedures
 	Alerters   Alerters
+	Updates    Updates
 	Guard      *auth.Guard
 	Logger     *slog.Logger
 	// Keys are core's and the agents'.
@@ -238,8 +239,8 @@ type server struct {
 // New returns the handler of everything but the agents' endpoint.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Store == nil || cfg.Reconciler == nil || cfg.Agents == nil || cfg.Sources == nil ||
-		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Guard == nil || cfg.Keys == nil || cfg.Logger == nil || cfg.Ready == nil {
-		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Guard, Keys, Logger and Ready are required")
+		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Updates == nil || cfg.Guard == nil || cfg.Keys == nil || cfg.Logger == nil || cfg.Ready == nil {
+		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Updates, Guard, Keys, Logger and Ready are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -320,6 +321,7 @@ func (s *server) register(a huma.API) {
 	s.registerResources(a)
 	s.registerProcedures(a)
 	s.registerAlerts(a)
+	s.registerUpdates(a)
 }
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {

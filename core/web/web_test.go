@@ -249,7 +249,7 @@ func newFixtureWith(tb testing.TB, binaries string) *fixture {
 	must(tb, err)
 	handler, err := web.New(web.Config{
 		AgentBinaries: binaries,
-		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
+		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Updates: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
 		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})

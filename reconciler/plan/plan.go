@@ -196,6 +196,7 @@ const (
 	CauseForced     CauseKind = "forced"     // a person asked for it
 	CauseOptions    CauseKind = "options"    // only deploy options or files differ
 	CauseAdopt      CauseKind = "adopt"      // its Compose project runs there, started by somebody else
+	CauseImage      CauseKind = "image"      // the tag of its image stands for a newer one
 	CauseSource     CauseKind = "source"     // the files are of another commit of another repository
 	CauseRollback   CauseKind = "rollback"   // it goes back to an earlier release
 )

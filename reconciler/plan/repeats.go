@@ -29,7 +29,7 @@ func CauseOf(op Op) string {
 		return ""
 	}
 	for _, c := range op.Causes {
-		if c.Kind == CauseForced || c.Kind == CauseRollback {
+		if c.Kind == CauseForced || c.Kind == CauseRollback || c.Kind == CauseImage {
 			return ""
 		}
 	}
@@ -53,7 +53,7 @@ func lasting(c Cause) bool {
 	switch c.Kind {
 	case CauseField, CauseDrift, CauseUnknown, CauseScale, CauseOptions, CauseSource:
 		return true
-	case CauseNew, CauseMissing, CauseNotRunning, CauseUnhealthy, CauseLeftGit, CauseMoved, CauseForced, CauseAdopt, CauseRollback:
+	case CauseNew, CauseMissing, CauseNotRunning, CauseUnhealthy, CauseLeftGit, CauseMoved, CauseForced, CauseAdopt, CauseRollback, CauseImage:
 	}
 	return false
 }

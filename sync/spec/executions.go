@@ -213,7 +213,7 @@ var executionTypes = []ExecutionType{
 
 	plain("ClearRepoCache"),
 	plain("BackupCoreDatabase").idle(),
-	plain("GlobalAutoUpdate", flag("skip_auto_update")).idle(),
+	plain("GlobalAutoUpdate", flag("skip_auto_update")),
 	runs("RotateServerKeys", aServer, flag("emergency")),
 	plain("RotateAllServerKeys"),
 	plain("RotateCoreKeys", flag("force")),

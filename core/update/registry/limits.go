@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// defaultBudget is Config.Budget when it is not set.
+	// defaultBudget is what Config.Budget says when it is not set.
 	defaultBudget = 200
 	// refused is how long a registry that said 429 and not for how long is left alone.
 	refused = 15 * time.Minute
@@ -24,7 +24,7 @@ const (
 
 // limits are the budget of each registry, and until when one wants to be left alone.
 type limits struct {
-	budget int
+	budget func() int
 	clock  func() time.Time
 
 	mu    sync.Mutex
@@ -47,19 +47,19 @@ type limitError struct {
 
 func (e *limitError) Error() string { return e.why }
 
-func newLimits(budget int, now func() time.Time) *limits {
+func newLimits(budget func() int, now func() time.Time) *limits {
 	return &limits{budget: budget, clock: now, hosts: map[string]*limit{}}
 }
 
 // of is the limit of a registry as it is now; the caller holds the lock.
 func (l *limits) of(host string) *limit {
-	now := l.clock()
+	now, budget := l.clock(), float64(l.budget())
 	h, ok := l.hosts[host]
 	if !ok {
-		h = &limit{left: float64(l.budget), filled: now}
+		h = &limit{left: budget, filled: now}
 		l.hosts[host] = h
 	}
-	h.left = min(float64(l.budget), h.left+now.Sub(h.filled).Hours()*float64(l.budget))
+	h.left = min(budget, h.left+now.Sub(h.filled).Hours()*budget)
 	h.filled = now
 	if !now.Before(h.until) {
 		h.until, h.why = time.Time{}, ""
@@ -82,8 +82,8 @@ func (l *limits) closed(host string) (until time.Time, why string) {
 }
 
 func (l *limits) spent(h *limit, host string) (until time.Time, why string) {
-	wait := time.Duration((1 - h.left) / float64(l.budget) * float64(time.Hour))
-	return h.filled.Add(wait), fmt.Sprintf("the budget of %d requests an hour to %s is used up", l.budget, host)
+	wait := time.Duration((1 - h.left) / float64(l.budget()) * float64(time.Hour))
+	return h.filled.Add(wait), fmt.Sprintf("the budget of %d requests an hour to %s is used up", l.budget(), host)
 }
 
 // take spends one request.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,10 +46,11 @@ type Config struct {
 	Credentials func(ctx context.Context, registry, account string) (Credentials, bool, error)
 	// Transport is optional, default http.DefaultTransport.
 	Transport http.RoundTripper
-	// Insecure are registries that may be asked without encryption, beside those on loopback.
-	Insecure []string
+	// Insecure are registries that may be asked without encryption, beside those on loopback;
+	// optional.
+	Insecure func() []string
 	// Budget is how many requests a registry is asked in an hour; optional, default 200.
-	Budget int
+	Budget func() int
 	// Now is optional, default time.Now.
 	Now func() time.Time
 }
@@ -106,8 +108,11 @@ func New(cfg Config) *Client {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Budget <= 0 {
-		cfg.Budget = defaultBudget
+	if cfg.Insecure == nil {
+		cfg.Insecure = func() []string { return nil }
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = func() int { return defaultBudget }
 	}
 	return &Client{
 		cfg: cfg, limits: newLimits(cfg.Budget, cfg.Now), pullers: map[string]kept[*remote.Puller]{},
@@ -195,7 +200,7 @@ func (c *Client) ask(
 	}
 	if registry.Scheme() == "http" && !c.plain(host) {
 		return &Error{
-			Registry: host, Message: "registry " + host + " would be asked without encryption; --insecure-registry " + host + " allows that",
+			Registry: host, Message: "registry " + host + " would be asked without encryption; the setting updates.insecure_registries allows that",
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -209,10 +214,8 @@ func (c *Client) ask(
 
 // plain reports whether a registry may be asked without encryption.
 func (c *Client) plain(host string) bool {
-	for _, allowed := range c.cfg.Insecure {
-		if allowed == host {
-			return true
-		}
+	if slices.Contains(c.cfg.Insecure(), host) {
+		return true
 	}
 	domain := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -215,7 +215,7 @@ func TestTheLastPullsOfALimitAreLeftToDeploys(t *testing.T) {
 func TestABudgetIsForEachRegistryAndFillsAgain(t *testing.T) {
 	t.Parallel()
 	one, two, now := imageregistry.Open(t), imageregistry.Open(t), &clock{}
-	client := registry.New(registry.Config{Now: now.Now, Budget: 3})
+	client := registry.New(registry.Config{Now: now.Now, Budget: func() int { return 3 }})
 	for _, store := range []*imageregistry.Store{one, two} {
 		for _, tag := range []string{"a", "b", "c", "d"} {
 			store.Push("app:"+tag, imageregistry.Image{Mark: tag})
@@ -254,7 +254,7 @@ func TestQuestionsWithoutAnAnswer(t *testing.T) {
 		store.Host + "/none:1":                             "no such image or tag",
 		strings.TrimPrefix(gone.URL, "http://") + "/app:1": "cannot be reached from core",
 		"App:1":            "no name of an image",
-		"10.1.2.3:5/app:1": "--insecure-registry 10.1.2.3:5",
+		"10.1.2.3:5/app:1": "updates.insecure_registries",
 	} {
 		_, err := client.Digest(t.Context(), registry.Image{Ref: ref})
 		if got := refused(t, err).Message; !strings.Contains(got, want) {
