@@ -18,8 +18,8 @@ import (
 
 // operations stands in for the runner and the alerters.
 type operations struct {
-	updates []api.Update
-	checked []api.UpdateRequest
+	updates  []api.Update
+	checked  []api.UpdateRequest
 	declared []fleet.Procedure
 	alerters []fleet.Alerter
 	started  []procedure.Request
