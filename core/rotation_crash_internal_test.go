@@ -499,10 +499,11 @@ func (r *crashRig) round(point, victim string, fault error) {
 	}
 	r.mu.Lock()
 	r.point = ""
-	agent, core := r.agent, r.core
+	lives := []*life{r.agent, r.core}
 	r.mu.Unlock()
-	agent.end()
-	core.end()
+	for _, l := range lives {
+		l.end()
+	}
 	r.ended.Wait()
 	r.onlyPrivateKeysIn(name)
 	if err := r.store.RemoveServer(context.Background(), r.server); err != nil {

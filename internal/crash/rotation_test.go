@@ -176,9 +176,9 @@ func (w *world) settled() bool {
 func TestKilledWhileKeysChange(t *testing.T) {
 	n := rounds(t)
 	w := newWorld(t)
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any seed will do; it is printed
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // chooses moments, guards nothing
+	random := rand.New(rand.NewPCG(seed, 1))
 	victims := [][]*process{{w.agent}, {w.core}, {w.agent, w.core}, {w.core, w.agent}}
 	for round := range n {
 		request := api.KeyRotation{Server: "alpha"}
