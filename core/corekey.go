@@ -138,7 +138,7 @@ func (k *coreKey) change(ctx context.Context, actor string, force bool, each fun
 	}
 	keys := k.have()
 	if !keys.Prev.IsZero() {
-		if err := k.finish(ctx, &keys, force); err != nil {
+		if err := k.finish(ctx, &keys); err != nil {
 			return report, err
 		}
 	}
@@ -159,24 +159,21 @@ func (k *coreKey) change(ctx context.Context, actor string, force bool, each fun
 	return report, k.cutOver(ctx, actor, keys, &report)
 }
 
-// finish ends the grace of the change before, which only force does while somebody needs it.
-func (k *coreKey) finish(ctx context.Context, keys *keyfile.Keys, force bool) error {
+// finish ends the grace of the change before. Nothing ends it while somebody needs it: an agent
+// that knows only the key before would be locked out.
+func (k *coreKey) finish(ctx context.Context, keys *keyfile.Keys) error {
 	left, err := k.store.WithoutCoreKey(ctx, keys.Current.Public().Fingerprint().String())
 	if err != nil {
 		return err
 	}
-	if len(left) > 0 && !force {
+	if len(left) > 0 {
 		return &api.Error{
 			Status: http.StatusConflict, Code: api.CodeConflict,
 			Message: "the last change of core's key is not over: these do not have the new one yet: " + strings.Join(left, ", "),
-			Hint:    "wait until they have connected, or leave them behind with --force",
+			Hint:    "wait until they have connected; varan server disable leaves one out that will not",
 		}
 	}
-	text := "core's old key is refused from now on: it is changed again"
-	if len(left) > 0 {
-		text += "; left behind: " + strings.Join(left, ", ")
-	}
-	if err := k.dropPrev(ctx, *keys, text); err != nil {
+	if err := k.dropPrev(ctx, *keys, "core's old key is refused from now on: it is changed again"); err != nil {
 		return err
 	}
 	*keys = k.have()
