@@ -101,6 +101,7 @@ func (a *Agent) connectWith(
 		s.close(ctx, wire.Errorf(wire.CodeInternal, "the agent could not record whom it believes"))
 		return nil, err
 	}
+	close(s.remembered)
 	log.InfoContext(ctx, "connected to core", slog.String("server", s.welcome.Server), slog.Uint64("epoch", s.welcome.Epoch))
 	if skew := time.Since(s.welcome.Time); !s.welcome.Time.IsZero() && skew.Abs() > time.Minute {
 		log.WarnContext(ctx, "the clocks of core and this host differ", slog.Duration("skew", skew.Round(time.Second)))

@@ -196,6 +196,11 @@ func (s *session) rotate(ctx context.Context, req wire.RotateStart) error {
 
 // coreKeys pins the keys that core says it has.
 func (s *session) coreKeys(ctx context.Context, keys wire.CoreKeys) error {
+	select {
+	case <-s.remembered: // or the pin of an onboarding key would be written over what core says
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.agent.id.learn(keys); err != nil {
 		s.log.ErrorContext(ctx, "core's keys could not be pinned", slog.Any("err", err))
 		if known, ok := errors.AsType[*wire.Error](err); ok {

@@ -37,6 +37,8 @@ type session struct {
 	key       noise.PublicKey
 	refused   []noise.PublicKey
 	rotations chan string
+	// remembered is closed when it is on disk whom the agent believes.
+	remembered chan struct{}
 	// done is closed when the session has ended, err says why.
 	done chan struct{}
 	err  error
@@ -52,7 +54,8 @@ func openSession(
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &session{
 		agent: a, log: log, conn: conn, stop: stop, key: key, refused: refused, rotations: make(chan string, 1),
-		progress: make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
+		remembered: make(chan struct{}),
+		progress:   make(chan fleet.Progress, 256), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	s.peer = wire.NewPeer(conn, wire.PeerConfig{
 		Initiator: true, Handler: s, Logger: log, PingEvery: a.cfg.KeepAlive, IdleTimeout: 3 * a.cfg.KeepAlive,
