@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/varanhq/varan/cmd/internal/agentcmd"
 	"github.com/varanhq/varan/cmd/internal/exit"
-	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
 )
@@ -29,7 +26,7 @@ const defaultCore = "http://127.0.0.1:9120"
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	core           string
+	core, profile  string
 	json           bool
 }
 
@@ -41,7 +38,7 @@ func (a *app) commands() []*cobra.Command {
 		return cmds
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.versionCommand())...)
+	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.profileCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
 		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.updatesCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
@@ -55,6 +52,7 @@ func (a *app) commands() []*cobra.Command {
 func (a *app) connectionFlags(root *cobra.Command) {
 	root.PersistentFlags().StringVar(&a.core, "core", "",
 		"address of the core (default $VARAN_CORE, then the one of varan login, then "+defaultCore+")")
+	root.PersistentFlags().StringVar(&a.profile, "profile", "", "core to use, by the name of varan profile (default $VARAN_PROFILE)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print results as JSON")
 }
 
@@ -96,49 +94,10 @@ func readLogin() (login, error) {
 	return l, nil
 }
 
-// client is the way to core. Flags win over the environment, and that over the login.
-func (a *app) client() (*api.Client, error) {
-	saved, err := readLogin()
-	if err != nil {
-		return nil, err
-	}
-	address := firstOf(a.core, os.Getenv("VARAN_CORE"), saved.Core, defaultCore)
-	key := os.Getenv("VARAN_API_KEY")
-	if file := os.Getenv("VARAN_API_KEY_FILE"); key == "" && file != "" {
-		raw, err := os.ReadFile(file) //nolint:gosec // the file that this very user names
-		if err != nil {
-			return nil, &exit.Error{Code: exit.Config, Err: fmt.Errorf("read VARAN_API_KEY_FILE: %w", err)}
-		}
-		key = strings.TrimSpace(string(raw))
-	}
-	// The saved key belongs to the saved core alone: it is never sent to another.
-	if key == "" && sameCore(address, firstOf(saved.Core, defaultCore)) {
-		key = saved.Key
-	}
-	return newClient(address, fleet.NewSecret(key)), nil
-}
-
-// unixScheme begins the address of a core on a socket of this host.
-const unixScheme = "unix://"
-
-// newClient talks to a core at an address, which may be a unix socket.
-func newClient(address string, key fleet.Secret) *api.Client {
-	path, local := strings.CutPrefix(address, unixScheme)
-	if !local {
-		return &api.Client{BaseURL: baseURL(address), Key: key}
-	}
-	return &api.Client{BaseURL: "http://core.sock", Key: key, HTTP: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var dialer net.Dialer
-			return dialer.DialContext(ctx, "unix", path)
-		},
-	}}}
-}
-
 // hasCore reports whether the user named a core in any way.
 func (a *app) hasCore() bool {
 	saved, err := readLogin()
-	return err == nil && firstOf(a.core, os.Getenv("VARAN_CORE"), saved.Core, os.Getenv("VARAN_API_KEY"),
+	return err == nil && firstOf(a.core, a.profile, os.Getenv("VARAN_PROFILE"), currentProfile(), os.Getenv("VARAN_CORE"), saved.Core, os.Getenv("VARAN_API_KEY"),
 		os.Getenv("VARAN_API_KEY_FILE")) != ""
 }
 

@@ -43,6 +43,8 @@ func TestScripts(t *testing.T) {
 			"export": export,
 			"signal": hangup,
 			"until":  until,
+
+			"profiles": profilesFile,
 		},
 	})
 }
@@ -145,4 +147,16 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s never printed %q", strings.Join(args[1:], " "), args[0])
+}
+
+// profilesFile writes two profiles: one of the core at $ADDR with the key beside the file,
+// and one of no core: profiles FILE.
+func profilesFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: profiles FILE")
+	}
+	file := ts.MkAbs(args[0])
+	text := "[profiles.one]\nurl = \"" + ts.Getenv("ADDR") + "\"\nkey_file = \"" + filepath.Join(filepath.Dir(file), "one.key") +
+		"\"\n[profiles.two]\nurl = \"http://127.0.0.1:1\"\n"
+	ts.Check(os.WriteFile(file, []byte(text), 0o600))
 }
