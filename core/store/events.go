@@ -111,7 +111,8 @@ func (s *Store) Events(ctx context.Context, f api.EventFilter) ([]api.Event, err
 }
 
 // conditions are those of a filter. They repeat what partial indexes are made for, so that
-// these are used.
+// these are used. The field that chooses most comes first, and a plus keeps the indexes of the
+// others from being taken: SQLite would have to guess.
 func conditions(f api.EventFilter) (where []string, args []any) {
 	where = []string{"1 = 1"}
 	add := func(condition string, values ...any) {
@@ -122,11 +123,13 @@ func conditions(f api.EventFilter) (where []string, args []any) {
 		}
 		where = append(where, fmt.Sprintf(condition, numbers...))
 	}
+	indexed := ""
 	for _, field := range []struct{ column, value string }{
-		{"sync", f.Sync}, {"stack", f.Stack}, {"server", f.Server}, {"actor", f.Actor}, {"run", f.Run},
+		{"run", f.Run}, {"stack", f.Stack}, {"server", f.Server}, {"actor", f.Actor}, {"sync", f.Sync},
 	} {
 		if field.value != "" {
-			add(field.column+" = %s AND "+field.column+" <> ''", field.value)
+			add(indexed+field.column+" = %s AND "+indexed+field.column+" <> ''", field.value)
+			indexed = "+"
 		}
 	}
 	if len(f.Kinds) > 0 {
@@ -135,7 +138,7 @@ func conditions(f api.EventFilter) (where []string, args []any) {
 		for i, kind := range f.Kinds {
 			kinds[i] = kind
 		}
-		add("kind IN ("+marks+")", kinds...)
+		add(indexed+"kind IN ("+marks+")", kinds...)
 	}
 	if !f.Since.IsZero() {
 		add("at >= %s", stamp(f.Since))

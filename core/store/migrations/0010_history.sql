@@ -11,12 +11,13 @@ ALTER TABLE events ADD COLUMN listener      TEXT   NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN data          TEXT   NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN hash          BLOB   NOT NULL DEFAULT x'';
 
+-- What other filters look at comes last in an index, so that rows that do not match are not read.
 CREATE INDEX events_by_time   ON events (at);
 CREATE INDEX events_by_kind   ON events (kind, at);
 CREATE INDEX events_by_stack  ON events (stack, at)  WHERE stack <> '';
-CREATE INDEX events_by_server ON events (server, at) WHERE server <> '';
-CREATE INDEX events_by_sync   ON events (sync, at)   WHERE sync <> '';
-CREATE INDEX events_by_actor  ON events (actor, at)  WHERE actor <> '';
+CREATE INDEX events_by_server ON events (server, at, kind, sync, actor) WHERE server <> '';
+CREATE INDEX events_by_sync   ON events (sync, at, kind) WHERE sync <> '';
+CREATE INDEX events_by_actor  ON events (actor, at, kind, sync) WHERE actor <> '';
 CREATE INDEX events_by_run    ON events (run, id)    WHERE run <> '';
 CREATE INDEX events_by_cause  ON events (cause)      WHERE cause <> 0;
 
