@@ -196,6 +196,8 @@ func (c *core) wire(ctx context.Context) (err error) {
 			commits[e.Run] = e.Plan.Commit.ID
 		case reconciler.EventOpEnded:
 			c.alerts.OpEnded(e, commits[e.Run])
+		case reconciler.EventHeld:
+			c.alerts.Held(e)
 		case reconciler.EventRunEnded:
 			delete(commits, e.Run)
 		}

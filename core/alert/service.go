@@ -271,6 +271,20 @@ func (s *Service) OpEnded(e reconciler.Event, commit string) {
 	}
 }
 
+// Held tells that a stack is left alone which deploys do not make as it should be. It does
+// not block.
+func (s *Service) Held(e reconciler.Event) {
+	if e.Kind != reconciler.EventHeld {
+		return
+	}
+	s.post(news{alert: Alert{
+		Type: fleet.AlertStackDeployFailed, Level: LevelWarning, Server: e.Server, At: e.At,
+		Target: fleet.ResourceName{Kind: "stack", Name: e.Stack},
+		Text:   fmt.Sprintf("stack %s on %s is left alone: %s", e.Stack, e.Server, e.Text),
+		Data:   map[string]any{"id": e.Stack, "name": e.Stack, "server_id": e.Server, "server_name": e.Server, "reason": e.Text},
+	}})
+}
+
 // ProcedureEnded takes the end of a run of a procedure. It does not block.
 func (s *Service) ProcedureEnded(run procedure.Run) {
 	if run.Status != procedure.StatusFailed || run.Procedure == "" || run.Parent != "" || !run.FailureAlert {
