@@ -81,6 +81,7 @@ type core struct {
 	keyring    *keyService
 	reconciler *reconciler.Reconciler
 	operations *operations
+	scheduler  *procedure.Scheduler
 	alerts     *alert.Service
 	logs       *opLogs
 	updates    *updates
@@ -113,6 +114,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, c.store.Close()) }()
 	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: start.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
 	defer c.source.Close()
+	c.source.own = c.own
 	if c.source.keyring, err = d.loadKeyring(start.SOPS.KeyFiles()); err != nil {
 		return err
 	}
@@ -179,14 +181,9 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if c.updates, err = c.newUpdates(); err != nil {
 		return err
 	}
-	runner, err := procedure.New(procedure.Config{
-		Applier: c.reconciler, Hosts: c.hub, Alerts: c.alerts, Journal: c.store, Catalog: c.catalog, Logger: c.cfg.Logger,
-		Maintenance: c.maintenance(), Ended: c.alerts.ProcedureEnded,
-	})
-	if err != nil {
+	if err = c.procedures(); err != nil {
 		return err
 	}
-	c.operations = &operations{Runner: runner, core: c}
 	c.logs = newOpLogs(c.store.AddOpLog, c.cfg.Logger)
 	commits := map[string]string{} // of the runs under way
 	c.reconciler.Subscribe(func(e reconciler.Event) {
@@ -209,7 +206,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 		default: // the reconciler must not wait, and its log has it
 		}
 	})
-	if err := runner.Resume(ctx); err != nil {
+	if err := c.operations.Resume(ctx); err != nil {
 		return err
 	}
 	syncs, err := c.store.Syncs(ctx)
@@ -339,6 +336,7 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	})
 	group.Go(func() error { return c.operations.Run(ctx) })
 	group.Go(func() error { return c.keyring.core.Run(ctx) })
+	group.Go(func() error { return c.scheduler.Run(ctx) })
 	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {
 		return c.doors.serve(server, func(name string, err error) { c.listenerFailed(ctx, name, err) })

@@ -47,6 +47,17 @@ func (s *source) Export(ctx context.Context) ([]byte, error) {
 			all.Servers = append(all.Servers, joined[i])
 		}
 	}
+	if s.own != nil {
+		own, err := s.own(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range own {
+			if !taken["procedure/"+own[i].Name] {
+				all.Procedures = append(all.Procedures, own[i])
+			}
+		}
+	}
 	stored, err := s.store.Variables(ctx)
 	if err != nil {
 		return nil, err

@@ -39,8 +39,9 @@ func (c *core) desired() []fleet.Desired {
 	return all
 }
 
-// Declared implements web.Procedures. Of two with one name that of the first sync counts.
-func (o *operations) Declared(context.Context) ([]fleet.Procedure, map[string]string, error) {
+// Declared implements web.Procedures. Of two with one name that of the first sync counts, and
+// core's own comes last.
+func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error) {
 	all := o.core.desired()
 	var procedures []fleet.Procedure
 	sources := map[string]string{}
@@ -52,6 +53,11 @@ func (o *operations) Declared(context.Context) ([]fleet.Procedure, map[string]st
 			}
 		}
 	}
+	own, err := o.core.ownProcedures(ctx, sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	procedures = append(procedures, own...)
 	slices.SortFunc(procedures, func(a, b fleet.Procedure) int { return strings.Compare(a.Name, b.Name) })
 	return procedures, sources, nil
 }

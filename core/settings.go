@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/fleet/schedule"
 	"github.com/varanhq/varan/internal/settings"
 )
 
@@ -21,6 +22,7 @@ type Settings struct {
 	LocalRoots    []string           `key:"local_roots" flag:"local-root" env:"VARAN_LOCAL_ROOTS" split:"path" reload:"static" doc:"directory below which repositories on this disk may be used as sources"`
 	AgentBinaries string             `key:"agent_binaries" flag:"agent-binaries" env:"VARAN_AGENT_BINARIES" reload:"static" doc:"directory with the agents' programs of a release, for new hosts to fetch; hosts of core's own platform get core's own program without it"`
 	Listeners     []ListenerSettings `key:"listeners" reload:"static"`
+	Timezone      string             `key:"timezone" flag:"timezone" env:"VARAN_TIMEZONE" reload:"dynamic" doc:"time zone of schedules that name none, such as Europe/Berlin; empty is the machine's"`
 	Log           LogSettings        `key:"log"`
 	Webhook       WebhookSettings    `key:"webhook"`
 	Limits        LimitSettings      `key:"limits"`
@@ -146,6 +148,9 @@ func (s *Settings) Check() []settings.Fault {
 	var found []settings.Fault
 	fail := func(key, hint, format string, args ...any) {
 		found = append(found, settings.Fault{Key: key, Message: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	if _, err := schedule.Parse(schedule.English, "daily", s.Timezone); err != nil {
+		found = append(found, settings.Fault{Key: "timezone", Message: err.Error(), Hint: "use a name of the IANA, such as Europe/Berlin or UTC"})
 	}
 	if secret := s.Webhook.Secret.Reveal(); secret != "" && len(secret) < minHookSecret {
 		fail("webhook.secret", "", "the webhook secret is shorter than %d characters", minHookSecret)

@@ -44,6 +44,8 @@ type source struct {
 	keyring *sops.Keyring
 	// agents is the way to the servers' hosts; nil before there is one.
 	agents agents
+	// own are the procedures of core itself; nil before there are any.
+	own func(ctx context.Context) ([]spec.Procedure, error)
 
 	templates templates
 

@@ -61,6 +61,7 @@ const (
 	AlertStackAutoUpdated          AlertType = "StackAutoUpdated"
 	AlertDeploymentUpdateAvailable AlertType = "DeploymentImageUpdateAvailable"
 	AlertDeploymentAutoUpdated     AlertType = "DeploymentAutoUpdated"
+	AlertScheduleRun               AlertType = "ScheduleRun"
 
 	AlertStackDeployFailed AlertType = "StackDeployFailed"
 	AlertStackRolledBack   AlertType = "StackRolledBack"
@@ -81,7 +82,7 @@ func AlertTypes() []AlertType {
 		"None", AlertTest, AlertCustom, AlertServerUnreachable, "ServerCpu", "ServerMem", "ServerDisk", "ServerVersionMismatch",
 		"SwarmUnhealthy", AlertContainerStateChange, AlertDeploymentUpdateAvailable, AlertDeploymentAutoUpdated,
 		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
-		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", "ScheduleRun",
+		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", AlertScheduleRun,
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
 		AlertKeyRotationFailed, AlertApprovalPending,
 	}

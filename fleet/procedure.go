@@ -21,9 +21,46 @@ type Procedure struct {
 	// it has none.
 	Webhook       bool   `json:"webhook,omitempty"`
 	WebhookSecret Secret `json:"-"`
+	// Timetable is when it runs by itself.
+	Timetable Timetable `json:"timetable,omitzero"`
 	// Origin is where it is declared.
 	Origin Position `json:"origin,omitzero"`
 }
+
+// Timetable is when something runs by itself; never, without a Schedule.
+type Timetable struct {
+	// Schedule is in the Format English or Cron, and in the Zone, or in core's without one.
+	Schedule string `json:"schedule,omitempty"`
+	Format   string `json:"format,omitempty"`
+	Zone     string `json:"timezone,omitempty"`
+	Enabled  bool   `json:"enabled,omitempty"`
+	// Alert asks for an alert at each run.
+	Alert bool `json:"alert,omitempty"`
+	// Missed and Overlap say what becomes of times that passed unseen, and of one at which an
+	// earlier run is not over.
+	Missed  MissedPolicy  `json:"missed,omitempty"`
+	Overlap OverlapPolicy `json:"overlap,omitempty"`
+	// Jitter is how much later than the schedule says it may run.
+	Jitter time.Duration `json:"jitter,omitempty"`
+}
+
+// MissedPolicy is what becomes of times that passed while core did not run.
+type MissedPolicy string
+
+// The policies. However many times were missed, MissedRunOnce makes up for them with one run.
+const (
+	MissedRunOnce MissedPolicy = "run_once"
+	MissedSkip    MissedPolicy = "skip"
+)
+
+// OverlapPolicy is what becomes of a time at which an earlier run is not over.
+type OverlapPolicy string
+
+// The policies. Of runs that are queued at most one waits.
+const (
+	OverlapSkip  OverlapPolicy = "skip"
+	OverlapQueue OverlapPolicy = "queue"
+)
 
 // Stage is executions that run at the same time, or an approval that is waited for. All
 // executions run to their end.

@@ -19,6 +19,8 @@ const (
 	TriggerResult  Trigger = "result"  // an order ended
 	TriggerStart   Trigger = "start"   // core started
 	TriggerTime    Trigger = "time"    // a window, a suspension or a pause of a rollout ended
+	// TriggerSchedule is a time of a procedure's schedule.
+	TriggerSchedule Trigger = "schedule"
 )
 
 // Run is one execution of one plan.

@@ -41,7 +41,7 @@ func (a *app) commands() []*cobra.Command {
 	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.profileCommand(), a.versionCommand())...)
 	all = append(all, in(groupUse,
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
-		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.alerterCommand(), a.alertCommand(), a.updatesCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
+		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.schedulesCommand(), a.scheduleCommand(), a.alerterCommand(), a.alertCommand(), a.updatesCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
 		a.rollbackCommand(), a.releaseCommand(), a.rolloutCommand(), a.suspendCommand(), a.resumeCommand(),
 		a.secretCommand(), a.variableCommand(), a.accountCommand(), a.onboardingCommand(), a.serverCommand(), a.apiKeyCommand(),
 		a.keyCommand())...)

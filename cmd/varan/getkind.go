@@ -125,7 +125,11 @@ func (a *app) printResources(s style, resources []api.Resource) {
 	t := table{head: []string{"KIND", "NAME", "SYNC", "COMMIT", "UPDATED", "DECLARED"}}
 	for i := range resources {
 		r := &resources[i]
-		t.add(r.Kind, r.Name, r.Sync, fleet.Commit{ID: r.Commit}.Short(), ago(r.Updated, time.Now()), r.Origin.String())
+		commit := "-"
+		if r.Commit != "" {
+			commit = fleet.Commit{ID: r.Commit}.Short()
+		}
+		t.add(r.Kind, r.Name, r.Sync, commit, ago(r.Updated, time.Now()), r.Origin.String())
 	}
 	t.write(a.stdout, s)
 }

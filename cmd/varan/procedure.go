@@ -21,6 +21,7 @@ func (a *app) procedureCommand() *cobra.Command {
 	cmd.AddCommand(a.procedureListCommand(), a.procedureShowCommand(), a.procedureRunsCommand(), a.procedureCancelCommand(),
 		a.decideCommand("approve", "Let a run that waits for an approval go on", true),
 		a.decideCommand("reject", "Fail a run that waits for an approval", false))
+	cmd.AddCommand(a.procedureOwnCommands()...)
 	return cmd
 }
 
@@ -136,6 +137,9 @@ func (a *app) showProcedure(p api.Procedure) error {
 			x := &stage.Executions[k]
 			fmt.Fprintf(a.stdout, "  %s%s%s\n", strings.TrimSpace(x.Type+" "+paramsText(x)), policyText(s, &x.Policy), offText(s, x.Enabled))
 		}
+	}
+	if t := p.Timetable; t.Schedule != "" {
+		fmt.Fprintf(a.stdout, "schedule: %s%s (varan schedules)\n", printable(t.Schedule), offText(s, t.Enabled))
 	}
 	if p.LastRun != nil {
 		fmt.Fprintf(a.stdout, "last run %s: %s (varan procedure show %s)\n", p.LastRun.Created.Local().Format(time.DateTime),

@@ -314,6 +314,16 @@ func (s *Service) KeyFailed(server, reason string) {
 // KeyRotated tells that it was changed now.
 func (s *Service) KeyRotated(server string) { s.post(news{over: keyPrefix + server + "/"}) }
 
+// ProcedureScheduled takes a run that a schedule began. It does not block.
+func (s *Service) ProcedureScheduled(run procedure.Run) {
+	s.post(news{alert: Alert{
+		Type: fleet.AlertScheduleRun, Level: LevelOK, At: run.Created,
+		Target: fleet.ResourceName{Kind: "procedure", Name: run.Procedure},
+		Text:   fmt.Sprintf("procedure %s runs by its schedule", run.Procedure),
+		Data:   map[string]any{"resource_type": "Procedure", "id": run.Procedure, "name": run.Procedure, "run": run.ID},
+	}})
+}
+
 // Alerters are the alerters that are declared.
 func (s *Service) Alerters(ctx context.Context) ([]fleet.Alerter, error) {
 	view, err := s.cfg.View(ctx)

@@ -14,7 +14,9 @@ type Procedure struct {
 	// Inputs are what a run of it may be told.
 	Inputs []fleet.Input `json:"inputs,omitempty"`
 	Stages []fleet.Stage `json:"stages"`
-	// Source is the sync that declares it.
+	// Timetable is when it runs by itself.
+	Timetable fleet.Timetable `json:"timetable,omitzero"`
+	// Source is the sync that declares it, or OwnSource.
 	Source string         `json:"source"`
 	Origin fleet.Position `json:"origin,omitzero"`
 	// Webhook says whether a webhook can run it: it needs a secret, of its own or core's.

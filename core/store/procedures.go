@@ -36,9 +36,12 @@ func (s *Store) BeginProcedure(ctx context.Context, run procedure.Run) error {
 		if err != nil {
 			return err
 		}
-		return s.addEvent(ctx, tx, api.Event{
-			At: run.Created, Kind: "procedure", Actor: run.Actor, Run: run.ID, Status: string(run.Status), Text: fmt.Sprintf("%s begun by %s", runName(run), run.Trigger),
-		})
+		if run.Fire != nil {
+			if err := claim(ctx, tx, run); err != nil {
+				return err
+			}
+		}
+		return s.addEvent(ctx, tx, begun(run))
 	})
 	if err != nil {
 		return fmt.Errorf("record run %s of a procedure: %w", run.ID, err)

@@ -24,8 +24,12 @@ type Procedures interface {
 	Cancel(name, actor string) int
 	// Decide approves or rejects the run with that id, or the one of that procedure, that waits.
 	Decide(ctx context.Context, name string, d procedure.Decision) (procedure.Run, error)
-	// Declared are the procedures of all syncs by name, and the sync of each.
+	// Declared are the procedures of all syncs by name, and the sync of each; then core's own.
 	Declared(ctx context.Context) ([]fleet.Procedure, map[string]string, error)
+	// Zone is the time zone of schedules that name none.
+	Zone() string
+	// ProceduresChanged says that core's own procedures were changed.
+	ProceduresChanged()
 	// Execution makes an execution of texts, or says as an *api.Error what is wrong with them.
 	Execution(typ string, params map[string]string) (fleet.Execution, error)
 }
@@ -103,7 +107,7 @@ func (s *server) procedures(ctx context.Context) ([]api.Procedure, error) {
 		p := &declared[i]
 		shown := api.Procedure{
 			Name: p.Name, Description: p.Description, Tags: p.Tags, Inputs: p.Inputs, Stages: p.Stages, Source: sources[p.Name], Origin: p.Origin,
-			Webhook: p.Webhook && !(p.WebhookSecret.IsEmpty() && s.HookSecret().IsEmpty()),
+			Webhook: p.Webhook && !(p.WebhookSecret.IsEmpty() && s.HookSecret().IsEmpty()), Timetable: p.Timetable,
 		}
 		if run, ok := last[p.Name]; ok {
 			shown.LastRun = &run

@@ -75,6 +75,9 @@ func (s *server) resources(ctx context.Context, kind string) ([]api.Resource, er
 		}
 		r.Origin = cmp.Or(places[r.Sync][r.ID()], r.Origin)
 	}
+	if kind == "" || kind == "procedure" {
+		return s.own(ctx, list)
+	}
 	return list, nil
 }
 

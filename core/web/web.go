@@ -183,6 +183,7 @@ type Store interface {
 	HistoryStore
 	ControlStore
 	ProcedureStore
+	ScheduleStore
 	AlertStore
 }
 
@@ -320,6 +321,7 @@ func (s *server) register(a huma.API) {
 	s.registerValues(a)
 	s.registerResources(a)
 	s.registerProcedures(a)
+	s.registerSchedules(a)
 	s.registerAlerts(a)
 	s.registerUpdates(a)
 }

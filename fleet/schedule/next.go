@@ -221,3 +221,30 @@ func (s Schedule) chosenFrom(second int) int {
 	}
 	return -1
 }
+
+// Note says what a change of the clocks did to a time that Next gave; empty for nothing.
+func (s Schedule) Note(at time.Time) string {
+	if s.Clockwork() {
+		return ""
+	}
+	at = at.In(s.Zone())
+	start, end := at.ZoneBounds()
+	_, offset := at.Zone()
+	if at.Equal(start) {
+		_, before := start.Add(-time.Second).Zone()
+		if skipped := time.Duration(offset-before) * time.Second; skipped > 0 {
+			shown := asShown(at)
+			from := shown.Add(-skipped)
+			if wall, ok := s.naive(from); ok && wall.Before(shown) {
+				return "the clocks skip " + from.Format("15:04") + " to " + shown.Format("15:04") + ": it runs at the end of that"
+			}
+		}
+	}
+	if !end.IsZero() {
+		_, after := end.Zone()
+		if repeated := time.Duration(offset-after) * time.Second; repeated > 0 && !at.Before(end.Add(-repeated)) {
+			return "the clocks show this time twice: it runs the first time"
+		}
+	}
+	return ""
+}

@@ -41,6 +41,8 @@ type Run struct {
 	Inputs map[string]string `json:"inputs,omitempty"`
 	// ParentStep is the number of the step of Parent that this run is.
 	ParentStep int `json:"parent_step,omitempty"`
+	// Fire is the time that the run is for, when it is one of a schedule.
+	Fire *Fire `json:"fire,omitempty"`
 	// FailureAlert is what the procedure says about a run that fails.
 	FailureAlert bool `json:"failure_alert,omitempty"`
 	// Stages are what is run, as it was declared when the run began.
@@ -114,6 +116,8 @@ type Request struct {
 	Trigger reconciler.Trigger
 	// Actor is the name of the person, key or host that asked.
 	Actor string
+	// Fire is the time of a schedule that the run is for.
+	Fire *Fire
 	// Coalesce lets a run of the same procedure that still waits for its turn stand for
 	// this one too.
 	Coalesce bool
@@ -124,7 +128,8 @@ type Request struct {
 // Journal is the durable record of runs. What has no end in it when a process begins was
 // interrupted, but for what Resumable chooses.
 type Journal interface {
-	// BeginProcedure records a run that waits for its turn, ProcedureStarted that it has it.
+	// BeginProcedure records a run that waits for its turn, and with it that the time it is for
+	// is dealt with; ProcedureStarted that it has it.
 	BeginProcedure(ctx context.Context, run Run) error
 	ProcedureStarted(ctx context.Context, run string, at time.Time) error
 	// StageStarted records the steps of a stage before any of them begins. One that waits makes

@@ -33,7 +33,7 @@ var (
 	// ErrTooMany: too many runs wait already.
 	ErrTooMany = errors.New("too many runs wait for their turn")
 	// ErrStopped: Run has returned.
-	ErrStopped = errors.New("procedures are not run any more")
+	ErrStopped = errors.New("procedures are not run any more, " + ReasonShutdown)
 )
 
 // Applier does the work on stacks. *reconciler.Reconciler is one.
@@ -162,7 +162,7 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 		return Run{}, false, err
 	}
 	record := Run{
-		ID: uuid.Must(uuid.NewV7()).String(), Procedure: req.Procedure, Trigger: req.Trigger, Actor: req.Actor,
+		ID: uuid.Must(uuid.NewV7()).String(), Procedure: req.Procedure, Trigger: req.Trigger, Actor: req.Actor, Fire: req.Fire,
 		Status: StatusQueued, Steps: []Step{}, Created: time.Now(),
 	}
 	if req.Execution != nil {
@@ -316,7 +316,10 @@ func (x *run) await(ctx context.Context) error {
 	}
 }
 
-var errShutdown = errors.New("core is shutting down")
+// ReasonShutdown ends the reason of a run that the end of its process ended.
+const ReasonShutdown = "core is shutting down"
+
+var errShutdown = errors.New(ReasonShutdown)
 
 // Cancel keeps the runs of a procedure, or the run of that id, from starting another stage,
 // and returns how many that concerns.

@@ -16,7 +16,7 @@ import (
 func (p *pass) operations(decls spec.Declarations, desired *fleet.Desired) {
 	for i := range decls.Procedures {
 		if s := &decls.Procedures[i]; !s.Template {
-			desired.Procedures = append(desired.Procedures, p.procedure(s))
+			desired.Procedures = append(desired.Procedures, Procedure(s, p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret"))))
 		}
 	}
 	for i := range decls.Alerters {
@@ -26,12 +26,13 @@ func (p *pass) operations(decls spec.Declarations, desired *fleet.Desired) {
 	}
 }
 
-// procedure is a declared procedure as core runs it.
-func (p *pass) procedure(s *spec.Procedure) fleet.Procedure {
+// Procedure is a declared procedure as core runs it, with the secret of its webhook.
+func Procedure(s *spec.Procedure, secret fleet.Secret) fleet.Procedure {
 	out := fleet.Procedure{
 		Name: s.Name, Description: s.Description, Tags: s.Tags, Origin: s.At(""), Stages: []fleet.Stage{},
 		FailureAlert: s.Config.FailureAlert, Webhook: s.Config.WebhookEnabled,
-		WebhookSecret: p.secret(s.Config.WebhookSecret, s.At("config.webhook_secret")),
+		WebhookSecret: secret,
+		Timetable:     timetable(&s.Config.Timetable),
 	}
 	for _, in := range s.Config.Inputs {
 		out.Inputs = append(out.Inputs, fleet.Input{
@@ -61,6 +62,18 @@ func policyOf(p *spec.Policy) fleet.Policy {
 	return fleet.Policy{
 		When: fleet.When(p.When), Timeout: fleet.Duration(p.Timeout), Retries: p.Retries, RetryDelay: fleet.Duration(p.RetryDelay),
 		ContinueOnError: p.ContinueOnError,
+	}
+}
+
+// timetable is a declared timetable as core follows it.
+func timetable(t *spec.Timetable) fleet.Timetable {
+	if strings.TrimSpace(t.Schedule) == "" {
+		return fleet.Timetable{}
+	}
+	return fleet.Timetable{
+		Schedule: strings.TrimSpace(t.Schedule), Format: t.ScheduleFormat, Zone: t.ScheduleTimezone, Enabled: t.ScheduleEnabled,
+		Alert: t.ScheduleAlert, Missed: fleet.MissedPolicy(t.ScheduleMissed), Overlap: fleet.OverlapPolicy(t.ScheduleOverlap),
+		Jitter: t.ScheduleJitter,
 	}
 }
 

@@ -1,6 +1,10 @@
 package spec
 
-import "github.com/varanhq/varan/fleet"
+import (
+	"time"
+
+	"github.com/varanhq/varan/fleet"
+)
 
 // The struct tags below are the one table that decoding, defaults, notes, export and the
 // JSON Schema are made from:
@@ -88,12 +92,15 @@ type Webhook struct {
 
 // Timetable is when something runs by itself.
 type Timetable struct {
-	ScheduleFormat   string `key:"schedule_format" default:"English" enum:"English,Cron" later:"true" doc:"How the schedule is written."`
-	Schedule         string `key:"schedule" later:"true" doc:"When to run: words such as 'every day at 03:00', or six cron fields beginning with seconds."`
-	ScheduleEnabled  bool   `key:"schedule_enabled" default:"true" later:"true" doc:"Whether the schedule counts."`
-	ScheduleTimezone string `key:"schedule_timezone" later:"true" doc:"Time zone name of the schedule; empty is core's."`
-	ScheduleAlert    bool   `key:"schedule_alert" default:"true" later:"true" doc:"Alert when the schedule runs."`
-	FailureAlert     bool   `key:"failure_alert" default:"true" doc:"Alert when a run fails."`
+	ScheduleFormat   string        `key:"schedule_format" default:"English" enum:"English,Cron" doc:"How the schedule is written."`
+	Schedule         string        `key:"schedule" doc:"When to run: words such as 'every day at 03:00', or cron with five fields, or six beginning with seconds."`
+	ScheduleEnabled  bool          `key:"schedule_enabled" default:"true" doc:"Whether the schedule counts."`
+	ScheduleTimezone string        `key:"schedule_timezone" doc:"Time zone name of the schedule; empty is core's."`
+	ScheduleAlert    bool          `key:"schedule_alert" default:"true" doc:"Alert when the schedule runs."`
+	ScheduleMissed   string        `key:"schedule_missed" default:"run_once" enum:"run_once,skip" doc:"What becomes of times that passed while core did not run: one run for all, or none."`
+	ScheduleOverlap  string        `key:"schedule_overlap" default:"skip" enum:"skip,queue" doc:"What becomes of a time at which the run before is not over."`
+	ScheduleJitter   time.Duration `key:"schedule_jitter" doc:"How much later it may run, such as 10m: each procedure has a delay of its own below it."`
+	FailureAlert     bool          `key:"failure_alert" default:"true" doc:"Alert when a run fails."`
 }
 
 // MaintenanceWindow is a time during which alerts are held back.
