@@ -19,7 +19,7 @@ func TestDocsNameCommandsAndFlagsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages = append(pages, root+"/docs/servers.md", root+"/docs/history.md", root+"/README.md", root+"/docs/guide.md", root+"/docs/configuration.md", root+"/docs/architecture.md", root+"/docs/keys.md")
+	pages = append(pages, root+"/docs/servers.md", root+"/docs/history.md", root+"/README.md", root+"/docs/guide.md", root+"/docs/configuration.md", root+"/docs/architecture.md", root+"/docs/keys.md", root+"/docs/procedures.md")
 	found := 0
 	pages = append(pages, root+"/docs/control.md")
 	for _, page := range pages {
