@@ -107,3 +107,30 @@ func TestO07NothingIsGivenToAServerThatWaits(t *testing.T) {
 		t.Errorf("rejecting an approved server: %v", err)
 	}
 }
+
+func TestP12AHostThatSaysItIsUntrustedIsPlannedForAsSuch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	srv := gitserver.New(t)
+	srv.Commit(map[string]string{"fleet.toml": inline("web", "alpha", "app:1", "") + server}, "one")
+	created, err := r.CreateOnboardingKey(t.Context(), api.OnboardingSpec{})
+	must(t, err)
+	engine := fakeengine.New("alpha")
+	r.serve(agent.Config{
+		Dir: t.TempDir(), Server: "alpha", Cores: []string{r.BaseURL}, Tier: fleet.TierUntrusted,
+		OnboardingToken: created.Token.Secret(), Engine: engine, Logger: slog.New(slog.DiscardHandler),
+	})
+	r.eventually("alpha connects", func() bool {
+		s, err := r.Server(t.Context(), "alpha")
+		return err == nil && s.Online
+	})
+	r.addSync("main", srv)
+	r.eventually("the commit is refused for an untrusted server", func() bool {
+		return slices.ContainsFunc(r.sync("main").State.Diagnostics, func(d fleet.Diagnostic) bool {
+			return strings.Contains(d.Message, "is untrusted")
+		})
+	})
+	if orders := engine.Orders(); len(orders) > 0 {
+		t.Errorf("it was given %+v", orders)
+	}
+}
