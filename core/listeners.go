@@ -184,7 +184,8 @@ func (d *doors) enter(conn net.Conn) (leave func(), ok bool) {
 	return sync.OnceFunc(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.open[addr]--; d.open[addr] == 0 {
+		d.open[addr]--
+		if d.open[addr] == 0 {
 			delete(d.open, addr)
 		}
 	}), true

@@ -40,7 +40,7 @@ func TestTheReferenceOfSettingsIsCurrent(t *testing.T) {
 	if !*updateDocs {
 		t.Fatalf("%s does not say what the tables of settings say: go generate ./cmd/varan", page)
 	}
-	if err := os.WriteFile(page, []byte(text), 0o644); err != nil { //nolint:gosec // a page of the repository
+	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,7 +3,6 @@ package auth_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -37,7 +36,7 @@ func (c *counting) KeyHash(_ context.Context, id string) (string, [32]byte, erro
 	return "ada", hash, nil
 }
 
-func (c *counting) KeyUsed(context.Context, string, time.Time) error { return nil }
+func (*counting) KeyUsed(context.Context, string, time.Time) error { return nil }
 
 func (c *counting) add() fleet.Secret {
 	id, key, hash := auth.NewKey()
@@ -53,15 +52,15 @@ func (c *counting) remove(id string) {
 	delete(c.hashes, id)
 }
 
-func newCounting(t testing.TB) (*counting, *auth.Guard, *time.Time) {
-	t.Helper()
+func newCounting(tb testing.TB) (*counting, *auth.Guard, *time.Time) {
+	tb.Helper()
 	store, now := &counting{hashes: map[string][32]byte{}}, time.Unix(1e9, 0)
 	guard, err := auth.New(auth.Config{
 		Keys: store, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
 		Failures: func() (int, int) { return 1e6, 1e6 },
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return store, guard, &now
 }
@@ -200,15 +199,20 @@ func TestA016LimitsChangeWithoutLosingTheCount(t *testing.T) {
 	allowed := 3
 	l := auth.NewLimiter(func() (int, int) { return allowed, 100 }, time.Minute)
 	now := time.Unix(1e9, 0)
-	got := ""
-	for i := range 8 {
-		if i == 4 {
-			allowed = 5
+	passed := func(tries int) (n int) {
+		for range tries {
+			if l.Allow("a", now) {
+				n++
+			}
 		}
-		got += fmt.Sprint(l.Allow("a", now), " ")
+		return n
 	}
-	if want := "true true true false true true false false "; got != want {
-		t.Errorf("got %s", got)
+	if n := passed(4); n != 3 {
+		t.Errorf("%d of 4 passed a limit of 3", n)
+	}
+	allowed = 5
+	if n := passed(4); n != 2 {
+		t.Errorf("%d more passed when the limit became 5", n)
 	}
 	allowed = 1
 	if l.Allow("a", now) || !l.Allow("b", now) || l.Allow("b", now) {

@@ -258,7 +258,7 @@ func (l *loader) secretFile(r *Row, v reflect.Value, name, key string, origin Or
 // readFile reads a regular file of a bearable size. devices allows pipes and devices, by
 // which secrets are handed over too.
 func readFile(name string, devices bool) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // the file that the configuration names
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -466,7 +466,7 @@ func (l *loader) unknown(key string, n *node, path string, fields map[string]ref
 	for name := range fields {
 		known = append(known, name)
 	}
-	hint := ""
+	var hint string
 	if near := didyoumean.Word(key, known); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	} else if at := l.elsewhere(key); at != "" {

@@ -22,6 +22,7 @@ package settings
 import (
 	"encoding"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func rows(t reflect.Type, prefix string, index []int, fileOnly bool) []Row {
 		if !ok {
 			continue
 		}
-		at := append(index[:len(index):len(index)], i)
+		at := slices.Concat(index, []int{i})
 		key = prefix + key
 		switch inner, form := tables(field.Type); form {
 		case oneTable:

@@ -201,7 +201,7 @@ func TestL2WhatIsWrongInTheFileIsSaidWithItsPlace(t *testing.T) {
 		"of another table":   {"level = 'info'", "1:1", "unknown-key", "did you mean log.level?", `"level"`},
 		"nothing like it":    {"[log]\nzzzzzz = 1", "2:1", "unknown-key", "the keys here are keep, level, lines", `"log.zzzzzz"`},
 		"unknown table":      {"[lgo]\nlevel = 'info'", "1:2", "unknown-key", "did you mean log?", `"lgo"`},
-		"unknown in a list":  {"[[doors]]\nnmae = 'x'", "2:1", "unknown-key", "did you mean name?", `"doors[0].nmae"`},
+		"unknown in a list":  {"[[doors]]\nnme = 'x'", "2:1", "unknown-key", "did you mean name?", `"doors[0].nme"`},
 		"number for text":    {"listen = 80", "1:1", "wrong-type", "", "a number, not text in quotes"},
 		"text for a number":  {"log.lines = '80'", "1:5", "wrong-type", "", "text, not a whole number"},
 		"text for a boolean": {"skip = 'yes'", "1:1", "wrong-type", "", "text, not true or false"},
@@ -252,7 +252,7 @@ func TestL2WhatIsNoFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	big := write(t, strings.Repeat("# a comment\n", 10<<20/12))
 	open := write(t, "key = 'canary'")
-	if err := os.Chmod(open, 0o644); err != nil { //nolint:gosec // that is the point
+	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{

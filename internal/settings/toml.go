@@ -88,8 +88,8 @@ func parse(file string, src []byte) (*node, error) {
 	if err, ok := errors.AsType[*unstable.ParserError](r.parser.Error()); ok {
 		return nil, fault(r.position(int(r.parser.Range(err.Highlight).Offset)), "toml-syntax", "", "%s", err.Message)
 	}
-	var any map[string]any
-	if err, ok := errors.AsType[*toml.DecodeError](toml.Unmarshal(src, &any)); ok {
+	var whole map[string]any
+	if err, ok := errors.AsType[*toml.DecodeError](toml.Unmarshal(src, &whole)); ok {
 		line, col := err.Position()
 		pos := fleet.Position{File: file, Line: line, Col: col}
 		return nil, fault(pos, "toml-syntax", "", "%s", strings.TrimPrefix(err.Error(), "toml: "))

@@ -29,7 +29,7 @@ func (r *Row) fromText(v reflect.Value, text string) error {
 		v.SetInt(int64(d))
 		return r.bounds(v)
 	}
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		if err := u.UnmarshalText([]byte(text)); err != nil {
 			return fmt.Errorf("%q: %w", text, err)
 		}
@@ -119,36 +119,9 @@ func (r *Row) fromTexts(v reflect.Value, texts []string) error {
 func (r *Row) fromNode(v reflect.Value, n *node) (fleet.Position, error) {
 	switch v.Kind() { //nolint:exhaustive // the others are scalars
 	case reflect.Slice:
-		if r.single && n.kind == unstable.String {
-			return n.pos, r.fromTexts(v, []string{n.text})
-		}
-		if n.kind != unstable.Array {
-			return n.pos, fmt.Errorf("it is %s, not a list", n.words())
-		}
-		out := reflect.MakeSlice(v.Type(), 0, len(n.list))
-		for _, child := range n.list {
-			item := reflect.New(v.Type().Elem()).Elem()
-			if pos, err := r.fromNode(item, child); err != nil {
-				return pos, err
-			}
-			out = reflect.Append(out, item)
-		}
-		v.Set(out)
-		return n.pos, nil
+		return r.listFrom(v, n)
 	case reflect.Map:
-		if n.table == nil {
-			return n.pos, fmt.Errorf("it is %s, not a table", n.words())
-		}
-		out := reflect.MakeMap(v.Type())
-		for _, key := range n.keys {
-			item := reflect.New(v.Type().Elem()).Elem()
-			if pos, err := r.fromNode(item, n.table[key]); err != nil {
-				return pos, err
-			}
-			out.SetMapIndex(reflect.ValueOf(key), item)
-		}
-		v.Set(out)
-		return n.pos, nil
+		return r.mapFrom(v, n)
 	}
 	want, name := unstable.String, "text in quotes"
 	switch {
@@ -165,6 +138,41 @@ func (r *Row) fromNode(v reflect.Value, n *node) (fleet.Position, error) {
 	return n.pos, r.fromText(v, n.text)
 }
 
+func (r *Row) listFrom(v reflect.Value, n *node) (fleet.Position, error) {
+	if r.single && n.kind == unstable.String {
+		return n.pos, r.fromTexts(v, []string{n.text})
+	}
+	if n.kind != unstable.Array {
+		return n.pos, fmt.Errorf("it is %s, not a list", n.words())
+	}
+	out := reflect.MakeSlice(v.Type(), 0, len(n.list))
+	for _, child := range n.list {
+		item := reflect.New(v.Type().Elem()).Elem()
+		if pos, err := r.fromNode(item, child); err != nil {
+			return pos, err
+		}
+		out = reflect.Append(out, item)
+	}
+	v.Set(out)
+	return n.pos, nil
+}
+
+func (r *Row) mapFrom(v reflect.Value, n *node) (fleet.Position, error) {
+	if n.table == nil {
+		return n.pos, fmt.Errorf("it is %s, not a table", n.words())
+	}
+	out := reflect.MakeMap(v.Type())
+	for _, key := range n.keys {
+		item := reflect.New(v.Type().Elem()).Elem()
+		if pos, err := r.fromNode(item, n.table[key]); err != nil {
+			return pos, err
+		}
+		out.SetMapIndex(reflect.ValueOf(key), item)
+	}
+	v.Set(out)
+	return n.pos, nil
+}
+
 // render is a value as it is shown, in TOML. Secrets are three stars.
 func render(v reflect.Value) string {
 	if v.Type() == secretType {
@@ -176,7 +184,7 @@ func render(v reflect.Value) string {
 	if v.Type() == durationType {
 		return strconv.Quote(short(time.Duration(v.Int())))
 	}
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		text, _ := m.MarshalText()
 		return quote(string(text))
 	}
