@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -228,9 +229,18 @@ type crashRig struct {
 
 // after is called after each point, in the process that got there.
 func (r *crashRig) after(point string) {
-	if point == r.point {
-		r.crashed.Do(r.crash)
+	r.mu.Lock()
+	reached, crash := point == r.point, r.crash
+	r.mu.Unlock()
+	if reached {
+		r.crashed.Do(crash)
 	}
+}
+
+func (r *crashRig) currentHub() *hub.Hub {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hub
 }
 
 func (r *crashRig) startCore() {
@@ -455,14 +465,14 @@ func (r *crashRig) round(point, victim string, fault error) {
 	if _, ok := within(30*time.Second, func() bool { on, settled := r.connected(); return on && settled }); !ok {
 		t.Fatalf("%s: no connection to begin with", name)
 	}
-	before := r.hub.KeyOf(r.server)
-	hit := false
+	before := r.currentHub().KeyOf(r.server)
+	var hit atomic.Bool
 	crash := r.crashOf(victim)
+	r.mu.Lock()
 	r.crash = func() {
-		hit = true
+		hit.Store(true)
 		crash()
 	}
-	r.mu.Lock()
 	r.point, r.fault = point, fault
 	r.mu.Unlock()
 
@@ -473,7 +483,7 @@ func (r *crashRig) round(point, victim string, fault error) {
 	if point == rotationPoints[0] {
 		r.crashed.Do(r.crash)
 	}
-	_ = r.hub.StartRotation(context.Background(), r.server, id)
+	_ = r.currentHub().StartRotation(context.Background(), r.server, id)
 	// The disk works again after a while; until then somebody is let in all the same.
 	time.Sleep(5 * time.Second)
 	r.mu.Lock()
@@ -487,10 +497,10 @@ func (r *crashRig) round(point, victim string, fault error) {
 		files, _ := os.ReadDir(filepath.Join(r.dir, "keys"))
 		t.Errorf("%s: not one key in the end: core has %v, the agent %v", name, keys[max(0, len(keys)-3):], files)
 	}
-	if after := r.hub.KeyOf(r.server); fault == nil && (victim == "nobody" || victim == "link") && after == before {
+	if after := r.currentHub().KeyOf(r.server); fault == nil && (victim == "nobody" || victim == "link") && after == before {
 		t.Errorf("%s: the key was not changed", name)
 	}
-	if !hit {
+	if !hit.Load() {
 		r.crashed.Do(r.crash)
 		time.Sleep(2 * time.Second)
 		if fault == nil && point != "" {
