@@ -122,7 +122,7 @@ func applyEvent(run reconciler.Run, e reconciler.Event) (event api.ApplyEvent, o
 			result := opOf(run, *e.Result)
 			event.Result = &result
 		}
-	case reconciler.EventPlan, reconciler.EventRunEnded, reconciler.EventStatus:
+	case reconciler.EventPlan, reconciler.EventRunEnded, reconciler.EventStatus, reconciler.EventHeld, reconciler.EventRollout:
 		return event, false
 	}
 	return event, true

@@ -91,7 +91,7 @@ func (l *loop) Rollback(_ context.Context, req reconciler.RollbackRequest) (reco
 
 func (l *loop) Recheck(_ string, syncs ...string) { l.rechecked = append(l.rechecked, syncs...) }
 
-func (l *loop) Forgive(sync, stack string) { l.forgiven = append(l.forgiven, sync+"/"+stack) }
+func (l *loop) Forgive(of, stack string) { l.forgiven = append(l.forgiven, of+"/"+stack) }
 
 func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {
 	status, ok := l.status[name]

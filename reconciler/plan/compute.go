@@ -278,7 +278,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 	it.op.StackAfter = slices.Clone(s.After)
 	it.op.Expect = Fingerprint(*report)
 	it.volumes = found.volumes
-	p.hinder(it, s, report, away, foreign)
+	it.hinder(s, report, away, foreign)
 	if text, hint := p.commandsRefused(s); text != "" && found.kind != OpRestart {
 		it.block(BlockPolicy, text, hint)
 	}
@@ -298,7 +298,7 @@ func (p *planner) declared(s *fleet.Stack, report *fleet.StackReport, away outag
 }
 
 // hinder blocks work that cannot be done, whatever it is.
-func (p *planner) hinder(it *item, s *fleet.Stack, report *fleet.StackReport, away outage, foreign string) {
+func (it *item) hinder(s *fleet.Stack, report *fleet.StackReport, away outage, foreign string) {
 	if foreign != "" {
 		it.block(BlockForeign, ownedBy(foreign, s.Name),
 			"declare the stack in one sync only, or rename one of the two")

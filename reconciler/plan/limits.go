@@ -32,8 +32,10 @@ func (p *planner) gateLimits() {
 		noun        string
 		count, most int
 	}{
-		{"stack", len(stacks), most.Stacks}, {"server", len(servers), most.Servers},
-		{"container", containers, most.Containers}, {"removal", removals, most.Removals},
+		{"stack", len(stacks), most.Stacks},
+		{"server", len(servers), most.Servers},
+		{"container", containers, most.Containers},
+		{"removal", removals, most.Removals},
 	} {
 		if l.most > 0 && l.count > l.most {
 			over = append(over, fmt.Sprintf("%s (at most %d)", plural(l.count, l.noun), l.most))

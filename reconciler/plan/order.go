@@ -21,11 +21,7 @@ func (p *planner) link() {
 	for _, list := range p.work {
 		for _, it := range list {
 			for _, name := range it.op.StackAfter {
-				for _, dep := range p.work[name] {
-					if !it.back || dep.back {
-						it.deps = append(it.deps, dep)
-					}
-				}
+				it.deps = append(it.deps, it.awaited(p.work[name])...)
 			}
 			if it.op.Project != "" {
 				it.deps = append(it.deps, projects[project{it.server, it.op.Project}]...)
@@ -42,6 +38,14 @@ func (p *planner) link() {
 			it.deps = append(it.deps, dependents[stack]...)
 		}
 	}
+}
+
+// awaited are those of a stack's items that an item comes after.
+func (it *item) awaited(list []*item) []*item {
+	if !it.back {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(dep *item) bool { return !dep.back })
 }
 
 // project is a Compose project on a server.

@@ -253,34 +253,7 @@ func batches(spec fleet.Rollout, servers []string) [][]string {
 
 // advance brings a rollout up to date with what is observed.
 func (p *planner) advance(r *Rollout, members []*member) {
-	byServer := map[string]*member{}
-	for _, m := range members {
-		byServer[m.server] = m
-	}
-	r.Done, r.Failed = nil, nil
-	current, why := -1, ""
-	for i, batch := range r.Batches {
-		for _, server := range batch {
-			m := byServer[server]
-			if m == nil {
-				continue
-			}
-			switch c, text := m.condition(); c {
-			case memberDone:
-				r.Done = append(r.Done, server)
-			case memberFailed:
-				r.Failed = append(r.Failed, server)
-				if !slices.Contains(r.Excused, server) {
-					why = cmp.Or(why, server+": "+text)
-				}
-			case memberPending:
-				if current < 0 {
-					current = i
-				}
-			case memberAway:
-			}
-		}
-	}
+	current, why := r.observe(members)
 	if r.Status != RolloutRunning {
 		return
 	}
@@ -301,6 +274,39 @@ func (p *planner) advance(r *Rollout, members []*member) {
 		}
 	}
 	p.recheck(r.Next)
+}
+
+// observe tells which servers are done and which failed, the first batch with work left, -1
+// when there is none, and the first failure that nobody excused.
+func (r *Rollout) observe(members []*member) (current int, why string) {
+	byServer := map[string]*member{}
+	for _, m := range members {
+		byServer[m.server] = m
+	}
+	r.Done, r.Failed, current = nil, nil, -1
+	for i, batch := range r.Batches {
+		for _, server := range batch {
+			m := byServer[server]
+			if m == nil {
+				continue
+			}
+			switch c, text := m.condition(); c {
+			case memberDone:
+				r.Done = append(r.Done, server)
+			case memberFailed:
+				r.Failed = append(r.Failed, server)
+				if why == "" && !slices.Contains(r.Excused, server) {
+					why = server + ": " + text
+				}
+			case memberPending:
+				if current < 0 {
+					current = i
+				}
+			case memberAway:
+			}
+		}
+	}
+	return current, why
 }
 
 // turn says why it is not a server's turn; empty when it is.
