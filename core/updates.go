@@ -12,7 +12,7 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/update"
-	images "github.com/varanhq/varan/core/update/registry"
+	images "github.com/varanhq/varan/core/update/registry" //nolint:importas // core has a type registry
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"

@@ -234,6 +234,34 @@ func TestServersThatWaitAndKeysThatAreTriedOutAreToldOf(t *testing.T) {
 	})
 }
 
+func TestNewerImagesAreToldOfUntilTheyRun(t *testing.T) {
+	in(t, func(w *world) {
+		w.set(func() {
+			w.view.Newer = []alert.Newer{
+				{Stack: "web", Server: "alpha", Service: "app", Image: "app:1"},
+				{Stack: "web", Server: "alpha", Service: "app", Image: "app:1", Tag: "2"},
+				{Stack: "one", Server: "alpha", Service: "one", Kind: fleet.KindDeployment, Image: "one:1"},
+			}
+		})
+		w.pass(time.Minute)
+		w.want(
+			"OK DeploymentImageUpdateAvailable: one on alpha: there is a newer image of one:1 for service one",
+			"OK StackImageUpdateAvailable: web on alpha: there is a newer image of app:1 for service app",
+			"OK StackImageUpdateAvailable: web on alpha: service app could move from app:1 to the tag 2")
+		w.pass(time.Hour)
+		w.want()
+		w.set(func() { w.view.Newer = w.view.Newer[2:] })
+		w.pass(time.Minute)
+		w.want(
+			"OK StackImageUpdateAvailable: over: web on alpha: there is a newer image of app:1 for service app",
+			"OK StackImageUpdateAvailable: over: web on alpha: service app could move from app:1 to the tag 2")
+		w.service.Tell(alert.Alert{Type: fleet.AlertStackAutoUpdated, Level: alert.LevelOK, Server: "alpha", Text: "updated",
+			Target: fleet.ResourceName{Kind: "stack", Name: "web"}})
+		w.pass(time.Minute)
+		w.want("OK StackAutoUpdated: updated")
+	})
+}
+
 func TestQuietDisabledAndMaintainedServersAreNotToldOf(t *testing.T) {
 	in(t, func(w *world) {
 		for _, s := range []fleet.Server{

@@ -202,7 +202,8 @@ func TestPollingTellsAndAutoUpdateDeploys(t *testing.T) {
 		t.Errorf("events:\n%s", got)
 	}
 	w.desired[1].Stacks[0].Updates = fleet.UpdatePolicy{}
-	if w.run(update.Check, ""); len(w.stored["mail@alpha"]) > 0 {
+	w.run(update.Check, "")
+	if len(w.stored["mail@alpha"]) > 0 {
 		t.Error("a stack that does not poll any more is remembered")
 	}
 }
@@ -226,11 +227,13 @@ func TestAnImageThatFailedIsHeldEverywhereUntilThereIsAnother(t *testing.T) {
 	if result.Failed != 1 || !strings.Contains(strings.Join(w.events, "\n"), "the update of app was undone") {
 		t.Errorf("failed %d, events %q", result.Failed, w.events)
 	}
-	if w.run(update.Auto, ""); len(w.updates) > 0 {
+	w.run(update.Auto, "")
+	if len(w.updates) > 0 {
 		t.Errorf("it was tried again: %+v", w.updates)
 	}
 	// A person may try it all the same; another image is tried by itself.
-	if w.run(update.Apply, "web"); len(w.updates) != 2 {
+	w.run(update.Apply, "web")
+	if len(w.updates) != 2 {
 		t.Errorf("a person's wish gave %+v", w.updates)
 	}
 	w.outcome = nil
@@ -359,7 +362,8 @@ func TestOnlyWhatRunsWellIsUpdatedByItself(t *testing.T) {
 			if len(w.updates) > 0 || len(result.Done) != 1 || !strings.Contains(result.Done[0], name) {
 				t.Errorf("done %q, updates %+v", result.Done, w.updates)
 			}
-			if w.run(update.Apply, "web"); (len(w.updates) > 0) != c.byHand {
+			w.run(update.Apply, "web")
+			if (len(w.updates) > 0) != c.byHand {
 				t.Errorf("a person's wish gave %+v", w.updates)
 			}
 		})
@@ -380,7 +384,8 @@ func TestANewerTagIsOnlyTold(t *testing.T) {
 		t.Errorf("events %q", got)
 	}
 	events := len(w.events)
-	if w.run(update.Auto, ""); len(w.events) != events {
+	w.run(update.Auto, "")
+	if len(w.events) != events {
 		t.Errorf("it was told twice: %q", w.events)
 	}
 }
@@ -391,7 +396,8 @@ func TestAllServicesAndStacksThatDoNotPoll(t *testing.T) {
 	w.deployed("web", "alpha", fleet.UpdatePolicy{Auto: true, AllServices: true}, "app", "db")
 	w.deployed("blog", "alpha", fleet.UpdatePolicy{}, "blog")
 	w.pushed("app:1", "sha256:new")
-	if w.run(update.Auto, ""); len(w.updates) != 1 || !w.updates[0].All {
+	w.run(update.Auto, "")
+	if len(w.updates) != 1 || !w.updates[0].All {
 		t.Errorf("updates %+v", w.updates)
 	}
 	w.pushed("blog:1", "sha256:new")

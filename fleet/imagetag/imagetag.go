@@ -23,6 +23,7 @@ type Error struct {
 	Message, Hint string
 }
 
+// Error is the message.
 func (e *Error) Error() string { return e.Message }
 
 // Parse reads a policy.

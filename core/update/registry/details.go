@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
@@ -53,7 +53,8 @@ func detailsOf(ctx context.Context, p *remote.Puller, ref name.Digest, os, arch 
 		if err != nil {
 			return out, err
 		}
-		return out, out.add(image, top.Digest)
+		err = out.add(image, top.Digest)
+		return out, err
 	}
 	index, err := top.ImageIndex()
 	if err != nil {

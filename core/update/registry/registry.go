@@ -98,6 +98,7 @@ type Error struct {
 	Wait time.Time
 }
 
+// Error is the message.
 func (e *Error) Error() string { return e.Message }
 
 // New returns a Client.

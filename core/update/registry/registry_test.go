@@ -131,10 +131,10 @@ func TestTheAccountOfTheStackOrOfTheRegistryOpensIt(t *testing.T) {
 		return true
 	})
 	accounts := map[string]string{"ci": secret, "deploy": secret, "wrong": "not " + secret}
-	ask := func(account string, any bool) (asked []string, digest string, err error) {
+	ask := func(account string, other bool) (asked []string, digest string, err error) {
 		client := registry.New(registry.Config{Credentials: func(_ context.Context, host, name string) (registry.Credentials, bool, error) {
 			asked = append(asked, host+"/"+name)
-			if name == "" && any {
+			if name == "" && other {
 				name = "deploy"
 			}
 			password, ok := accounts[name]
@@ -182,9 +182,7 @@ func TestARegistryThatHasEnoughIsLeftAloneForAsLongAsItSays(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	store.Before(nil)
-	if store.Asked(); len(store.Asked()) > 0 {
-		t.Fatal("requests are left over")
-	}
+	store.Asked()
 	if _, err := client.Digest(t.Context(), img); err == nil || len(store.Asked()) > 0 {
 		t.Errorf("it was asked again: %v", err)
 	}
