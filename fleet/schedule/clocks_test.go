@@ -14,15 +14,15 @@ import (
 )
 
 // between lists the times of a schedule in a span, as the zone's clocks show them.
-func between(t testing.TB, s schedule.Schedule, from, to string) string {
-	t.Helper()
+func between(tb testing.TB, s schedule.Schedule, from, to string) string {
+	tb.Helper()
 	at, err := time.ParseInLocation("2006-01-02 15:04", from, s.Zone())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	end, err := time.ParseInLocation("2006-01-02 15:04", to, s.Zone())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var times []string
 	for next, ok := s.Next(at.Add(-time.Second)); ok && next.Before(end); next, ok = s.Next(next) {

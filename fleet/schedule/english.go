@@ -158,7 +158,7 @@ func split(text string) (words []word, err error) {
 	return words, nil
 }
 
-func (p *english) fail(at word, hint, format string, args ...any) error {
+func (*english) fail(at word, hint, format string, args ...any) error {
 	return &Error{Offset: at.at, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
 

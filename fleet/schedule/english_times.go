@@ -18,7 +18,10 @@ func (p *english) isTime() bool {
 		return true
 	}
 	m := clockText.FindStringSubmatch(w.text)
-	return m != nil && (m[2] != "" || m[4] != "" || p.peek(1).text == "am" || p.peek(1).text == "pm")
+	if m == nil {
+		return false
+	}
+	return m[2] != "" || m[4] != "" || p.peek(1).text == "am" || p.peek(1).text == "pm"
 }
 
 // clock reads a time of day, in seconds of it.

@@ -32,10 +32,11 @@ type Error struct {
 	Hint string
 }
 
+// Error implements error.
 func (e *Error) Error() string { return e.Message }
 
 // Schedule is times without end: those of a day, on some days. The zero Schedule has none.
-type Schedule struct {
+type Schedule struct { //nolint:recvcheck // only the parsers set it; copies answer too
 	text string
 	zone *time.Location
 
@@ -78,9 +79,9 @@ func all(low, high int) uint64 { return (1<<(high-low+1) - 1) << low }
 const everyDay = 24 * 60 * 60
 
 var (
-	allSeconds, allMinutes = all(0, 59), all(0, 59)
-	allHours, allMonths    = all(0, 23), all(1, 12)
-	allWeekdays, workdays  = all(0, 6), all(1, 5)
+	allMinutes          = all(0, 59)
+	allHours, allMonths = all(0, 23), all(1, 12)
+	workdays            = all(1, 5)
 )
 
 // Parse reads a schedule in one of the formats; an empty one is English. zone names a time

@@ -12,18 +12,18 @@ import (
 	"github.com/varanhq/varan/fleet/schedule"
 )
 
-func parsed(t testing.TB, format, text, zone string) schedule.Schedule {
-	t.Helper()
+func parsed(tb testing.TB, format, text, zone string) schedule.Schedule {
+	tb.Helper()
 	s, err := schedule.Parse(format, text, zone)
 	if err != nil {
-		t.Fatalf("%s %q: %v", format, text, err)
+		tb.Fatalf("%s %q: %v", format, text, err)
 	}
 	return s
 }
 
 // first lists the first times after the begin of 2026, a year that begins on a Thursday.
-func first(t testing.TB, s schedule.Schedule, count int) []string {
-	t.Helper()
+func first(tb testing.TB, s schedule.Schedule, count int) []string {
+	tb.Helper()
 	at := time.Date(2025, 12, 31, 23, 59, 59, 0, s.Zone())
 	var times []string
 	for range count {
@@ -98,8 +98,10 @@ func TestEnglish(t *testing.T) {
 		{"yearly", "at 00:00 on the 1st of the month in January", "01-01 00:00:00 01-01 00:00:00"},
 		{"every day from January to March", "every day at 00:00 in January, February and March", "01-01 00:00:00 01-02 00:00:00"},
 		{"every 10 minutes Monday through Friday every month", "every 10 minutes from Monday to Friday", "01-01 00:00:00 01-01 00:10:00"},
-		{"Run every 10 minutes Monday through thursday between 6:00 am and 8:00 pm",
-			"every 10 minutes between 06:00 and 20:00 on Mondays, Tuesdays, Wednesdays and Thursdays", "01-01 06:00:00 01-01 06:10:00"},
+		{
+			"Run every 10 minutes Monday through thursday between 6:00 am and 8:00 pm",
+			"every 10 minutes between 06:00 and 20:00 on Mondays, Tuesdays, Wednesdays and Thursdays", "01-01 06:00:00 01-01 06:10:00",
+		},
 		{"every hour between 22:00 and 2:00", "every hour between 22:00 and 02:00", "01-01 00:00:00 01-01 01:00:00 01-01 02:00:00 01-01 22:00:00"},
 		{"every 20 minutes from 9am to 9:40 am", "every 20 minutes between 09:00 and 09:40", "01-01 09:00:00 01-01 09:20:00 01-01 09:40:00 01-02 09:00:00"},
 		{"Run every 3 days at noon", "at 12:00 on the 1st, 4th, 7th, 10th, 13th, 16th, 19th, 22nd, 25th, 28th and 31st of the month", "01-01 12:00:00 01-04 12:00:00"},

@@ -48,7 +48,7 @@ func (s Schedule) chosenWords() (words string, repeated bool) {
 	}
 	second := ""
 	if s.seconds != 1 {
-		n, first := step(s.seconds, 0, 59)
+		n, first := step(s.seconds, 59)
 		switch {
 		case n == 1:
 			second = "every second"
@@ -71,12 +71,12 @@ func (s Schedule) minuteWords(of bool) string {
 	if of {
 		minute = strings.TrimPrefix(minute, "at ")
 	}
-	n, first := step(s.minutes, 0, 59)
+	n, first := step(s.minutes, 59)
 	everyMinute := n > 0 && first == 0
 	if everyMinute {
 		minute = every(n, "minute")
 	}
-	n, first = step(s.hours, 0, 23)
+	n, first = step(s.hours, 23)
 	switch {
 	case s.hours == allHours && everyMinute:
 		return minute
@@ -116,14 +116,14 @@ func (s Schedule) everyMinutes() int {
 
 // step is the distance between the values of a set that goes on evenly to its end and divides
 // it; 0 if it is none.
-func step(set uint64, low, high int) (n, first int) {
-	first = nextBit(set, low)
+func step(set uint64, high int) (n, first int) {
+	first = nextBit(set, 0)
 	second := nextBit(set, first+1)
 	if first < 0 || second < 0 {
 		return 0, first
 	}
 	n = second - first
-	if (high-low+1)%n != 0 || set != steps(first, high, n) || first-low >= n {
+	if (high+1)%n != 0 || set != steps(first, high, n) || first >= n {
 		return 0, first
 	}
 	return n, first
@@ -142,7 +142,7 @@ func (s Schedule) fewTimes() []string {
 	if s.everyMinutes() > 0 || s.listed == nil && bits.OnesCount64(s.seconds)*bits.OnesCount64(s.minutes)*bits.OnesCount64(s.hours) > maxTimes {
 		return nil
 	}
-	if n, first := step(s.hours, 0, 23); s.listed == nil && n > 0 && first == 0 && s.minutes == 1 && s.seconds == 1 {
+	if n, first := step(s.hours, 23); s.listed == nil && n > 0 && first == 0 && s.minutes == 1 && s.seconds == 1 {
 		return nil // every n hours
 	}
 	var times []string

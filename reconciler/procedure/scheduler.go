@@ -238,9 +238,8 @@ func (s *Scheduler) look(ctx context.Context) time.Time {
 			if step < 0 {
 				way = "back"
 			}
-			text := fmt.Sprintf("the clock was set %s by %s", way, step.Abs().Round(time.Second))
-			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, text)
-			s.cfg.Tell(ctx, text)
+			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "the clock was set", slog.String("way", way), slog.Duration("by", step.Abs()))
+			s.cfg.Tell(ctx, fmt.Sprintf("the clock was set %s by %s", way, step.Abs().Round(time.Second)))
 		}
 	}
 	s.wall, s.steady = now, steady

@@ -190,8 +190,8 @@ func (p *plant) declareAt(name, text string, change func(*fleet.Procedure)) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	others := slices.DeleteFunc(slices.Clone(p.procedures), func(d fleet.Procedure) bool { return d.Name == name })
-	p.procedures = append(others, proc)
+	p.procedures = slices.DeleteFunc(slices.Clone(p.procedures), func(d fleet.Procedure) bool { return d.Name == name })
+	p.procedures = append(p.procedures, proc)
 }
 
 func (p *plant) boot() {
@@ -218,7 +218,11 @@ func (p *plant) boot() {
 	}
 	p.scheduler, err = procedure.NewScheduler(procedure.SchedulerConfig{
 		Runner: runner, Marks: p.ledger, Logger: logger,
-		Zone:       func() string { return p.zone },
+		Zone: func() string {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.zone
+		},
 		Procedures: func(context.Context) ([]fleet.Procedure, bool, error) { return declared(), true, nil },
 		Now: func() time.Time {
 			p.mu.Lock()
@@ -287,7 +291,9 @@ func TestChangedSchedules(t *testing.T) {
 		p.declareAt("backup", "every day at 11:00", nil) // what passed meanwhile was not to run
 		p.scheduler.Changed()
 		days(0.5)
+		p.mu.Lock()
 		p.zone = "America/New_York"
+		p.mu.Unlock()
 		days(1)
 		p.want("runs", p.ledger.began(), []string{"backup 01T06:00:00", "backup 02T11:00:00", "backup 05T16:00:00"})
 		p.halt()
@@ -443,11 +449,13 @@ func TestDowntime(t *testing.T) {
 		synctest.Wait()
 		p.want("catching up", names(p.ledger.began()[before:]), []string{"often", "once"})
 		p.want("skipped", p.ledger.skips, []string{"skips: 4 times passed while nobody looked"})
+		p.ledger.mu.Lock()
 		for _, r := range p.ledger.runs {
 			if r.Procedure == "once" && (r.Fire.Missed != 3 || r.Fire.Due.Day() != 4) {
 				t.Errorf("one run for all: %+v", r.Fire)
 			}
 		}
+		p.ledger.mu.Unlock()
 		days(1)
 		p.want("afterwards", slices.DeleteFunc(p.ledger.began()[before+2:], func(b string) bool { return strings.HasPrefix(b, "often") }),
 			[]string{"once 05T06:00:00", "skips 05T06:00:00"})
@@ -526,7 +534,7 @@ func TestAMonth(t *testing.T) {
 	})
 }
 
-func (l *ledger) OpenProcedures(context.Context) ([]procedure.Run, error) { return nil, nil }
+func (*ledger) OpenProcedures(context.Context) ([]procedure.Run, error) { return nil, nil }
 
 func (l *ledger) StageStarted(context.Context, string, []procedure.Step) error {
 	return l.write(func() {})
