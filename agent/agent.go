@@ -30,6 +30,7 @@ type Agent struct {
 	jobs     *jobs
 	news     *news
 	sessions *sessions
+	rests    *rests
 	// settled has capacity 1: it wakes flush when core took an outcome.
 	settled chan struct{}
 	// renew has capacity 1: it has the link make a new session, with the next key.
@@ -68,6 +69,10 @@ func load(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	rests, err := loadRests(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Dial == nil {
 		if cfg.Dial, err = webSocketDialer(cfg); err != nil {
 			return nil, err
@@ -88,6 +93,7 @@ func load(cfg Config) (*Agent, error) {
 		id:       id,
 		news:     newNews(),
 		sessions: newSessions(),
+		rests:    rests,
 		settled:  make(chan struct{}, 1),
 		renew:    make(chan struct{}, 1),
 	}

@@ -74,7 +74,7 @@ func (a *Agent) repair(ctx context.Context, healer Healer, made map[string]attem
 		if now.Sub(tried.last) > healCalm {
 			tried = attempts{}
 		}
-		if a.jobs.busy(order.Stack) || now.Sub(tried.last) < tried.rest {
+		if a.rests.hold(order.Stack, now) || a.jobs.busy(order.Stack) || now.Sub(tried.last) < tried.rest {
 			continue
 		}
 		made[order.Stack] = attempts{last: now, rest: min(max(2*tried.rest, healRest), healRestMost)}

@@ -12,6 +12,7 @@ import (
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
+	"github.com/varanhq/varan/wire"
 )
 
 // healer is an engine on which stacks stop running.
@@ -147,6 +148,55 @@ func TestOnlySoManyRepairsAreKeptToTell(t *testing.T) {
 		synctest.Wait()
 		if files := ledgerFiles(t, r.dir); len(files) > 0 {
 			t.Errorf("the ledger still holds %d files", len(files))
+		}
+	})
+}
+
+// What core wants left alone stays down, over restarts of the agent and until its time.
+func TestASuspendedStackIsNotPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, h := healing(t, true)
+		r.start()
+		s := r.session()
+		if err := s.peer.Call(t.Context(), wire.VerbRest, wire.Rests{List: []wire.Rest{
+			{Stack: "shop"}, {Stack: "blog", Until: time.Now().Add(time.Hour)},
+		}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.stopped()
+		r.core.away(errors.New("no route"))
+		r.start()
+		h.fall("shop", "blog")
+		time.Sleep(50 * time.Minute)
+		synctest.Wait()
+		if orders := r.engine.Orders(); len(orders) > 0 {
+			t.Fatalf("both were suspended, and the agent did %+v", orders)
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		orders := r.engine.Orders()
+		if len(orders) == 0 || orders[0].Stack != "blog" {
+			t.Fatalf("the time of blog is over, and the agent did %+v", orders)
+		}
+		h.fall()
+
+		r.core.away(nil)
+		time.Sleep(time.Hour)
+		again := r.session()
+		if !again.hello.Resting {
+			t.Error("the agent does not say that it leaves stacks alone")
+		}
+		if err := again.peer.Call(t.Context(), wire.VerbRest, wire.Rests{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.core.away(errors.New("no route"))
+		again.cut()
+		before := len(r.engine.Orders())
+		h.fall("shop")
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if len(r.engine.Orders()) == before {
+			t.Error("core took it back, and shop is still left alone")
 		}
 	})
 }

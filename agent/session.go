@@ -74,6 +74,7 @@ func (s *session) hello(ctx context.Context) error {
 	defer cancel()
 	hello := wire.Hello{
 		Version: wire.Version, Server: s.agent.cfg.Server, Agent: s.agent.info, Running: s.agent.jobs.unfinished(),
+		Resting: s.agent.rests.any(),
 	}
 	var welcome wire.Welcome
 	if err := s.peer.Call(ctx, wire.VerbHello, hello, &welcome); err != nil {
@@ -202,6 +203,12 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 			return nil, err
 		}
 		return nil, s.coreKeys(ctx, req)
+	case wire.VerbRest:
+		var rests wire.Rests
+		if err := wire.Decode(body, &rests); err != nil {
+			return nil, err
+		}
+		return nil, answer(ctx, s.agent.rests.replace(rests))
 	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry,
 		wire.VerbRotatePropose, wire.VerbRotateConfirm:
 	}

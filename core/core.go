@@ -154,6 +154,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 		Rotations:   registry,
 		Logins:      logins{c.store},
 		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
+		Rests:       c.rests,
 		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
 		IdleTimeout: c.settings().Limits.AgentTimeout,
 		HalfOpen: func() (int, int) {

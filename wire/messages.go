@@ -39,7 +39,22 @@ const (
 	VerbRotatePropose Verb = "rotate_propose" // agent: RotateProposed -> RotateAccepted, once both keys are accepted
 	VerbRotateConfirm Verb = "rotate_confirm" // agent: RotateConfirmed -> RotateDone, once the old key is refused
 	VerbCoreKey       Verb = "core_key"       // core: CoreKeys -> nothing, once the agent pins them durably
+
+	VerbRest Verb = "rest" // core: Rests -> nothing, once they are on the agent's disk
 )
+
+// Rests are what an agent must leave alone, in place of what it was told before.
+type Rests struct {
+	List []Rest `json:"list,omitempty"`
+}
+
+// Rest keeps an agent from putting a stack back by itself while core is away.
+type Rest struct {
+	// Stack is empty for all of them.
+	Stack string `json:"stack,omitempty"`
+	// Until is when that ends; zero is when core says so.
+	Until time.Time `json:"until,omitzero"`
+}
 
 // Join is the JSON payload of a handshake whose purpose is to onboard. Only the core
 // that the token's fingerprint names can read it. The session that follows is an
@@ -60,6 +75,9 @@ type Hello struct {
 	Agent  fleet.AgentInfo `json:"agent"`
 	// Running lists the orders in the journal that have no outcome yet.
 	Running []string `json:"running,omitempty"`
+	// Resting is set when the agent was told to leave stacks alone, which core may have
+	// taken back since.
+	Resting bool `json:"resting,omitempty"`
 }
 
 // Welcome answers Hello.

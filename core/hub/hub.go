@@ -50,6 +50,9 @@ type Config struct {
 	OnOutcome func(server string, outcome fleet.Outcome)
 	// Logins gives the passwords of registry accounts. Optional: without it there are none.
 	Logins LoginSource
+	// Rests says which stacks of a server its agent must leave alone. Optional: without it
+	// there are none.
+	Rests func(ctx context.Context, server string) ([]wire.Rest, error)
 	// Clock is optional, default time.Now.
 	Clock func() time.Time
 	// ClientAddr tells where a request comes from; a core behind a proxy that it trusts

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/varanhq/varan/wire"
@@ -29,6 +30,8 @@ type session struct {
 	peer   *wire.Peer
 	server string
 	remote netip.Addr
+	// telling is held while the agent is told what to leave alone.
+	telling sync.Mutex
 	// key is the agent's, shown the core's that it accepted; binding is of this connection
 	// alone.
 	key, shown noise.PublicKey
@@ -225,6 +228,9 @@ func (s *session) hello(ctx context.Context, body []byte) (any, error) {
 		return nil, refusal
 	}
 	s.hub.catchUp(ctx, s)
+	if !s.retired {
+		s.hub.tellRests(ctx, s, hello.Resting)
+	}
 	return welcome, nil
 }
 

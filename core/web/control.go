@@ -79,6 +79,7 @@ func (s *server) suspend(ctx context.Context, in *body[api.SuspendRequest]) (pla
 	if err := s.Store.Suspend(ctx, u); err != nil {
 		return u, err
 	}
+	s.Agents.TellRests(ctx)
 	s.Reconciler.Recheck(u.By)
 	return u, nil
 }
@@ -106,6 +107,7 @@ func (s *server) resume(ctx context.Context, in *body[api.ResumeRequest]) (plan.
 	if err := s.Store.Resume(ctx, all[i], actor); err != nil {
 		return wanted, err
 	}
+	s.Agents.TellRests(ctx)
 	s.Reconciler.Recheck(actor)
 	return all[i], nil
 }

@@ -63,6 +63,8 @@ type Agents interface {
 	Projects(ctx context.Context, server string) (wire.Projects, error)
 	// Drop ends the session of a server that was removed, and forgets the server.
 	Drop(ctx context.Context, server string)
+	// TellRests tells the agents anew what they must leave alone.
+	TellRests(ctx context.Context)
 	// Disconnect ends the sessions of a server that must not connect any more.
 	Disconnect(ctx context.Context, server, reason string)
 }

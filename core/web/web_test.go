@@ -121,6 +121,8 @@ func (a *agents) Logs(_ context.Context, server string, req wire.LogsRequest) (i
 
 func (a *agents) Drop(_ context.Context, server string) { a.dropped = append(a.dropped, server) }
 
+func (*agents) TellRests(context.Context) {}
+
 func (a *agents) Disconnect(_ context.Context, server, _ string) {
 	a.dropped = append(a.dropped, server)
 }

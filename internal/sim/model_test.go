@@ -268,7 +268,7 @@ func (m *model) doToHost(s modelStep, h *host) {
 	switch s.What {
 	case "agent restarts":
 		m.stopAgent(h)
-		m.startAgent(h, fleet.Secret{})
+		m.startAgent(h)
 	case "cut":
 		m.net.hangUp(s.Server, true)
 	case "join":

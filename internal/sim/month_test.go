@@ -140,12 +140,12 @@ var happens = []struct {
 		h := m.anyHost()
 		m.stopAgent(h)
 		if m.pick(2) == 0 {
-			m.startAgent(h, fleet.Secret{})
+			m.startAgent(h)
 			return
 		}
 		m.later(func() {
 			if h.stop == nil {
-				m.startAgent(h, fleet.Secret{})
+				m.startAgent(h)
 			}
 		})
 	}},

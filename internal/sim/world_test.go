@@ -130,6 +130,8 @@ type world struct {
 type host struct {
 	name   string
 	engine *fakeengine.Engine
+	// token lets its agent join; one that was stopped before it did needs it again.
+	token fleet.Secret
 	stop   func() // nil while no agent runs
 }
 
@@ -154,10 +156,10 @@ func newWorld(t *testing.T, servers []string) *world {
 	for _, name := range servers {
 		created, err := w.client.CreateOnboardingKey(t.Context(), api.OnboardingSpec{})
 		must(t, err)
-		h := &host{name: name, engine: fakeengine.New(name)}
+		h := &host{name: name, engine: fakeengine.New(name), token: created.Token.Secret()}
 		h.engine.Script("", h.carryOut)
 		w.hosts[name] = h
-		w.startAgent(h, created.Token.Secret())
+		w.startAgent(h)
 	}
 	return w
 }
@@ -228,10 +230,10 @@ func (w *world) killCore() {
 	w.stopCore = nil
 }
 
-func (w *world) startAgent(h *host, token fleet.Secret) {
+func (w *world) startAgent(h *host) {
 	w.Helper()
 	a, err := agent.New(agent.Config{
-		Dir: w.path("agents", h.name), Server: h.name, Cores: []string{"ws://core"}, OnboardingToken: token, Engine: h.engine,
+		Dir: w.path("agents", h.name), Server: h.name, Cores: []string{"ws://core"}, OnboardingToken: h.token, Engine: h.engine,
 		Logger: w.log.With(slog.String("agent", h.name)), KeepAlive: keepAlive, Reread: time.Hour,
 		Dial: func(ctx context.Context, address string) (wire.MessageConn, error) {
 			return ws.Dial(ctx, address, ws.DialConfig{NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) {
