@@ -1,13 +1,19 @@
 package core
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/varanhq/varan/core/acme"
+	"github.com/varanhq/varan/core/api"
 )
 
 // certificate is that of a listener. It is read from its files when core starts and when it
@@ -55,6 +61,9 @@ func (c *certificate) read(now time.Time) (*tls.Certificate, error) {
 
 // tls is the listener with its own TLS, if it has any.
 func (d *door) tls() net.Listener {
+	if d.acme != nil {
+		return tls.NewListener(d, d.acme.TLS())
+	}
 	if d.cert == nil {
 		return d
 	}
@@ -85,4 +94,46 @@ func (d *doors) readCertificates(now time.Time) (names []string, commit func(), 
 			f()
 		}
 	}, nil
+}
+
+// newACME is how a listener gets its certificates by itself. What becomes of them is in the
+// history.
+func (c *core) newACME(s ListenerSettings, storage *acme.Storage, addr net.Addr, roots *x509.CertPool) *acme.Certificates {
+	return acme.New(acme.Config{
+		Storage: storage, Domains: s.ACME.Domains, Email: s.ACME.Email, Directory: s.ACME.CA, Roots: roots,
+		Address: addr, Logger: c.cfg.Logger,
+		Tell: func(failed bool, text string) {
+			level := slog.LevelInfo
+			if failed {
+				level = slog.LevelError
+			}
+			ctx := context.Background() // it comes from the background
+			c.cfg.Logger.LogAttrs(ctx, level, text, slog.String("listener", s.Name))
+			c.record(ctx, api.Event{Kind: "config", Listener: s.Name, Text: text})
+		},
+	})
+}
+
+// readRoots reads the certificates of authorities.
+func readRoots(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", name)
+	}
+	return pool, nil
+}
+
+// keepCertificates gets and renews those that come from an authority, until ctx ends.
+func (d *doors) keepCertificates(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, door := range d.list {
+		if door.acme != nil {
+			wg.Go(func() { door.acme.Run(ctx) })
+		}
+	}
+	wg.Wait()
 }

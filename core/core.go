@@ -332,6 +332,10 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 		return nil
 	})
 	group.Go(func() error {
+		c.doors.keepCertificates(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		defer dismiss()
 		return c.reconciler.Run(ctx)
 	})

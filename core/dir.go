@@ -28,6 +28,7 @@ const secretSize = store.SealKeySize
 //	lock              held while a core runs
 //	varan.db          the store
 //	mirrors/          clones; may be deleted while no core runs
+//	acme/             account and certificates of listeners with acme
 //	keys/core.key     identity towards agents; core.key.next and core.key.prev while it changes
 //	keys/seal.key     opens the secrets in the store
 //	keys/digest.key   keeps digests over secrets from being guessed at

@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/varanhq/varan/core/acme"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/fleet"
@@ -36,6 +38,7 @@ type doors struct {
 	// limit and exempt say how many connections an address may have, and which have no limit.
 	limit  func() int
 	exempt func(netip.Addr) bool
+	acme   *acme.Storage
 
 	mu   sync.Mutex
 	open map[netip.Addr]int
@@ -47,7 +50,8 @@ type door struct {
 
 	settings ListenerSettings
 	doors    *doors
-	cert     *certificate // of kind tls with files
+	cert     *certificate       // of kind tls with files
+	acme     *acme.Certificates // of kind tls without
 }
 
 // listeners are those of the settings, the one of listen included.
@@ -63,6 +67,7 @@ func (c *core) openDoors(ctx context.Context) (*doors, error) {
 	d := &doors{
 		open: map[netip.Addr]int{}, limit: func() int { return c.settings().Limits.Connections },
 		exempt: func(addr netip.Addr) bool { return isTrusted(addr, c.settings().HTTP.TrustedProxies) },
+		acme:   acme.NewStorage(dataDir(c.settings().Dir).path("acme")),
 	}
 	if c.cfg.Listener != nil {
 		d.list = []*door{{Listener: c.cfg.Listener, settings: ListenerSettings{Name: "main", Kind: kindTCP}, doors: d}}
@@ -81,8 +86,14 @@ func (c *core) openDoors(ctx context.Context) (*doors, error) {
 
 func (c *core) openDoor(ctx context.Context, all *doors, i int, s ListenerSettings) (*door, error) {
 	d := &door{settings: s, doors: all}
+	var roots *x509.CertPool
 	var err error
-	if s.Kind == kindTLS {
+	switch {
+	case s.ACME.CARoot != "":
+		if roots, err = readRoots(s.ACME.CARoot); err != nil {
+			return nil, c.atSetting(fmt.Sprintf("listeners[%d].acme.ca_root", i), err)
+		}
+	case s.CertFile != "":
 		if d.cert, err = newCertificate(s.CertFile, s.KeyFile); err != nil {
 			return nil, c.atSetting(fmt.Sprintf("listeners[%d].cert_file", i), err)
 		}
@@ -96,6 +107,9 @@ func (c *core) openDoor(ctx context.Context, all *doors, i int, s ListenerSettin
 	var config net.ListenConfig
 	if d.Listener, err = config.Listen(ctx, "tcp", s.Address); err != nil {
 		return nil, cannotServe(s.Address, err)
+	}
+	if s.ACME.set() {
+		d.acme = c.newACME(s, all.acme, d.Addr(), roots)
 	}
 	return d, nil
 }

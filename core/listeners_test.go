@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,7 +104,10 @@ func (h *house) run(ctx context.Context, t *testing.T, ready func()) <-chan erro
 }
 
 // open runs it until the test ends.
-func (h *house) open(t *testing.T) {
+func (h *house) open(t *testing.T) { h.opened(t) }
+
+// opened runs it until stop is called, or the test ends.
+func (h *house) opened(t *testing.T) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
@@ -114,12 +118,14 @@ func (h *house) open(t *testing.T) {
 		cancel()
 		t.Fatalf("core did not start: %v", err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("core ended with %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func overUnix(path string) *http.Client {

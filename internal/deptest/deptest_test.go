@@ -139,6 +139,8 @@ func law() []rule {
 		only("./wire/noise", "github.com/flynn/noise"),
 		only("./wire/ws", "github.com/gorilla/websocket"),
 		only("./core/store", "modernc.org/sqlite/..."),
+		only("./core/acme", "github.com/caddyserver/certmagic/..."),
+		only("./core/acme/acmetest", "github.com/letsencrypt/pebble/..."),
 		only("./agent/docker/worker", "github.com/docker/compose/v5/..."),
 	}
 }

@@ -382,6 +382,7 @@ func (l *loader) value(f reflect.StructField, v reflect.Value, n *node, key stri
 			l.fail(n.pos, "wrong-type", "write ["+key+"]", "%s: it is %s, not a table", key, n.words())
 			return false
 		}
+		l.values.origins[key] = Origin{Pos: n.pos}
 		return l.table(n, v, key+".")
 	case listOfTables:
 		return l.list(v, inner, n, key)
