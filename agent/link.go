@@ -17,7 +17,22 @@ const (
 	// settledAge is how long a session must last for the next one to be dialled without
 	// delay. Two agents with one key, which push each other off, never get there.
 	settledAge = 30 * time.Second
+	// No agent tries more than triesMost times within triesIn, whatever its backoff drew: when
+	// all of a fleet come back to a core that just started, each try costs it.
+	triesMost = 3
+	triesIn   = 10 * time.Second
 )
+
+// pace remembers the last tries to connect, the oldest first.
+type pace [triesMost]time.Time
+
+func (p *pace) add(now time.Time) {
+	copy(p[:], p[1:])
+	p[triesMost-1] = now
+}
+
+// rest is how long the next try has to wait.
+func (p *pace) rest(now time.Time) time.Duration { return max(0, p[0].Add(triesIn).Sub(now)) }
 
 // endpoint is one address of core.
 type endpoint struct {
@@ -40,6 +55,7 @@ func (a *Agent) link(ctx context.Context) {
 	}
 	retry := backoff.Backoff{Base: time.Second, Max: time.Minute}
 	var current *session
+	var tries pace
 	defer func() {
 		a.sessions.set(nil)
 		if current != nil {
@@ -47,12 +63,13 @@ func (a *Agent) link(ctx context.Context) {
 		}
 	}()
 	for ctx.Err() == nil {
+		tries.add(time.Now())
 		next, err := a.connect(ctx, endpoints)
 		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
-			wait := max(retry.Next(), restOf(endpoints))
+			wait := max(retry.Next(), restOf(endpoints), tries.rest(time.Now()))
 			a.log.WarnContext(ctx, "not connected to core", slog.Any("err", err), slog.Duration("retry_in", wait.Round(time.Millisecond)))
 			current = a.serve(ctx, current, wait, func() bool { return true })
 			continue
@@ -69,7 +86,7 @@ func (a *Agent) link(ctx context.Context) {
 		if time.Since(opened) >= settledAge {
 			retry.Reset()
 		}
-		pause(ctx, retry.Next())
+		pause(ctx, max(retry.Next(), tries.rest(time.Now())))
 	}
 }
 

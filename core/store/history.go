@@ -2,17 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"time"
 
 	"github.com/varanhq/varan/core/api"
-)
-
-const (
-	// keepWebhooks and keepWebhooksFor bound the memory for replays.
-	keepWebhooks    = 100_000
-	keepWebhooksFor = 24 * time.Hour
 )
 
 const opColumns = `o.seq, o.run, o.id, r.sync, o.kind, o.stack, o.server, r.source_commit, o.release_sum, r.trigger_kind,
@@ -56,31 +48,4 @@ func scanOp(row scanner) (api.Op, error) {
 		stampColumn{&o.Started}, stampColumn{&o.Ended})
 	o.Hint = o.Outcome.Hint
 	return o, err
-}
-
-// WebhookSeen remembers a webhook by its hash and records what came of it in the same
-// transaction. It reports whether the same was seen in the last day.
-func (s *Store) WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error) {
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		now := s.clock()
-		n, err := affected(tx.ExecContext(ctx, `INSERT INTO webhooks_seen (hash, at) VALUES ($1, $2)
-			ON CONFLICT (hash) DO UPDATE SET at = excluded.at WHERE at <= $3`,
-			hash, stamp(now), stamp(now.Add(-keepWebhooksFor))))
-		if err != nil {
-			return err
-		}
-		replay = n == 0
-		if !replay {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM webhooks_seen WHERE at <= $1 OR at <
-				(SELECT at FROM webhooks_seen ORDER BY at DESC LIMIT 1 OFFSET $2)`,
-				stamp(now.Add(-keepWebhooksFor)), keepWebhooks); err != nil {
-				return err
-			}
-		}
-		return s.addEvent(ctx, tx, event(replay))
-	})
-	if err != nil {
-		return false, fmt.Errorf("record a webhook: %w", err)
-	}
-	return replay, nil
 }

@@ -60,6 +60,7 @@ type Store struct {
 	// records are kept by sync; generation counts how often they were dropped.
 	records    map[string]records
 	generation int
+	webhooks   webhooks
 }
 
 // Open opens or creates the database, brings its schema up to date, and marks what was

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +239,34 @@ func TestAPIKeys(t *testing.T) {
 	}
 	if err := s.DeleteKey(t.Context(), "k2"); !errors.Is(err, store.ErrLastKey) {
 		t.Errorf("deleting the last key: %v", err)
+	}
+}
+
+func TestOfManyEqualWebhooksAtOnceOneIsNew(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t, newClock()))
+	var fresh atomic.Int64
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			replay, err := s.WebhookSeen(t.Context(), "hash", func(replay bool) api.Event {
+				return api.Event{Kind: "webhook", Text: fmt.Sprintf("replay %v", replay)}
+			})
+			if err != nil {
+				t.Error(err)
+			} else if !replay {
+				fresh.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := fresh.Load(); n != 1 {
+		t.Errorf("%d deliveries are new", n)
+	}
+	events, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
+	must(t, err)
+	if len(events) != 50 {
+		t.Errorf("%d events for 50 deliveries", len(events))
 	}
 }
 

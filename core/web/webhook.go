@@ -94,11 +94,7 @@ func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.hooks.accepted.Allow(d.provider+"/"+d.kind+"/"+d.name, s.Now()) {
-		w.Header().Set("Retry-After", "60")
-		writeError(w, &api.Error{
-			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited,
-			Message: fmt.Sprintf("more than %d deliveries in a minute", s.HookRates().PerHook), Hint: "polling will find the last push",
-		})
+		s.overHook(w, d, to)
 		return
 	}
 	s.accept(w, r, d, to)
@@ -318,6 +314,22 @@ func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, to t
 		answer.Action, answer.Reason = promise(to, d, reason, replay, coalesced)
 	}
 	writeJSON(w, http.StatusAccepted, answer)
+}
+
+// overHook answers a delivery above the rates. It is not recorded, so whether it came before is
+// not known and it can ask for no more than a look; but the push is real, and any number of them
+// make one look.
+func (s *server) overHook(w http.ResponseWriter, d delivery, to target) {
+	hint := "it is not recorded"
+	if ref, err := parseRef(d.body); err == nil && ref == "refs/heads/"+to.branch {
+		s.Reconciler.Poke(to.sync.Name, reconciler.TriggerWebhook, "webhook")
+		hint += "; the sync looks at its repository all the same"
+	}
+	w.Header().Set("Retry-After", "60")
+	writeError(w, &api.Error{
+		Status: http.StatusTooManyRequests, Code: api.CodeRateLimited,
+		Message: fmt.Sprintf("more than %d deliveries in a minute", s.HookRates().PerHook), Hint: hint,
+	})
 }
 
 // deployForced deploys a stack as somebody would who asks for it by name.

@@ -349,8 +349,13 @@ func TestW12ABurstIsAcceptedAndCoalesced(t *testing.T) {
 	for i := range 40 {
 		f.deliver(t, githubPush(secret, fmt.Sprintf(`{"ref":"refs/heads/main","m":%d}`, i)))
 	}
+	before := len(f.loop.pokes)
 	if status, _ := f.deliver(t, githubPush(secret, pushBody)); status != http.StatusTooManyRequests {
 		t.Errorf("delivery 61 of a minute: %d", status)
+	}
+	f.deliver(t, githubPush(secret, `{"ref":"refs/heads/other"}`))
+	if woken := len(f.loop.pokes) - before; woken != 1 {
+		t.Errorf("a push that was not recorded, and one to another branch, woke the sync %d times", woken)
 	}
 	f.now = f.now.Add(time.Minute)
 	if status, _ := f.deliver(t, githubPush(secret, pushBody)); status != http.StatusAccepted {
