@@ -77,6 +77,7 @@ bench: build ## measure against floors and print the tables of docs/benchmarks.m
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_AGENT_BIN=$(CURDIR)/$(BIN)/varan-agent $(GO) run ./bench $(BENCHFLAGS)
 	$(GO) run ./bench/link
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/language
+	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/load
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
@@ -86,8 +87,8 @@ func (b *bench) measure(ctx context.Context, n int) (column, error) {
 			return c, err
 		}
 	}
-	c.coreRSS, c.corePeak = run.core.memory()
-	c.agentRSS, c.agentPeak = run.agent.memory()
+	c.coreRSS, c.corePeak = run.core.Memory()
+	c.agentRSS, c.agentPeak = run.agent.Memory()
 	return c, nil
 }
 
@@ -117,7 +118,7 @@ type run struct {
 	*bench
 	n           int
 	dir         string
-	core, agent *process
+	core, agent *process.Process
 	git         *httptest.Server
 	polls       atomic.Int64
 	api         *api.Client
@@ -170,7 +171,7 @@ func (r *run) startCore(ctx context.Context) error {
 		return fmt.Errorf("initialise core: %w", err)
 	}
 	addrFile := filepath.Join(r.dir, "addr")
-	r.core, err = start(ctx, r.dir, "core", r.bin, nil, "core", "--dir", data, "--listen", "127.0.0.1:0", "--addr-file", addrFile)
+	r.core, err = process.Start(ctx, r.dir, "core", r.bin, nil, "core", "--dir", data, "--listen", "127.0.0.1:0", "--addr-file", addrFile)
 	if err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (r *run) startAgent(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create an onboarding key: %w", err)
 	}
-	r.agent, err = start(ctx, r.dir, "agent", r.agentBin, []string{"VARAN_ONBOARDING_KEY=" + string(token.Token)},
+	r.agent, err = process.Start(ctx, r.dir, "agent", r.agentBin, []string{"VARAN_ONBOARDING_KEY=" + string(token.Token)},
 		"--core", r.api.BaseURL, "--connect-as", benchServer, "--dir", filepath.Join(r.dir, "agent"),
 		"--parallel", fmt.Sprint(r.parallel))
 	if err != nil {
@@ -263,7 +264,7 @@ func (r *run) webhook(ctx context.Context) (time.Duration, error) {
 // deploy pushes files and measures until as many containers started as changed, and
 // until core says that all is well.
 func (r *run) deploy(ctx context.Context, files map[string]string, changed int) (running, done, cpu time.Duration, err error) {
-	before := r.core.cpu() + r.agent.cpu()
+	before := r.core.CPU() + r.agent.CPU()
 	started, stop := r.watchStarts(ctx)
 	defer stop()
 	sent, err := r.push(ctx, files)
@@ -283,7 +284,7 @@ func (r *run) deploy(ctx context.Context, files map[string]string, changed int) 
 	if err := r.idle(ctx); err != nil {
 		return 0, 0, 0, err
 	}
-	return running, time.Since(sent), r.core.cpu() + r.agent.cpu() - before, nil
+	return running, time.Since(sent), r.core.CPU() + r.agent.CPU() - before, nil
 }
 
 // watchStarts sends the time of every container start of the benchmark's stacks.
@@ -327,8 +328,8 @@ func (r *run) idle(ctx context.Context) error {
 }
 
 func (r *run) close(ctx context.Context) {
-	r.agent.stop()
-	r.core.stop()
+	r.agent.Stop()
+	r.core.Stop()
 	r.git.Close()
 	list, err := r.docker.ContainerList(ctx, client.ContainerListOptions{
 		All: true, Filters: client.Filters{}.Add("label", fleet.LabelServer+"="+benchServer),

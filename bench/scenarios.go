@@ -23,7 +23,7 @@ func (r *run) firstDeploy(ctx context.Context, c *column) (err error) {
 func (r *run) noop(ctx context.Context, c *column) error {
 	const rounds = 10
 	var walls []time.Duration
-	before := r.core.cpu() + r.agent.cpu()
+	before := r.core.CPU() + r.agent.CPU()
 	for range rounds {
 		start := time.Now()
 		result, err := r.api.Plan(ctx, "bench", api.PlanRequest{Refresh: true})
@@ -35,7 +35,7 @@ func (r *run) noop(ctx context.Context, c *column) error {
 		}
 		walls = append(walls, time.Since(start))
 	}
-	c.noop, c.noopCPU = median(walls), (r.core.cpu()+r.agent.cpu()-before)/rounds
+	c.noop, c.noopCPU = median(walls), (r.core.CPU()+r.agent.CPU()-before)/rounds
 	return nil
 }
 

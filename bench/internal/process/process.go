@@ -1,4 +1,5 @@
-package main
+// Package process starts and measures the processes of a benchmark.
+package process
 
 import (
 	"context"
@@ -15,13 +16,14 @@ import (
 // clockTick is the kernel's unit in /proc/PID/stat: 100 a second on Linux.
 const clockTick = 10 * time.Millisecond
 
-// process is a core or an agent under measurement.
-type process struct {
+// Process is a core or an agent under measurement.
+type Process struct {
 	cmd *exec.Cmd
 }
 
-func start(ctx context.Context, dir, name, bin string, env []string, args ...string) (*process, error) {
-	log, err := os.Create(filepath.Join(dir, name+".log"))
+// Start runs bin with env besides the environment; what it says goes to NAME.log in dir.
+func Start(ctx context.Context, dir, name, bin string, env []string, args ...string) (*Process, error) {
+	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create a log: %w", err)
 	}
@@ -32,16 +34,23 @@ func start(ctx context.Context, dir, name, bin string, env []string, args ...str
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	return &process{cmd: cmd}, nil
+	return &Process{cmd: cmd}, nil
 }
 
-func (p *process) stop() {
+// Stop asks the process to end and waits for that.
+func (p *Process) Stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	_ = p.cmd.Wait()
 }
 
-// cpu is the time the process and its children that ended have used.
-func (p *process) cpu() time.Duration {
+// Kill ends the process as a power cut would, as far as a process can tell.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// CPU is the time the process and its children that ended have used.
+func (p *Process) CPU() time.Duration {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0
@@ -56,8 +65,8 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(ticks) * clockTick
 }
 
-// memory is the resident size now and at its peak, in bytes.
-func (p *process) memory() (now, peak int64) {
+// Memory is the resident size now and at its peak, in bytes.
+func (p *Process) Memory() (now, peak int64) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, 0
