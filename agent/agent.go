@@ -99,6 +99,7 @@ func load(cfg Config) (*Agent, error) {
 	}
 	a.jobs = &jobs{
 		engine: cfg.Engine, ledger: ledger, log: cfg.Logger,
+		vet:      a.vet,
 		blobs:    func(order string) Blobs { return &blobs{agent: a, order: order} },
 		changed:  a.news.mark,
 		settled:  func() { poke(a.settled) },

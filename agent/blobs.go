@@ -60,24 +60,30 @@ func (b *blobs) Fetch(ctx context.Context, digests []fleet.Digest, each func(fle
 
 // Logins implements Blobs.
 func (b *blobs) Logins(ctx context.Context) ([]wire.Login, error) {
+	var answer wire.Logins
+	err := b.agent.ask(ctx, "the registry account", wire.VerbRegistry, wire.RegistryRequest{Order: b.order}, &answer)
+	return answer.Logins, err
+}
+
+// ask asks core for something that an order needs, over as many sessions as it takes.
+func (a *Agent) ask(ctx context.Context, what string, verb wire.Verb, request, answer any) error {
 	retry := backoff.Backoff{Base: time.Second, Max: 15 * time.Second}
 	for {
-		s, err := b.agent.sessions.await(ctx)
+		s, err := a.sessions.await(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("wait for core: %w", err)
+			return fmt.Errorf("wait for core: %w", err)
 		}
-		var answer wire.Logins
-		err = s.peer.Call(ctx, wire.VerbRegistry, wire.RegistryRequest{Order: b.order}, &answer)
+		err = s.peer.Call(ctx, verb, request, answer)
 		refused, isRefusal := errors.AsType[*wire.Error](err)
 		switch {
 		case err == nil:
-			return answer.Logins, nil
+			return nil
 		case ctx.Err() != nil, isRefusal && !refused.Retryable && !errors.Is(err, wire.ErrClosed):
-			return nil, fmt.Errorf("ask core for the registry account: %w", err)
+			return fmt.Errorf("ask core for %s: %w", what, err)
 		}
-		b.agent.log.WarnContext(ctx, "asking for the registry account again", slog.String("order", b.order), slog.Any("err", err))
+		a.log.WarnContext(ctx, "asking core again", slog.String("for", what), slog.Any("err", err))
 		if err := retry.Wait(ctx); err != nil {
-			return nil, fmt.Errorf("ask core for the registry account: %w", err)
+			return fmt.Errorf("ask core for %s: %w", what, err)
 		}
 	}
 }

@@ -54,6 +54,9 @@ type Config struct {
 	// Tier and AllowedRegistries are so too.
 	Tier              fleet.Tier
 	AllowedRegistries []string
+	// Verify checks the signature of a Git commit, which is the content of the object, and
+	// says who signed it. With it, releases of commits that fail are refused. Optional.
+	Verify func(commit []byte) (by string, err error)
 	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
 	Drain time.Duration
 	// KeepAlive is how often core is pinged, so that a proxy between does not take the

@@ -43,6 +43,8 @@ type fakeCore struct {
 	onReport func(wire.Report)
 	// onResult answers a result; nil accepts it.
 	onResult func(s *coreSession, o fleet.Outcome) error
+	// commit is what a host gets that asks for the commit of an order.
+	commit []byte
 	// cutBlobs breaks the connection after so many bytes of the next blob stream.
 	cutBlobs int
 }
@@ -176,6 +178,8 @@ func (s *coreSession) Serve(_ context.Context, verb wire.Verb, body []byte, stre
 		return nil, s.blobs(body, stream)
 	case wire.VerbRegistry:
 		return wire.Logins{Logins: []wire.Login{{Registry: "registry.example", Username: "ci", Password: "secret"}}}, nil
+	case wire.VerbCommit:
+		return wire.CommitObject{Raw: c.commit}, nil
 	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
 	}
 	return nil, wire.UnknownVerb(verb)

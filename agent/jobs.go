@@ -37,7 +37,9 @@ type jobs struct {
 	log    *slog.Logger
 	// blobs gives the content an order needs; changed is told of a stack whose order
 	// ended, settled that core took an outcome; progress must not block.
-	blobs    func(order string) Blobs
+	blobs func(order string) Blobs
+	// vet refuses what the host does not believe; nil lets the engine do it.
+	vet      func(ctx context.Context, order fleet.Order) *fleet.Outcome
 	changed  func(stack string)
 	settled  func()
 	progress func(fleet.Progress)
@@ -279,6 +281,9 @@ func (j *jobs) ask(ctx context.Context, order fleet.Order) (outcome fleet.Outcom
 			}
 		}
 	}()
+	if refused := j.vet(ctx, order); refused != nil {
+		return *refused
+	}
 	return j.engine.Do(ctx, order, j.blobs(order.ID), j.progress)
 }
 

@@ -209,7 +209,7 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 			return nil, err
 		}
 		return nil, answer(ctx, s.agent.rests.replace(rests))
-	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry,
+	case wire.VerbHello, wire.VerbReport, wire.VerbBlobs, wire.VerbProgress, wire.VerbResult, wire.VerbRegistry, wire.VerbCommit,
 		wire.VerbRotatePropose, wire.VerbRotateConfirm:
 	}
 	return nil, wire.UnknownVerb(verb)

@@ -155,6 +155,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 		Logins:      logins{c.store},
 		OnChange:    func(server string, stacks []string) { c.reconciler.PokeServer(server, stacks) },
 		Rests:       c.rests,
+		Commit:      func(ctx context.Context, id string) ([]byte, error) { return c.source.commit(ctx, id) },
 		OnOutcome:   func(server string, outcome fleet.Outcome) { c.lateOutcome(ctx, server, outcome) },
 		IdleTimeout: c.settings().Limits.AgentTimeout,
 		HalfOpen: func() (int, int) {

@@ -109,6 +109,13 @@ func (m *mirrors) settle(user string, used map[string]bool) {
 	}
 }
 
+// all are those that are open.
+func (m *mirrors) all() []*mirror {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.open))
+}
+
 // closeAll lets go of everything.
 func (m *mirrors) closeAll() {
 	m.mu.Lock()

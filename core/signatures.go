@@ -92,3 +92,19 @@ func checkSigners(policy fleet.SignaturePolicy) error {
 	}
 	return nil
 }
+
+// commit is the object of a commit that some sync has been at.
+func (s *source) commit(ctx context.Context, id string) ([]byte, error) {
+	for _, m := range s.mirrors.all() {
+		tree, err := m.Tree(ctx, id)
+		if errors.Is(err, git.ErrRef) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		raw, err := tree.RawCommit()
+		return raw.Raw, err
+	}
+	return nil, fmt.Errorf("%w: no repository has commit %s", git.ErrRef, id)
+}

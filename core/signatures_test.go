@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,8 +12,11 @@ import (
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/commitsig"
+	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 )
 
@@ -125,4 +129,27 @@ func TestKeysThatCannotBeReadAreRefusedAtOnce(t *testing.T) {
 			t.Errorf("%+v: %v", policy, err)
 		}
 	}
+}
+
+// A host can insist on signed commits whatever core believes.
+func TestAHostHasTheLastWordOnSignedCommits(t *testing.T) {
+	r, srv := newRig(t), gitserver.New(t)
+	signer, line := signing(t)
+	signers, err := commitsig.Parse(line, "")
+	must(t, err)
+	created, err := r.CreateOnboardingKey(t.Context(), api.OnboardingSpec{})
+	must(t, err)
+	engine := fakeengine.New("alpha")
+	r.serve(agent.Config{
+		Dir: t.TempDir(), Server: "alpha", Cores: []string{r.BaseURL}, OnboardingToken: created.Token.Secret(),
+		Engine: engine, Logger: slog.New(slog.DiscardHandler), Verify: signers.Verify,
+	})
+	first := srv.Commit(repository("app:1"), "unsigned")
+	r.addSigned(srv, fleet.SignaturePolicy{})
+	r.eventually("the host refuses it", func() bool {
+		ops, err := r.History(t.Context(), "web", api.Page{Limit: 10})
+		must(t, err)
+		return len(ops) > 0 && strings.Contains(ops[0].Outcome.Reason, "accepts signed commits only") && len(engine.Orders()) == 0
+	})
+	r.believed(sign(t, srv, signer, first))
 }

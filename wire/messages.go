@@ -40,8 +40,19 @@ const (
 	VerbRotateConfirm Verb = "rotate_confirm" // agent: RotateConfirmed -> RotateDone, once the old key is refused
 	VerbCoreKey       Verb = "core_key"       // core: CoreKeys -> nothing, once the agent pins them durably
 
-	VerbRest Verb = "rest" // core: Rests -> nothing, once they are on the agent's disk
+	VerbCommit Verb = "commit" // agent: CommitRequest -> CommitObject, for a host that wants signed commits
+	VerbRest   Verb = "rest"   // core: Rests -> nothing, once they are on the agent's disk
 )
+
+// CommitRequest asks for the commit that an order's release is of.
+type CommitRequest struct {
+	Order string `json:"order"`
+}
+
+// CommitObject is a Git commit as it is signed and stored.
+type CommitObject struct {
+	Raw []byte `json:"raw"`
+}
 
 // Rests are what an agent must leave alone, in place of what it was told before.
 type Rests struct {

@@ -212,6 +212,10 @@ const policySample = `# What this host lets core do with it. Core cannot see or 
 # Where images may come from: a registry, or a part of one. Absent: from anywhere.
 #allowed_registries = ["ghcr.io/acme", "docker.io/library/*"]
 
+# Whose commits may be deployed here: SSH keys as of ssh-keygen(1), and OpenPGP keys as
+# pgp_keys. Absent: anybody's.
+#allowed_signers = "ada@example.com ssh-ed25519 AAAA..."
+
 # Secrets that never leave this host.
 #[secret_files]
 #DB_PASSWORD = "/etc/varan/db-password"

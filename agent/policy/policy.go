@@ -17,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/commitsig"
 )
 
 // DefaultPath is where the policy is unless the agent is told otherwise.
@@ -32,6 +33,9 @@ type Policy struct {
 	Tier fleet.Tier
 	// AllowedRegistries are where images may come from; empty is anywhere. See fleet.ImageAllowed.
 	AllowedRegistries []string
+	// Signers are the keys whose commits alone may be deployed here; when it is empty, all
+	// commits may be.
+	Signers commitsig.Signers
 	// HostCommands lets stacks run commands on the host (pre_deploy, post_deploy, and those
 	// of repos).
 	HostCommands bool
@@ -71,6 +75,8 @@ type document struct {
 	AllowedRegistries []string          `toml:"allowed_registries"`
 	Terminals         bool              `toml:"terminals"`
 	Tunnels           []string          `toml:"tunnels"`
+	AllowedSigners    string            `toml:"allowed_signers"`
+	PGPKeys           string            `toml:"pgp_keys"`
 	HostCommands      bool              `toml:"host_commands"`
 	HostDirectories   []string          `toml:"host_directories"`
 	RepoDirectory     string            `toml:"repo_directory"`
@@ -135,7 +141,7 @@ func decode(path string, text []byte, into any) error {
 		first := unknown.Errors[0]
 		return &Error{
 			Pos: at(first.Position()), Message: fmt.Sprintf("unknown key %q", strings.Join(first.Key(), ".")),
-			Hint: "the keys are tier, host_commands, allowed_registries, terminals, tunnels, host_directories, repo_directory, secrets_on_disk, [secrets], [secret_files] and [[registry]]",
+			Hint: "the keys are tier, host_commands, allowed_registries, allowed_signers, pgp_keys, terminals, tunnels, host_directories, repo_directory, secrets_on_disk, [secrets], [secret_files] and [[registry]]",
 		}
 	}
 	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
@@ -165,6 +171,14 @@ func (d *document) policy(path string, text []byte) (Policy, error) {
 	if d.Terminals || len(d.Tunnels) > 0 {
 		return p, fault(cmp.Or(map[bool]string{true: "terminals"}[d.Terminals], "tunnels"),
 			"this agent opens neither terminals nor tunnels, so that there is nothing to allow: leave the key out, or false or empty")
+	}
+	var err error
+	if p.Signers, err = commitsig.Parse(d.AllowedSigners, d.PGPKeys); err != nil {
+		key := "pgp_keys"
+		if bad, ok := errors.AsType[*commitsig.KeysError](err); ok && bad.Line > 0 {
+			key = "allowed_signers"
+		}
+		return p, fault(key, "%v", err)
 	}
 	for _, pattern := range p.AllowedRegistries {
 		if !fleet.ValidRegistryPattern(pattern) {

@@ -33,6 +33,7 @@ func TestAPolicyIsRead(t *testing.T) {
 host_commands = true
 host_directories = ["/srv/stacks", "/etc/komodo/stacks"]
 repo_directory = "/srv/repos"
+allowed_signers = "ada@example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAzcVVSVbPKzqQPmNqQ0MvG6mOFFvPFyDFhnGBGBQPHp"
 
 [secrets]
 DB_PASSWORD = "hunter22"
@@ -51,6 +52,9 @@ password_file = "`+token+`"
 	}
 	if !p.HostCommands || p.SecretsOnDisk || p.RepoDirectory != "/srv/repos" {
 		t.Errorf("got %+v", p)
+	}
+	if diff := cmp.Diff([]string{"ada@example.com"}, p.Signers.Names()); diff != "" {
+		t.Errorf("signers (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"/srv/stacks", "/etc/komodo/stacks"}, p.HostDirectories); diff != "" {
 		t.Errorf("directories (-want +got):\n%s", diff)
@@ -94,6 +98,8 @@ func TestWhatAPolicyMayNotBeIsSaidWithItsPlace(t *testing.T) {
 		"terminals":                 {text: "terminals = true", want: "neither terminals nor tunnels", line: 1},
 		"tunnels":                   {text: "tunnels = [\"db:5432\"]", want: "neither terminals nor tunnels", line: 1},
 		"a registry without a host": {text: "\nallowed_registries = [\"library/nginx\"]", want: `"library/nginx" is no registry`, line: 2},
+		"a signer without a key":    {text: "allowed_signers = \"ada\"", want: "allowed signers, line 1", line: 1},
+		"a PGP key that is none":    {text: "\npgp_keys = \"x\"", want: "no armored public key", line: 2},
 		"secrets for everybody":     {text: "[secrets]\nA = \"canary\"", mode: 0o644, want: "everybody can read it"},
 		"written by others":         {text: "host_commands = true", mode: 0o622, want: "others can write it"},
 	} {

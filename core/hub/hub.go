@@ -50,6 +50,9 @@ type Config struct {
 	OnOutcome func(server string, outcome fleet.Outcome)
 	// Logins gives the passwords of registry accounts. Optional: without it there are none.
 	Logins LoginSource
+	// Commit gives the object of a Git commit, for hosts that want it signed. Optional:
+	// without it they refuse everything.
+	Commit func(ctx context.Context, id string) ([]byte, error)
 	// Rests says which stacks of a server its agent must leave alone. Optional: without it
 	// there are none.
 	Rests func(ctx context.Context, server string) ([]wire.Rest, error)

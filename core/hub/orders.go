@@ -245,6 +245,28 @@ func (s *session) logins(ctx context.Context, body []byte) (any, error) {
 	return wire.Logins{Logins: logins}, nil
 }
 
+// commit gives an agent the commit of an order that it has been given.
+func (s *session) commit(ctx context.Context, body []byte) (any, error) {
+	var req wire.CommitRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return nil, err
+	}
+	w := s.hub.workOf(s.server, req.Order)
+	switch {
+	case w == nil:
+		return nil, wire.Errorf(wire.CodeNotFound, "no such order is under way on this server")
+	case s.hub.cfg.Commit == nil:
+		return nil, wire.Errorf(wire.CodeNotFound, "this core has no commits")
+	}
+	raw, err := s.hub.cfg.Commit(ctx, w.order.Release.Commit.ID)
+	if err != nil {
+		s.hub.log.LogAttrs(ctx, slog.LevelWarn, "no commit for an order", slog.String("host", s.server),
+			slog.String("stack", w.order.Stack), slog.String("commit", w.order.Release.Commit.ID), slog.Any("err", err))
+		return nil, wire.Errorf(wire.CodeNotFound, "core does not have commit %s", w.order.Release.Commit.Short())
+	}
+	return wire.CommitObject{Raw: raw}, nil
+}
+
 func isCode(err error, code wire.Code) bool {
 	e, ok := errors.AsType[*wire.Error](err)
 	return ok && e.Code == code

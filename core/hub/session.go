@@ -189,12 +189,14 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		return nil, s.blobs(ctx, body, stream)
 	case wire.VerbRegistry:
 		return s.logins(ctx, body)
+	case wire.VerbCommit:
+		return s.commit(ctx, body)
 	case wire.VerbRotatePropose:
 		return s.rotatePropose(ctx, body)
 	case wire.VerbRotateConfirm:
 		return s.rotateConfirm(ctx)
 	case wire.VerbHello, wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects,
-		wire.VerbRotate, wire.VerbCoreKey:
+		wire.VerbRotate, wire.VerbCoreKey, wire.VerbRest:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

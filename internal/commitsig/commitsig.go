@@ -116,6 +116,18 @@ func cutArmor(text string) (block, rest string, ok bool) {
 // Empty reports whether no signature at all is accepted.
 func (s Signers) Empty() bool { return len(s.ssh) == 0 && len(s.pgp) == 0 }
 
+// Names says who the signers are.
+func (s Signers) Names() []string {
+	var names []string
+	for _, one := range s.ssh {
+		names = append(names, one.principals)
+	}
+	for _, entity := range s.pgp {
+		names = append(names, nameOf(entity))
+	}
+	return names
+}
+
 // parseLine reads "principals [options] type key [comment]", or the same without principals.
 // A key that is not for signing commits is left out.
 func parseLine(line string) (signer sshSigner, ok bool, err error) {

@@ -26,10 +26,15 @@ func (s Signers) verifyPGP(payload, armored []byte) (string, error) {
 	default:
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	return nameOf(entity), nil
+}
+
+// nameOf is what a key says of its owner, or its fingerprint.
+func nameOf(entity *openpgp.Entity) string {
 	if id := entity.PrimaryIdentity(); id != nil {
-		return id.Name, nil
+		return id.Name
 	}
-	return fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint), nil
+	return fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint)
 }
 
 // signedAt is when an OpenPGP signature says that it was made.

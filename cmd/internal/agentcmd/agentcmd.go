@@ -173,6 +173,9 @@ func run(ctx context.Context, s *Settings, key settings.Origin, logger *slog.Log
 	}
 	cfg.Engine, cfg.LocalSecrets, cfg.HostCommands = engine, engine.LocalSecrets(), allowed.HostCommands
 	cfg.Tier, cfg.AllowedRegistries = allowed.Tier, allowed.AllowedRegistries
+	if !allowed.Signers.Empty() {
+		cfg.Verify = allowed.Signers.Verify
+	}
 	a, err := agent.New(cfg)
 	if err != nil {
 		return explain(err)

@@ -74,6 +74,7 @@ type policyView struct {
 	Terminals         bool       `json:"terminals"`
 	Tunnels           []string   `json:"tunnels"`
 	AllowedRegistries []string   `json:"allowed_registries"`
+	Signers           []string   `json:"signers"`
 	HostDirectories   []string   `json:"host_directories"`
 	RepoDirectory     string     `json:"repo_directory"`
 	SecretsOnDisk     bool       `json:"secrets_on_disk"`
@@ -85,7 +86,7 @@ func viewOf(path string, p policy.Policy) policyView {
 	v := policyView{
 		File: path, Tier: p.Tier, HostCommands: p.HostCommands, Tunnels: []string{},
 		AllowedRegistries: append([]string{}, p.AllowedRegistries...), HostDirectories: append([]string{}, p.HostDirectories...),
-		RepoDirectory: p.RepoDirectory, SecretsOnDisk: p.SecretsOnDisk,
+		Signers: append([]string{}, p.Signers.Names()...), RepoDirectory: p.RepoDirectory, SecretsOnDisk: p.SecretsOnDisk,
 		Secrets: append([]string{}, slices.Sorted(maps.Keys(p.Secrets))...), Accounts: []string{},
 	}
 	for _, r := range p.Registries {
@@ -101,6 +102,7 @@ func (v policyView) print(std IO) {
 		{"file", cmp.Or(v.File, "none: what needs no policy is allowed")},
 		{"tier", cmp.Or(string(v.Tier), "as core says")},
 		{"images from", list(v.AllowedRegistries, "anywhere")},
+		{"commits signed by", list(v.Signers, "anybody or nobody")},
 		{"commands of stacks", yes[v.HostCommands]},
 		{"terminals", yes[v.Terminals]},
 		{"tunnels", list(v.Tunnels, "none")},
