@@ -320,3 +320,22 @@ func TestNewRefusesAnIncompleteConfig(t *testing.T) {
 		t.Errorf("err %v", err)
 	}
 }
+
+func TestARestartBringsItsFiles(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.commit("c1", stack("web", "alpha", "1"))
+	}, func(b *bench) {
+		b.pass(time.Second)
+		s := stack("web", "alpha", "1")
+		s.Release.Services[0].Restart = "sha256:conf"
+		s.Release.Digest = "sha256:with-conf"
+		b.push("c2", s)
+		b.pass(time.Second)
+		b.fleet.mu.Lock()
+		defer b.fleet.mu.Unlock()
+		last := b.fleet.orders[len(b.fleet.orders)-1]
+		if last.Kind != fleet.OrderApply || last.Release.Digest != s.Release.Digest || len(b.fleet.orders) != 2 {
+			b.Errorf("%d orders, the last is %s of release %q", len(b.fleet.orders), last.Kind, last.Release.Digest)
+		}
+	})
+}
