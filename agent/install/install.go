@@ -214,7 +214,7 @@ const policySample = `# What this host lets core do with it. Core cannot see or 
 
 # Whose commits may be deployed here: SSH keys as of ssh-keygen(1), and OpenPGP keys as
 # pgp_keys. Absent: anybody's.
-#allowed_signers = "ada@example.com ssh-ed25519 AAAA..."
+#allowed_signers = "ada@example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAzcVVSVbPKzqQPmNqQ0MvG6mOFFvPFyDFhnGBGBQPHp"
 
 # Secrets that never leave this host.
 #[secret_files]
