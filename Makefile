@@ -78,6 +78,7 @@ bench: build ## measure against floors and print the tables of docs/benchmarks.m
 	$(GO) run ./bench/link
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/language
 	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/load
+	VARAN_BIN=$(CURDIR)/$(BIN)/varan $(GO) run ./bench/keys
 
 fuzz: ## every fuzz target for FUZZTIME (default 20s)
 	@set -e; for pkg in $$($(GO) list ./...); do \

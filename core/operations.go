@@ -65,17 +65,15 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 // view is what alerts are about.
 func (c *core) view(ctx context.Context) (alert.View, error) {
 	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses(), Runs: c.operations.Active()}
-	servers, err := c.store.Servers(ctx)
+	pending, err := c.store.PendingServers(ctx)
 	if err != nil {
 		return alert.View{}, err
 	}
 	if v.Newer, err = c.newer(ctx, v.Desired); err != nil {
 		return alert.View{}, err
 	}
-	for _, s := range servers {
-		if s.Pending {
-			v.Pending = append(v.Pending, alert.Pending{Server: s.Name, Text: web.PendingText(s)})
-		}
+	for i := range pending {
+		v.Pending = append(v.Pending, alert.Pending{Server: pending[i].Name, Text: web.PendingText(pending[i])})
 	}
 	keys, err := c.store.OnboardingKeys(ctx)
 	for i := range keys {

@@ -90,17 +90,7 @@ func (r *registry) Onboard(ctx context.Context, req hub.OnboardRequest) (string,
 
 // Servers implements hub.Registry: pending servers are none of the hub's.
 func (r *registry) Servers(ctx context.Context) ([]string, error) {
-	servers, err := r.store.Servers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(servers))
-	for _, server := range servers {
-		if !server.Pending {
-			names = append(names, server.Name)
-		}
-	}
-	return names, nil
+	return r.store.AdmittedServers(ctx)
 }
 
 var _ hub.LoginSource = logins{}

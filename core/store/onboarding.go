@@ -333,18 +333,36 @@ type Server struct {
 }
 
 // Servers lists the servers that joined, by name, pending and disabled ones included.
-func (s *Store) Servers(ctx context.Context) ([]Server, error) {
+func (s *Store) Servers(ctx context.Context) ([]Server, error) { return s.servers(ctx, "TRUE") }
+
+// PendingServers lists those that wait for approval.
+func (s *Store) PendingServers(ctx context.Context) ([]Server, error) {
+	return s.servers(ctx, "s.pending")
+}
+
+func (s *Store) servers(ctx context.Context, condition string) ([]Server, error) {
 	servers, err := list(ctx, s.reader, func(row scanner) (v Server, err error) {
 		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, &v.Disabled, stampColumn{&v.OnboardedAt},
 			&v.Template, &v.OnboardingKey, &v.RemoteAddr)
 		return v, err
 	}, `SELECT s.name, k.public_key, s.tags, s.tier, s.pending, s.disabled, s.onboarded_at,
 		s.template, s.onboarding_key, s.remote_addr
-		FROM servers s JOIN keys k ON k.server = s.name AND k.state = 'current' ORDER BY s.name`)
+		FROM servers s JOIN keys k ON k.server = s.name AND k.state = 'current' WHERE `+condition+` ORDER BY s.name`)
 	if err != nil {
 		return nil, fmt.Errorf("list servers: %w", err)
 	}
 	return servers, nil
+}
+
+// AdmittedServers lists the names of the servers that do not wait for approval.
+func (s *Store) AdmittedServers(ctx context.Context) ([]string, error) {
+	names, err := list(ctx, s.reader, func(row scanner) (name string, err error) {
+		return name, row.Scan(&name)
+	}, "SELECT name FROM servers WHERE NOT pending ORDER BY name")
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	return names, nil
 }
 
 // NextEpoch numbers a new session of a server. Numbers never repeat, also over restarts.

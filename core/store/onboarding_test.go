@@ -361,7 +361,23 @@ func TestO07ServersOfAReusableTokenWaitForApproval(t *testing.T) {
 	if _, err := s.AdmitKey(t.Context(), "k"); !errors.Is(err, store.ErrPending) {
 		t.Errorf("a pending server: %v", err)
 	}
+	lists := func() (pending, admitted []string) {
+		waiting, err := s.PendingServers(t.Context())
+		must(t, err)
+		for i := range waiting {
+			pending = append(pending, waiting[i].Name)
+		}
+		admitted, err = s.AdmittedServers(t.Context())
+		must(t, err)
+		return pending, admitted
+	}
+	if pending, admitted := lists(); !slices.Equal(pending, []string{"a"}) || len(admitted) != 0 {
+		t.Errorf("before the approval %v wait, %v are admitted", pending, admitted)
+	}
 	must(t, s.ApproveServer(t.Context(), "a"))
+	if pending, admitted := lists(); len(pending) != 0 || !slices.Equal(admitted, []string{"a"}) {
+		t.Errorf("after the approval %v wait, %v are admitted", pending, admitted)
+	}
 	must(t, s.Onboard(t.Context(), joining("a", "k")))
 	_, err := s.AdmitKey(t.Context(), "k")
 	must(t, err)
