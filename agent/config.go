@@ -65,6 +65,9 @@ type Config struct {
 	// Reread is how often the engine is read in full, in case an event was missed.
 	// Optional, default 5 min.
 	Reread time.Duration
+	// HealAfter is how long core must be away before the agent puts back what does not run.
+	// Optional, default one minute.
+	HealAfter time.Duration
 	// KeyFiles is where the files with keys are changed. Optional, default the system's file
 	// system; a test gives one that fails.
 	KeyFiles atomicfile.FS
@@ -143,6 +146,9 @@ func (c *Config) validate() error {
 	}
 	if c.Reread <= 0 {
 		c.Reread = 5 * time.Minute
+	}
+	if c.HealAfter <= 0 {
+		c.HealAfter = healAfter
 	}
 	return nil
 }

@@ -16,10 +16,10 @@ type Healer interface {
 }
 
 const (
-	// healAfter is how long core must be away before the agent acts by itself: a core that
-	// restarts sees to it, and says so in a plan.
+	// healAfter is how long core must be away before the agent acts by itself when nothing
+	// else is set: a core that restarts sees to it, and says so in a plan.
 	healAfter = time.Minute
-	// healEvery is how often it looks then.
+	// healEvery is how often it looks then, at least.
 	healEvery = 15 * time.Second
 	// healRest is how long a stack rests after an attempt, doubled with each up to
 	// healRestMost: what does not stay up is not started for ever.
@@ -42,7 +42,7 @@ func (a *Agent) heal(ctx context.Context) {
 	if !ok {
 		return
 	}
-	ticker := time.NewTicker(healEvery)
+	ticker := time.NewTicker(min(healEvery, a.cfg.HealAfter))
 	defer ticker.Stop()
 	away := time.Now()
 	made := map[string]attempts{}
@@ -57,7 +57,7 @@ func (a *Agent) heal(ctx context.Context) {
 			away = time.Time{}
 		case away.IsZero():
 			away = now
-		case now.Sub(away) >= healAfter:
+		case now.Sub(away) >= a.cfg.HealAfter:
 			a.repair(ctx, healer, made, now)
 		}
 	}

@@ -311,6 +311,10 @@ func TestVerdict(t *testing.T) {
 	}
 	health := func(h fleet.ContainerHealth) live { return with(func(l *live) { l.Health = h }) }
 	crashes := func(n int) live { return with(func(l *live) { l.RestartCount, l.State = n, fleet.StateRestarting }) }
+	ended := func(n int) live {
+		return with(func(l *live) { l.RestartCount, l.State, l.ExitCode = n, fleet.StateRestarting, 7 })
+	}
+	again := func(n int) live { return with(func(l *live) { l.RestartCount, l.StartedAt = n, at(0.5) }) }
 	cases := map[string]struct {
 		oneShot bool
 		before  []live
@@ -324,6 +328,10 @@ func TestVerdict(t *testing.T) {
 		"a restart begins the watching anew":       {looks: []live{running, with(func(l *live) { l.StartedAt, l.RestartCount = at(0.5), 1 })}, every: 1, want: "wait"},
 		"two crashes may happen":                   {looks: []live{crashes(2)}, want: "wait"},
 		"three crashes are a loop":                 {looks: []live{crashes(3)}, want: "3 times"},
+		"the code is that of the last end":         {looks: []live{ended(2), again(3)}, want: "code 7, 3 times"},
+		"one that was seen up only is waited for":  {looks: []live{again(3)}, want: "wait"},
+		"its code is told once it ends":            {looks: []live{again(3), ended(3)}, want: "code 7, 3 times"},
+		"but it has failed in any case":            {looks: []live{again(3), again(3)}, every: 1, want: "was restarted 3 times"},
 		"crashes of before do not count":           {before: []live{crashes(7)}, looks: []live{crashes(8)}, want: "wait"},
 		"a service that ends has failed":           {looks: []live{state(fleet.StateExited, 0)}, want: "exited with code 0"},
 		"a one-shot that ends well is done":        {oneShot: true, looks: []live{state(fleet.StateExited, 0)}, want: "ok"},

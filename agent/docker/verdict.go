@@ -56,12 +56,15 @@ type jury struct {
 	began  time.Time
 	// seen is when each run of a container was first seen running.
 	seen map[string]time.Time
+	// exits are the codes with which containers were last seen to have ended: one that was
+	// started again says 0.
+	exits map[string]int
 }
 
 func newJury(services []fleet.Service, ignore []string, before []live, stableFor time.Duration, now time.Time) *jury {
 	j := &jury{
 		services: services, ignore: ignore, stableFor: stableFor,
-		before: map[string]live{}, began: now, seen: map[string]time.Time{},
+		before: map[string]live{}, began: now, seen: map[string]time.Time{}, exits: map[string]int{},
 	}
 	for _, l := range before {
 		j.before[l.ID] = l
@@ -113,12 +116,14 @@ func (j *jury) container(s *fleet.Service, l *live, at time.Time) (*pending, *fa
 	if existed && crashes >= old.RestartCount {
 		crashes -= old.RestartCount
 	}
+	if l.State != fleet.StateRunning {
+		j.exits[l.ID] = l.ExitCode
+	}
 	switch {
 	case s.Digest != "" && l.Digest != s.Digest:
 		return nil, fail(s, l, "container "+l.Name+" was not recreated")
 	case crashes >= maxCrashes:
-		return nil, fail(s, l, fmt.Sprintf("exited with code %d, %d times in %s",
-			l.ExitCode, crashes, max(at.Sub(j.began), time.Second).Round(time.Second)))
+		return j.looping(s, l, crashes, at)
 	}
 	switch l.State {
 	case fleet.StateRunning:
@@ -155,6 +160,11 @@ func (j *jury) running(s *fleet.Service, l *live, same bool, at time.Time) (*pen
 	if same {
 		return nil, nil
 	}
+	return j.watching(s, l, at), nil
+}
+
+// watching is what a container that runs is waited for: nil once it has run for long enough.
+func (j *jury) watching(s *fleet.Service, l *live, at time.Time) *pending {
 	run := l.ID + l.StartedAt.String()
 	since, ok := j.seen[run]
 	if !ok {
@@ -162,9 +172,22 @@ func (j *jury) running(s *fleet.Service, l *live, same bool, at time.Time) (*pen
 		j.seen[run] = at
 	}
 	if left := j.stableFor - at.Sub(since); left > 0 {
-		return &pending{service: s.Name, text: "watching whether " + l.Name + " keeps running", left: left}, nil
+		return &pending{service: s.Name, text: "watching whether " + l.Name + " keeps running", left: left}
 	}
-	return nil, nil
+	return nil
+}
+
+// looping judges a container that was restarted too often. One that was never seen but
+// running is waited for, since the code it ends with is what people ask for first.
+func (j *jury) looping(s *fleet.Service, l *live, crashes int, at time.Time) (*pending, *failure) {
+	times := fmt.Sprintf("%d times in %s", crashes, max(at.Sub(j.began), time.Second).Round(time.Second))
+	if code, known := j.exits[l.ID]; known {
+		return nil, fail(s, l, fmt.Sprintf("exited with code %d, %s", code, times))
+	}
+	if wait := j.watching(s, l, at); wait != nil {
+		return wait, nil
+	}
+	return nil, fail(s, l, "was restarted "+times)
 }
 
 func fail(s *fleet.Service, l *live, reason string) *failure {

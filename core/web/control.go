@@ -263,7 +263,9 @@ func (s *server) rollback(ctx context.Context, in *body[api.RollbackRequest]) (f
 	if err := s.Store.Hold(ctx, back.Holds); err != nil {
 		return nil, err
 	}
-	s.Reconciler.Recheck(auth.ActorOf(ctx).Name, sync)
+	// Not before the apply has begun: the sync's own pass would do the work while whoever
+	// asked for it is told that their plan is stale.
+	defer s.Reconciler.Recheck(auth.ActorOf(ctx).Name, sync)
 	result, err := s.plan(ctx, reconciler.PlanRequest{Sync: sync, Only: back.Stacks(), Override: override})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,12 +121,18 @@ func TestARollbackIsOnRecordBeforeItIsDone(t *testing.T) {
 		if err != nil || len(holds) != 1 || holds[0].Release.Digest != "sha256:old" {
 			t.Errorf("not on record: %+v %v", holds, err)
 		}
+		if len(f.loop.rechecked) > 0 {
+			t.Error("the sync's own pass may do first what is asked for")
+		}
 		return reconciler.Run{ID: "r1", Sync: req.Sync}, reconciler.RunResult{Status: reconciler.OpSucceeded}, nil
 	}
 	_, err = f.Rollback(t.Context(), req, nil)
 	must(t, err)
 	if f.loop.rollback.Sync != "main" || len(applied.Saved.Ops) != 1 || applied.Actor != "ada" {
 		t.Errorf("%+v %+v", f.loop.rollback, applied)
+	}
+	if !slices.Equal(f.loop.rechecked, []string{"main"}) {
+		t.Errorf("rechecked are %q", f.loop.rechecked)
 	}
 
 	released, err := f.Release(t.Context(), "web", "")

@@ -33,6 +33,7 @@ type Settings struct {
 	StableFor      time.Duration `key:"stable_for" flag:"stable-for" env:"VARAN_STABLE_FOR" default:"1s" min:"0s" max:"1h" reload:"static" doc:"how long a new container must run before it counts as running"`
 	Parallel       int           `key:"parallel" flag:"parallel" env:"VARAN_PARALLEL" default:"4" min:"1" max:"256" reload:"static" doc:"how many stacks are changed at a time"`
 	Drain          time.Duration `key:"drain" flag:"drain" env:"VARAN_DRAIN" default:"30s" min:"0s" max:"1h" reload:"static" doc:"how long to wait at shutdown for work that is under way"`
+	HealAfter      time.Duration `key:"heal_after" flag:"heal-after" env:"VARAN_HEAL_AFTER" default:"1m" min:"1s" max:"24h" reload:"static" doc:"how long core must be away before stacks of syncs with self_heal are put back without it"`
 	Log            LogSettings   `key:"log"`
 }
 
@@ -46,7 +47,7 @@ type LogSettings struct {
 func (s *Settings) config(logger *slog.Logger) (agent.Config, error) {
 	cfg := agent.Config{
 		Cores: s.Cores, CorePublicKeys: s.CorePublicKeys, CAFile: s.CAFile, InsecureSkipVerify: s.InsecureSkip, Proxy: s.Proxy,
-		OnboardingToken: s.OnboardingKey, Logger: logger, Version: buildinfo.Version(), Drain: s.Drain,
+		OnboardingToken: s.OnboardingKey, Logger: logger, Version: buildinfo.Version(), Drain: s.Drain, HealAfter: s.HealAfter,
 	}
 	var err error
 	if cfg.Dir, err = filepath.Abs(s.Dir); err != nil {
