@@ -5,9 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,37 +66,5 @@ func TestTheAgentRepairsAloneAndTellsLater(t *testing.T) {
 	plan, err := w.api.Plan(t.Context(), "fleet", api.PlanRequest{})
 	if err != nil || !plan.Plan.Empty() || w.running("web")["app"] != after["app"] {
 		t.Errorf("core does it again: %+v, %v", plan.Plan, err)
-	}
-}
-
-func TestAScheduledProcedureRestartsItsStack(t *testing.T) {
-	t.Parallel()
-	w, _ := steadyStack(t, api.SyncSpec{AutoApply: true})
-	started := func() string { return w.inspect(w.running("web")["app"]).State.StartedAt }
-	before, name := started(), w.name("restart")
-	w.push("each minute", file("ops.toml", fmt.Sprintf(`[[procedure]]
-name = %q
-config.schedule = "* * * * *"
-config.schedule_format = "Cron"
-config.stage = [{ name = "Restart", executions = [{ execution.type = "RestartStack", execution.params.stack = %q }] }]
-`, name, w.name("web"))))
-	var run *api.ProcedureRun
-	w.eventually("the next minute's run to succeed", func() bool {
-		all, err := w.api.Schedules(t.Context(), 1)
-		i := slices.IndexFunc(all, func(s api.Schedule) bool { return s.Procedure == name })
-		if err != nil || i < 0 || all[i].LastRun == nil || all[i].LastRun.Status != "succeeded" {
-			return false
-		}
-		run = all[i].LastRun
-		return true
-	})
-	if at := run.Created; at.Second() > 5 || started() == before {
-		t.Errorf("run at %s; started at %s before, and at %s now", at, before, started())
-	}
-	if out, code := w.varan("", "schedules"); code != 0 || !strings.Contains(out, name) || !strings.Contains(out, "succeeded") {
-		t.Errorf("varan schedules: %d: %s", code, out)
-	}
-	if told := w.records("web", "--kind", "procedure"); !slices.ContainsFunc(told, func(e api.Event) bool { return e.Run == run.ID }) {
-		t.Errorf("the history of the stack has %+v", told)
 	}
 }
