@@ -171,7 +171,7 @@ func (l *loop) noticed(loaded Loaded) {
 	news := !loaded.AutoApply && loaded.Desired.Commit.ID != l.status.Head.ID
 	l.mu.Unlock()
 	if news {
-		l.poke(TriggerPoll, "news", false, nil)
+		l.poke(TriggerPoll, "poll", false, nil)
 	}
 }
 

@@ -38,13 +38,17 @@ func (a *app) commands() []*cobra.Command {
 		return cmds
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupStart, a.demoCommand(), a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.loginCommand(), a.profileCommand(), a.versionCommand())...)
-	all = append(all, in(groupUse,
-		a.planCommand(), a.applyCommand(), a.statusCommand(), a.whyCommand(), a.diffCommand(),
-		a.logsCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(), a.schedulesCommand(), a.scheduleCommand(), a.alerterCommand(), a.alertCommand(), a.updatesCommand(), a.historyCommand(), a.auditCommand(), a.getCommand(), a.syncCommand(),
-		a.rollbackCommand(), a.releaseCommand(), a.rolloutCommand(), a.suspendCommand(), a.resumeCommand(),
-		a.secretCommand(), a.variableCommand(), a.accountCommand(), a.onboardingCommand(), a.serverCommand(), a.apiKeyCommand(),
-		a.keyCommand())...)
+	all = append(all, in(groupStart, a.demoCommand(), a.loginCommand(), a.profileCommand(), a.versionCommand())...)
+	all = append(all, in(groupFiles, a.validateCommand(), a.explainCommand(), a.exportCommand(), a.importCommand(), a.scheduleCommand())...)
+	all = append(all, in(groupLook,
+		a.statusCommand(), a.whyCommand(), a.planCommand(), a.diffCommand(), a.logsCommand(), a.historyCommand(), a.auditCommand(),
+		a.updatesCommand(), a.alertCommand(), a.schedulesCommand(), a.getCommand())...)
+	all = append(all, in(groupAct,
+		a.applyCommand(), a.deployCommand(), a.runCommand(), a.procedureCommand(),
+		a.rollbackCommand(), a.releaseCommand(), a.rolloutCommand(), a.suspendCommand(), a.resumeCommand())...)
+	all = append(all, in(groupSetUp,
+		a.syncCommand(), a.serverCommand(), a.onboardingCommand(), a.secretCommand(), a.variableCommand(), a.accountCommand(),
+		a.alerterCommand(), a.apiKeyCommand(), a.keyCommand())...)
 	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)
 	return append(all, agentcmd.NewWorker(), a.demoServiceCommand())
 }

@@ -171,7 +171,7 @@ func untilWhen(text string, zone *time.Location) (at time.Time, seconds int64, e
 	if text == "" {
 		return at, 0, nil
 	}
-	if d, err := time.ParseDuration(text); err == nil {
+	if d, ok := span(text); ok {
 		if d < time.Second {
 			return at, 0, exit.Usagef("%s is no time to come", text)
 		}
@@ -184,7 +184,7 @@ func untilWhen(text string, zone *time.Location) (at time.Time, seconds int64, e
 	}
 	return at, 0, &exit.Error{
 		Code: exit.Usage, Err: fmt.Errorf("%q is neither a time nor a duration", text),
-		Hint: "write it like 90m, 2h, 2026-12-24T18:00 or 2026-12-24T18:00:00Z",
+		Hint: "write it like 90m, 2h, 7d, 2026-12-24T18:00 or 2026-12-24T18:00:00Z",
 	}
 }
 
@@ -264,7 +264,7 @@ func (a *app) showRollouts(all []plan.Rollout) error {
 		return a.printJSON(all)
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(a.stderr, "none yet")
+		fmt.Fprintln(a.stderr, "no rollout yet: stacks with [stack.config.rollout] go out in batches")
 		return nil
 	}
 	s := styleFor(a.stdout)

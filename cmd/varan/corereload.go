@@ -67,13 +67,13 @@ func (a *app) coreSettingsCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(list)
 			}
-			t := table{head: []string{"SETTING", "VALUE", "FROM", "RELOAD"}}
+			t := table{head: []string{"SETTING", "RELOAD", "FROM", "VALUE"}}
 			for _, s := range list {
 				reload := "static"
 				if s.Dynamic {
 					reload = "dynamic"
 				}
-				t.add(s.Key, s.Value, s.Origin, reload)
+				t.add(s.Key, reload, s.Origin, s.Value) // the value last: lists can be long
 			}
 			t.write(a.stdout, styleFor(a.stdout))
 			return nil

@@ -19,9 +19,12 @@ func TestDocsNameCommandsAndFlagsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages = append(pages, root+"/docs/servers.md", root+"/docs/history.md", root+"/README.md", root+"/docs/guide.md", root+"/docs/configuration.md", root+"/docs/architecture.md", root+"/docs/keys.md", root+"/docs/procedures.md")
+	docs, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(append(pages, docs...), root+"/README.md")
 	found := 0
-	pages = append(pages, root+"/docs/control.md")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
@@ -34,6 +37,23 @@ func TestDocsNameCommandsAndFlagsThatExist(t *testing.T) {
 	}
 	if found < 40 {
 		t.Errorf("only %d commands are found in the pages", found)
+	}
+}
+
+func TestEveryPageIsLinkedFromTheGuide(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile(root + "/docs/guide.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		if name := filepath.Base(page); name != "guide.md" && !strings.Contains(string(guide), "("+name) {
+			t.Errorf("docs/guide.md does not link to %s", name)
+		}
 	}
 }
 

@@ -64,7 +64,10 @@ agents that dialled out to it. Start with "varan demo".`,
 	app.connectionFlags(root)
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Start here:"},
-		&cobra.Group{ID: groupUse, Title: "Use a core:"},
+		&cobra.Group{ID: groupFiles, Title: "Work on resource files:"},
+		&cobra.Group{ID: groupLook, Title: "See what is, what was and what would be:"},
+		&cobra.Group{ID: groupAct, Title: "Act on the fleet:"},
+		&cobra.Group{ID: groupSetUp, Title: "Set up a core:"},
 		&cobra.Group{ID: groupRun, Title: "Run the processes:"},
 	)
 	root.AddCommand(app.commands()...)
@@ -77,7 +80,10 @@ agents that dialled out to it. Start with "varan demo".`,
 // The groups of the help page.
 const (
 	groupStart = "start"
-	groupUse   = "use"
+	groupFiles = "files"
+	groupLook  = "look"
+	groupAct   = "act"
+	groupSetUp = "set-up"
 	groupRun   = "run"
 )
 

@@ -14,6 +14,7 @@ import (
 	"github.com/varanhq/varan/cmd/internal/exit"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/settings"
 )
 
 func (a *app) procedureCommand() *cobra.Command {
@@ -168,7 +169,7 @@ func policyText(s style, p *fleet.Policy) string {
 		parts = append(parts, "on "+string(p.When))
 	}
 	if p.Timeout > 0 {
-		parts = append(parts, "within "+p.Timeout.String())
+		parts = append(parts, "within "+settings.Short(time.Duration(p.Timeout)))
 	}
 	if p.Retries > 0 {
 		parts = append(parts, fmt.Sprintf("%d retries", p.Retries))

@@ -33,8 +33,10 @@ type cliSettings struct {
 // profile is a core by a name. All that it says can be said without it.
 type profile struct {
 	URL    string       `key:"url" reload:"static" doc:"address of the core, which may be unix:///path"`
-	Key    fleet.Secret `key:"key" reload:"static" doc:"API key"`
+	Key    fleet.Secret `key:"key" optional:"file" reload:"static" doc:"API key"`
 	CAFile string       `key:"ca_file" reload:"static" doc:"certificate authorities for https://, instead of the system's"`
+	// missing is where a file was named for the key that does not exist.
+	missing settings.Origin
 }
 
 // configFile is a file of the user's configuration directory for varan.
@@ -43,7 +45,8 @@ func configFile(name string) (string, error) {
 	return filepath.Join(filepath.Dir(login), name), err
 }
 
-// profiles reads the file; there need not be one.
+// profiles reads the file; there need not be one. A profile whose key's file is not there says
+// so when it is chosen: the others do not need that key.
 func profiles() (map[string]profile, string, error) {
 	path, err := configFile("config.toml")
 	if err != nil {
@@ -53,7 +56,13 @@ func profiles() (map[string]profile, string, error) {
 		return nil, path, nil
 	}
 	var s cliSettings
-	_, err = settings.Load(&s, settings.Source{File: path})
+	values, err := settings.Load(&s, settings.Source{File: path})
+	for name, p := range s.Profiles {
+		if o := values.Origin("profiles." + name + ".key"); o.Missing {
+			p.missing = o
+			s.Profiles[name] = p
+		}
+	}
 	return s.Profiles, path, err
 }
 
@@ -73,6 +82,12 @@ func (a *app) chosen() (p profile, name string, explicit bool, err error) {
 	p, ok := all[name]
 	if !ok {
 		return p, name, false, unknownProfile(name, path, all)
+	}
+	if p.missing.Missing {
+		return p, name, false, &exit.Error{
+			Code: exit.Config, Err: fmt.Errorf("%s: the key's file %s of profile %q does not exist", p.missing.Pos, p.missing.File, name),
+			Hint: "put the API key there, or correct key_file",
+		}
 	}
 	return p, name, a.profile != "", nil
 }

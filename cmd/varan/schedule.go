@@ -94,8 +94,9 @@ func (a *app) scheduleExplainCommand() *cobra.Command {
 said which of the times that concerns.`,
 		Example: `  varan schedule explain "Every day at 06:00" --timezone Europe/Berlin
   varan schedule explain "0 0 6 * * MON" --format cron --next 10`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.explainSchedule(args[0], f) },
+		Args: cobra.MinimumNArgs(1),
+		// Words are words, with quotes around them or without.
+		RunE: func(_ *cobra.Command, args []string) error { return a.explainSchedule(strings.Join(args, " "), f) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.format, "format", "", "english or cron (default: whichever it is)")

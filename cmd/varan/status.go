@@ -100,7 +100,7 @@ func (a *app) printStatus(status api.Status, now time.Time) {
 		a.printRollout(s, &status.Rollouts[i])
 	}
 	for _, u := range status.Suspensions {
-		fmt.Fprintf(a.stdout, "%s %s  %s\n", s.bold("suspended"), printable(u.Resource()), s.yellow(printable(u.Text())))
+		fmt.Fprintf(a.stdout, "%s %s  %s\n", s.bold("suspended"), printable(u.Resource()), s.yellow(printable(u.Who())))
 	}
 }
 

@@ -281,7 +281,10 @@ func (a *app) printOpLogLine(s style, line api.OpLogLine) error {
 	}
 	text := s.dim(at) + " "
 	if about := strings.TrimSpace(line.Phase + " " + line.Service); about != "" {
-		text += s.cyan(printable(about)) + ": "
+		text += s.cyan(printable(about))
+		if line.Text != "" {
+			text += ": "
+		}
 	}
 	if _, err := fmt.Fprintln(a.stdout, text+printable(line.Text)); err != nil {
 		return fmt.Errorf("write the log: %w", err)

@@ -172,7 +172,7 @@ func procedureError(err error) error {
 	case errors.Is(err, procedure.ErrStopped):
 		return unavailable("core is shutting down", "try again in a moment")
 	case errors.Is(err, procedure.ErrInputs):
-		return badRequest(err.Error(), "varan procedure show tells its inputs; give them with --input NAME=VALUE")
+		return badRequest(err.Error(), "varan procedure show NAME tells its inputs; give them with --input NAME=VALUE")
 	case errors.Is(err, procedure.ErrNotApprover):
 		return &api.Error{Status: http.StatusForbidden, Code: api.CodeForbidden, Message: err.Error()}
 	case errors.Is(err, procedure.ErrNotWaiting), errors.Is(err, procedure.ErrAmbiguous):

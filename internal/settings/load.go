@@ -400,7 +400,7 @@ func (l *loader) value(f reflect.StructField, v reflect.Value, n *node, key stri
 		return false
 	}
 	l.values.origins[key] = Origin{Pos: n.pos}
-	return r.Secret
+	return r.Secret && !v.IsZero() // an empty one is none
 }
 
 func (l *loader) list(v reflect.Value, inner reflect.Type, n *node, key string) (secrets bool) {

@@ -182,7 +182,7 @@ func render(v reflect.Value) string {
 		return `"***"`
 	}
 	if v.Type() == durationType {
-		return strconv.Quote(short(time.Duration(v.Int())))
+		return strconv.Quote(Short(time.Duration(v.Int())))
 	}
 	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		text, _ := m.MarshalText()
@@ -236,8 +236,8 @@ func quote(s string) string {
 	return b.String()
 }
 
-// short is a duration without the parts that are zero.
-func short(d time.Duration) string {
+// Short is a duration without the parts that are zero.
+func Short(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"

@@ -414,7 +414,7 @@ func (p *planner) unreachable(server string) outage {
 	case !ok:
 		return outage{
 			BlockUnknown, "no agent has joined as " + server,
-			"start one there: varan agent --connect-as " + server,
+			"varan onboarding-key create --server " + server + " prints the line that starts one there",
 		}
 	case !report.Online:
 		return outage{

@@ -64,7 +64,12 @@ func (s Suspension) Text() string {
 	case KindSync:
 		text = "sync " + s.Name + " is suspended"
 	}
-	text += " by " + cmp.Or(s.By, "somebody")
+	return text + " " + s.Who()
+}
+
+// Who says by whom, until when and why: "by ada until 2026-11-03 12:00 UTC: disk".
+func (s Suspension) Who() string {
+	text := "by " + cmp.Or(s.By, "somebody")
 	if !s.Until.IsZero() {
 		text += " until " + clock(s.Until)
 	}

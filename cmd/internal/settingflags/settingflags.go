@@ -52,7 +52,7 @@ func Register(own, shared *pflag.FlagSet, cfg Config) *Flags {
 			set = shared
 		}
 		f.add(set, r, r.Flag, usage(r, cfg.Defaults[r.Key]))
-		f.add(set, r, r.FileFlag, "file with: "+usage(r, ""))
+		f.add(set, r, r.FileFlag, "file with: "+fileUsage(r))
 	}
 	return f
 }
@@ -88,6 +88,16 @@ func usage(r settings.Row, fallback string) string {
 		return r.Doc
 	}
 	return r.Doc + " (" + strings.Join(notes, "; ") + ")"
+}
+
+// fileUsage is what a flag that names a secret's file says.
+func fileUsage(r settings.Row) string {
+	env := slices.Clone(r.Env)
+	for i := range env {
+		env[i] += "_FILE"
+	}
+	r.Env = env
+	return usage(r, "")
 }
 
 // value collects what a flag is set to. It is looked at later, with everything else.
