@@ -175,6 +175,8 @@ func paramOf(p spec.ParamType, text string) (fleet.Param, error) {
 				out.List = append(out.List, item)
 			}
 		}
+	case spec.ParamWords:
+		out.List = fleet.SplitWords(text)
 	case spec.ParamInt:
 		if out.Int, err = strconv.Atoi(text); err != nil || out.Int < 0 {
 			return out, fmt.Errorf("%q is no number from 0", text)

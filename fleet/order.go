@@ -40,7 +40,30 @@ const (
 	// runs already, so that what has a newer image is recreated. When that does not go well,
 	// the images that ran are put back; the release is none the worse for it.
 	OrderUpdate OrderKind = "update"
+	// OrderRun runs one more container of a service, as OneOff says, to its end. The id of
+	// the order is on the container: it is never run twice.
+	OrderRun OrderKind = "run"
 )
+
+// OneOff is a container that runs once, of a service of what a host runs. What is empty is
+// as the service has it.
+type OneOff struct {
+	Service string `json:"service"`
+	// Command and Entrypoint are arguments, which no shell reads.
+	Command    []string          `json:"command,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	WorkDir    string            `json:"workdir,omitempty"`
+	User       string            `json:"user,omitempty"`
+	// NoDeps leaves what the service depends on as it is; else it is started.
+	NoDeps bool `json:"no_deps,omitempty"`
+	// ServicePorts publishes the service's ports.
+	ServicePorts bool `json:"service_ports,omitempty"`
+	// Detach does not wait for the end. The engine removes the container then.
+	Detach bool `json:"detach,omitempty"`
+	// Pull fetches the service's image first.
+	Pull bool `json:"pull,omitempty"`
+}
 
 // Order is one piece of work for one stack on one server.
 type Order struct {
@@ -58,9 +81,14 @@ type Order struct {
 	Release Release `json:"release,omitzero"`
 	// Services narrows every kind but OrderApply and OrderRemove.
 	Services []string `json:"services,omitempty"`
+	// Run is set for OrderRun only.
+	Run *OneOff `json:"run,omitempty"`
 	// StopSeconds is how long a container may take to stop before it is killed; zero
 	// leaves that to its own setting.
 	StopSeconds int `json:"stop_seconds,omitempty"`
+	// StopSignal asks containers to stop where an OrderStop or OrderDown stops them; empty is
+	// their own.
+	StopSignal string `json:"stop_signal,omitempty"`
 	// Volumes also removes named volumes; only ever set by a person's explicit consent.
 	Volumes bool `json:"volumes,omitempty"`
 	// RecreateVolumes names volumes whose data may be destroyed because their

@@ -21,6 +21,12 @@ type OrderRequest struct {
 	Stack, Server string
 	Services      []string
 	StopSeconds   int
+	// StopSignal is what asks the containers to stop; empty is their own.
+	StopSignal string
+	// Run is what an OrderRun runs.
+	Run *fleet.OneOff
+	// Timeout bounds the order on the agent; zero leaves that to the agent.
+	Timeout time.Duration
 	// Watch is called with the progress, one at a time; optional. It must not block for long.
 	Watch func(fleet.Progress)
 }
@@ -87,6 +93,7 @@ func (l *loop) direct(ctx context.Context, req OrderRequest) (fleet.Order, Conte
 	order := fleet.Order{
 		ID: uuid.Must(uuid.NewV7()).String(), Kind: req.Kind, Stack: req.Stack, Server: req.Server,
 		Project: release.Project, Services: req.Services, StopSeconds: req.StopSeconds,
+		StopSignal: req.StopSignal, Run: req.Run, Timeout: req.Timeout,
 		Tier: tierOf(good.Desired, req.Server),
 	}
 	if req.Kind == fleet.OrderPull {
@@ -129,7 +136,7 @@ func (r *Reconciler) give(
 	if err != nil {
 		return outcome, err
 	}
-	if order.Kind != fleet.OrderPull && outcome.Status == fleet.OutcomeSucceeded {
+	if order.Kind != fleet.OrderPull && order.Kind != fleet.OrderRun && outcome.Status == fleet.OutcomeSucceeded {
 		// The next plan must see it, or it would repair what was just done.
 		r.seen(work, order, plan.Fingerprint(before))
 	}

@@ -106,6 +106,8 @@ func (e *Engine) accepts(o *fleet.Order) error {
 		return fmt.Errorf("%q cannot be the name of a Compose project", o.Project)
 	case slices.Contains(withRelease, o.Kind) && (o.Release.Stack != o.Stack || o.Release.Project != o.Project || o.Release.Server != o.Server):
 		return errors.New("the order's release belongs to another stack, project or server")
+	case o.Kind == fleet.OrderRun && (o.Run == nil || o.Run.Service == ""):
+		return errors.New("the order does not say what to run")
 	}
 	return nil
 }
@@ -147,6 +149,8 @@ func (t *task) carryOut(ctx context.Context, blobs agent.Blobs) fleet.Outcome {
 		return t.manage(ctx, deadline)
 	case fleet.OrderPull:
 		return t.refresh(ctx, deadline, blobs)
+	case fleet.OrderRun:
+		return t.oneOff(ctx, deadline, blobs)
 	}
 	return t.outcome(&failure{
 		Reason: fmt.Sprintf("this agent does not know orders of the kind %q", t.order.Kind),

@@ -3,11 +3,16 @@
 package docker_test
 
 import (
+	"bytes"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/wire"
 )
 
 func TestHostTasksOnAStacksContainer(t *testing.T) {
@@ -80,5 +85,38 @@ func TestStopTimeIsKept(t *testing.T) {
 	h.want(h.do(stop), fleet.OutcomeSucceeded)
 	if took := time.Since(began); took < 2900*time.Millisecond {
 		t.Errorf("it was killed after %s", took)
+	}
+}
+
+func TestContainersAreStoppedByTheSignalAskedFor(t *testing.T) {
+	h := newHost(t)
+	r := h.release("signalled", nil, "", svc{name: "web", yaml: "command: [signals]"})
+	h.mustApply(r)
+	stop := h.order(fleet.OrderStop, r)
+	stop.StopSignal = "SIGUSR2"
+	version, err := h.cl.ServerVersion(t.Context(), client.ServerVersionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if minor, _ := strconv.Atoi(strings.TrimPrefix(version.APIVersion, "1.")); minor < 42 {
+		out := h.do(stop)
+		if !out.Untouched || !strings.Contains(out.Reason, "cannot stop a container by a signal") || h.container("signalled", "web").State != fleet.StateRunning {
+			t.Errorf("an engine that takes no notice of a signal: %+v", out)
+		}
+		return
+	}
+	h.want(h.do(stop), fleet.OutcomeSucceeded)
+	var said bytes.Buffer
+	if err := h.Logs(t.Context(), wire.LogsRequest{Stack: "signalled"}, &said); err != nil {
+		t.Fatal(err)
+	}
+	if c := h.container("signalled", "web"); c.State != fleet.StateExited || !strings.Contains(said.String(), "stopped by user defined signal 2") {
+		t.Errorf("it is %s and said %q", c.State, said.String())
+	}
+	wrong := h.order(fleet.OrderDown, r)
+	wrong.StopSignal = "SIGNONE"
+	h.want(h.do(h.order(fleet.OrderStart, r)), fleet.OutcomeSucceeded)
+	if out := h.do(wrong); out.Status != fleet.OutcomeFailed || !strings.Contains(out.Reason, "SIGNONE") {
+		t.Errorf("a signal that there is not: %+v", out)
 	}
 }

@@ -35,6 +35,9 @@ type record struct {
 	Post runs `json:"post,omitempty"`
 	// First is how far the command is that only a first deploy runs.
 	First runs `json:"first,omitempty"`
+	// Run says how far the container of an OrderRun is, and Exit how it ended.
+	Run  runs `json:"run,omitempty"`
+	Exit *int `json:"exit,omitempty"`
 	// Worker is the process that was last started for the order.
 	Worker  *process       `json:"worker,omitempty"`
 	Outcome *fleet.Outcome `json:"outcome,omitempty"`

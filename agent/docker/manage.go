@@ -9,8 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/agent/docker/job"
@@ -116,6 +121,9 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	} else if len(t.before) == 0 && t.e.states.get(t.order.Stack).Project == "" {
 		return t.outcome(nil, true) // it never was here, and nothing shall be remembered of it
 	}
+	if f := t.signals(ctx); f != nil {
+		return t.outcome(f, true)
+	}
 	t.rec.Touched = true
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
@@ -139,6 +147,9 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 		}
 	}
 	t.tell(fleet.PhaseUp, "", string(t.order.Kind))
+	if f := t.signal(ctx); f != nil {
+		return t.outcome(f, false)
+	}
 	if _, err := t.work(ctx, fleet.PhaseUp, req); err != nil {
 		f := t.away(ctx, fmt.Errorf("%s: %w", t.order.Kind, err))
 		f.Log = t.evidence(ctx, f)
@@ -155,6 +166,60 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 		return t.outcome(f, false)
 	}
 	return t.changed(t.outcome(nil, false), now)
+}
+
+// signals refuses a signal that the engine would take no notice of.
+func (t *task) signals(ctx context.Context) *failure {
+	if t.order.StopSignal == "" {
+		return nil
+	}
+	version, err := t.e.conn.info(ctx)
+	if err != nil {
+		return t.away(ctx, err)
+	}
+	const least = 42
+	major, minor, _ := strings.Cut(version.APIVersion, ".")
+	if n, err := strconv.Atoi(minor); err == nil && major == "1" && n < least {
+		return &failure{
+			Reason: fmt.Sprintf("the Docker Engine of this host (API %s) cannot stop a container by a signal that is not its own", version.APIVersion),
+			Hint:   "leave signal out and write stop_signal for the service, or update Docker to 23 or later",
+		}
+	}
+	return nil
+}
+
+// signal stops the containers by a signal that is not their own, for which Compose has no
+// word. What there is to do besides is left to it.
+func (t *task) signal(ctx context.Context) *failure {
+	if t.order.StopSignal == "" || t.order.Kind != fleet.OrderStop && t.order.Kind != fleet.OrderDown {
+		return nil
+	}
+	cl, err := t.e.conn.api()
+	if err != nil {
+		return t.away(ctx, err)
+	}
+	opts := client.ContainerStopOptions{Signal: t.order.StopSignal}
+	if t.order.StopSeconds > 0 {
+		opts.Timeout = &t.order.StopSeconds
+	}
+	group, stopping := errgroup.WithContext(ctx)
+	for i := range t.before {
+		l := &t.before[i]
+		if l.oneOff || len(t.order.Services) > 0 && !slices.Contains(t.order.Services, l.Service) {
+			continue
+		}
+		group.Go(func() error {
+			_, err := cl.ContainerStop(stopping, l.ID, opts)
+			if err != nil && !errdefs.IsNotFound(err) {
+				return fmt.Errorf("stop %s by %s: %w", l.Name, t.order.StopSignal, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return t.away(ctx, err)
+	}
+	return nil
 }
 
 // modelled gives a request the model and the directory of what runs.
@@ -206,54 +271,60 @@ func (t *task) targets() ([]fleet.Service, *failure) {
 	return out, nil
 }
 
-// refresh pulls the images of a release, of some services or all, and touches nothing else.
-// Images that are built here have no registry to come from.
+// refresh pulls the images of the order's release, of some services or all, and touches
+// nothing else.
 func (t *task) refresh(ctx context.Context, deadline time.Time, blobs agent.Blobs) fleet.Outcome {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	release := t.order.Release
+	return t.outcome(t.renew(ctx, t.order.Release, t.order.Services, blobs), true)
+}
+
+// renew pulls the images of a release, of some services or all. Images that are built here
+// have no registry to come from.
+func (t *task) renew(ctx context.Context, release fleet.Release, services []string, blobs agent.Blobs) *failure {
 	release.Files, release.Options.Pull = nil, true
 	release.Options.PreDeploy, release.Options.PostDeploy = fleet.Command{}, fleet.Command{}
 	release.Options.FirstDeploy = fleet.Command{}
 	wanted := map[string]bool{}
 	for _, s := range release.Services {
-		wanted[s.Image] = len(t.order.Services) == 0 || slices.Contains(t.order.Services, s.Name) || wanted[s.Image]
+		wanted[s.Image] = len(services) == 0 || slices.Contains(services, s.Name) || wanted[s.Image]
 	}
 	if err := t.e.blobs.fetch(ctx, &release, blobs); err != nil {
-		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
+		return &failure{Reason: err.Error(), Retryable: true}
 	}
 	raw, err := t.e.blobs.get(release.Model)
 	if err != nil {
-		return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
+		return &failure{Reason: err.Error(), Retryable: true}
 	}
 	plan, err := t.e.planImages(ctx, &release, raw)
 	if err != nil {
-		return t.outcome(t.away(ctx, err), true)
+		return t.away(ctx, err)
 	}
 	if f := t.logIn(ctx, &release, blobs); f != nil {
-		return t.outcome(f, true)
+		return f
 	}
-	req := job.Request{Op: job.Pull, Deadline: deadline, Logins: t.logins}
+	req := job.Request{Op: job.Pull, Logins: t.logins}
+	req.Deadline, _ = ctx.Deadline()
 	for _, img := range plan.pull {
 		if wanted[img.ref] {
 			req.Images = append(req.Images, job.Image{Ref: img.ref, Platform: img.platform})
 		}
 	}
 	if len(req.Images) == 0 {
-		return t.outcome(nil, true)
+		return nil
 	}
 	t.tell(fleet.PhasePull, "", "pulling images")
 	res, err := t.work(ctx, fleet.PhasePull, req)
 	if err != nil {
-		return t.outcome(t.away(ctx, fmt.Errorf("pull images: %w", err)), true)
+		return t.away(ctx, fmt.Errorf("pull images: %w", err))
 	}
 	for _, img := range req.Images {
 		if reason, failed := res.Images[img.Ref]; failed {
-			return t.outcome(&failure{
+			return &failure{
 				Reason: fmt.Sprintf("image %s cannot be pulled: %s", img.Ref, reason),
 				Hint:   "check the image's name and tag, and that the host may pull it", Retryable: retryablePull(reason),
-			}, true)
+			}
 		}
 	}
-	return t.outcome(nil, true)
+	return nil
 }

@@ -3,6 +3,7 @@ package procedure
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,19 +77,63 @@ func (x *run) host(ctx context.Context, u *unit) []Step {
 // order gives one order to one stack on one server.
 func (x *run) order(ctx context.Context, u *unit) []Step {
 	t, step := u.targets[0], u.steps[0]
-	outcome, err := x.r.cfg.Applier.Order(ctx, reconciler.OrderRequest{
+	req := reconciler.OrderRequest{
 		Kind: u.verb.order, Sync: t.Sync, Stack: t.Name, Server: t.Server,
 		Services: u.execution.List("services"), StopSeconds: u.execution.Int(u.verb.stopTime),
-		Watch: func(p fleet.Progress) { x.progress(&step, progressText(p)) },
-	})
+		StopSignal: u.execution.Text("signal"),
+		Watch:      func(p fleet.Progress) { x.progress(&step, progressText(p)) },
+	}
+	if req.Kind == fleet.OrderRun {
+		var err error
+		if req.Run, err = oneOff(u.execution); err != nil {
+			return all(u, StatusFailed, err.Error())
+		}
+		// The agent ends what runs for longer, whatever becomes of core.
+		if until, bounded := ctx.Deadline(); bounded {
+			req.Timeout = max(time.Until(until), time.Second)
+		}
+	}
+	outcome, err := x.r.cfg.Applier.Order(ctx, req)
 	if err == nil {
 		err = outcome.Err()
+	}
+	if req.Kind == fleet.OrderRun {
+		u.steps[0].Log = outcome.Log
 	}
 	if err != nil {
 		u.steps[0].Log = outcome.Log
 		return all(u, statusOf(ctx, err), cmp.Or(outcome.Reason, err.Error()))
 	}
 	return all(u, StatusSucceeded, "")
+}
+
+// oneOff is what an execution wants to run of a service.
+func oneOff(x *fleet.Execution) (*fleet.OneOff, error) {
+	run := &fleet.OneOff{
+		Service: x.Text("service"), Command: x.List("command"), Entrypoint: fleet.SplitWords(x.Text("entrypoint")),
+		WorkDir: x.Text("workdir"), User: x.Text("user"), NoDeps: x.Bool("no_deps"), ServicePorts: x.Bool("service_ports"),
+		Detach: x.Bool("detach"), Pull: x.Bool("pull"),
+	}
+	text := x.Text("env")
+	if text == "" {
+		return run, nil
+	}
+	var env map[string]any
+	if err := json.Unmarshal([]byte(text), &env); err != nil {
+		return nil, errors.New(`env is no table: write env = { NAME = "value" }`)
+	}
+	run.Env = make(map[string]string, len(env))
+	for name, value := range env {
+		switch value.(type) {
+		case map[string]any, []any, nil:
+			return nil, fmt.Errorf("%s in env is neither a text nor a number nor a flag", name)
+		}
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return nil, fmt.Errorf("%q cannot be the name of a variable in env", name)
+		}
+		run.Env[name] = fmt.Sprint(value)
+	}
+	return run, nil
 }
 
 func progressText(p fleet.Progress) string {

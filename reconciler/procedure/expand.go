@@ -40,6 +40,8 @@ var verbs = map[string]verb{
 	"StopStack":            {order: fleet.OrderStop, kind: fleet.KindStack, stopTime: "stop_time"},
 	"DestroyStack":         {order: fleet.OrderDown, kind: fleet.KindStack, stopTime: "stop_time"},
 
+	"RunStackService": {order: fleet.OrderRun, kind: fleet.KindStack},
+
 	"Deploy":            {forced: true, kind: fleet.KindDeployment, stopTime: "stop_time"},
 	"PullDeployment":    {order: fleet.OrderPull, kind: fleet.KindDeployment},
 	"StartDeployment":   {order: fleet.OrderStart, kind: fleet.KindDeployment},

@@ -246,6 +246,12 @@ func (w *world) Order(ctx context.Context, req reconciler.OrderRequest) (fleet.O
 	if req.StopSeconds > 0 {
 		what += fmt.Sprintf(" within %ds", req.StopSeconds)
 	}
+	if req.StopSignal != "" {
+		what += " by " + req.StopSignal
+	}
+	if req.Run != nil {
+		what += fmt.Sprintf(" %s %q %v", req.Run.Service, append(req.Run.Entrypoint, req.Run.Command...), req.Run.Env)
+	}
 	if err := w.act(ctx, what); err != nil {
 		return fleet.Outcome{Status: fleet.OutcomeFailed, Stack: req.Stack, Reason: err.Error(), Log: "evidence"}, nil //nolint:nilerr // what an agent could not do is an outcome
 	}

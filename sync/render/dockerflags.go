@@ -107,7 +107,7 @@ func (w *container) readFlags() {
 	var args []argument
 	for i, written := range w.d.Config.ExtraArgs {
 		filled, _ := w.fill.text(written, place(i))
-		for _, word := range splitWords(filled) {
+		for _, word := range fleet.SplitWords(filled) {
 			args = append(args, argument{word, place(i)})
 		}
 	}
@@ -316,40 +316,4 @@ func (f *flagged) write(w *container) {
 	if len(f.logging) > 0 {
 		w.setting(f.loggingAt, "logging", f.logging)
 	}
-}
-
-// splitWords splits a text as a shell does: quotes and backslashes keep words together.
-func splitWords(text string) []string {
-	var words []string
-	var word strings.Builder
-	inWord, quoted := false, rune(0)
-	escaped := false
-	for _, c := range text {
-		switch {
-		case escaped:
-			word.WriteRune(c)
-			escaped = false
-		case c == '\\' && quoted != '\'':
-			escaped, inWord = true, true
-		case quoted != 0 && c == quoted:
-			quoted = 0
-		case quoted != 0:
-			word.WriteRune(c)
-		case c == '"' || c == '\'':
-			quoted, inWord = c, true
-		case c == ' ' || c == '\t' || c == '\n':
-			if inWord {
-				words = append(words, word.String())
-			}
-			word.Reset()
-			inWord = false
-		default:
-			word.WriteRune(c)
-			inWord = true
-		}
-	}
-	if inWord {
-		words = append(words, word.String())
-	}
-	return words
 }

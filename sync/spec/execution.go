@@ -162,6 +162,12 @@ func (d decoder) param(typ *ParamType, e entry, name string) (p Param, ok bool) 
 		if typ.Kind == ParamReference && typ.Resource == aStack && !objectID(p.Text) && !fleet.UsesInputs(p.Text) {
 			p.Text = fleet.ProjectName(p.Text) // as stacks are called
 		}
+	case ParamWords:
+		if e.value.kind != kindString {
+			p.List, _ = d.strings(e.value, name)
+		} else if text, ok := d.text(e.value, name); ok {
+			p.List = fleet.SplitWords(text)
+		}
 	case ParamList, ParamReferences:
 		p.List, _ = d.strings(e.value, name)
 	case ParamInt, ParamBool:

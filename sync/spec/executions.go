@@ -7,6 +7,7 @@ type ParamKind string
 const (
 	ParamText       ParamKind = "text"
 	ParamList       ParamKind = "list"       // of strings
+	ParamWords      ParamKind = "words"      // a list of strings, or a text that is split as a shell does
 	ParamInt        ParamKind = "int"        // from 0
 	ParamBool       ParamKind = "bool"       // false when absent
 	ParamReference  ParamKind = "reference"  // the name of a resource
@@ -137,8 +138,8 @@ var executionTypes = []ExecutionType{
 	runs("StopStack", aStack, number(stopTime), texts(services)),
 	runs("DestroyStack", aStack, texts(services), flag("remove_orphans"), number(stopTime)),
 	batch("BatchDestroyStack", aStack),
-	runs("RunStackService", aStack, text("service").must(), texts("command"), flag("no_tty"), flag("no_deps"), flag("detach"),
-		flag("service_ports"), free("env"), text("workdir"), text("user"), text("entrypoint"), flag("pull")).idle(),
+	runs("RunStackService", aStack, text("service").must(), ParamType{Name: "command", Kind: ParamWords}, flag("no_tty"), flag("no_deps"), flag("detach"),
+		flag("service_ports"), free("env"), text("workdir"), text("user"), text("entrypoint"), flag("pull")),
 
 	runs("Deploy", aDeployment, text("stop_signal"), number(stopTime)),
 	batch("BatchDeploy", aDeployment),

@@ -295,7 +295,7 @@ func exportPolicy(p *Policy) (parts []string) {
 
 func exportParam(kind ParamKind, p Param) string {
 	switch kind {
-	case ParamList, ParamReferences:
+	case ParamList, ParamWords, ParamReferences:
 		return tomlTexts(p.List, false)
 	case ParamInt:
 		if p.Text == "" {

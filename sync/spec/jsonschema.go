@@ -282,7 +282,7 @@ func (t ExecutionType) properties(into object) {
 
 func (p ParamType) jsonType() object {
 	switch p.Kind {
-	case ParamList, ParamReferences:
+	case ParamList, ParamWords, ParamReferences:
 		return listSchema(textSchema())
 	case ParamInt:
 		return anyOf(object{"type": "integer", "minimum": 0}, withInputs())

@@ -192,7 +192,7 @@ func (c *checker) execution(e *Execution, by string) (runs []string) {
 			if !fleet.UsesInputs(e.Text(p.Name)) {
 				runs = append(runs, c.batch(e, p, by)...)
 			}
-		case ParamText, ParamList, ParamInt, ParamBool, ParamObject:
+		case ParamText, ParamList, ParamWords, ParamInt, ParamBool, ParamObject:
 		}
 	}
 	if typ.Name != "RunProcedure" && typ.Name != "BatchRunProcedure" {

@@ -22,6 +22,9 @@ const (
 	Start   Op = "start"
 	Pause   Op = "pause"
 	Unpause Op = "unpause"
+	// Run starts a container of a service and does not wait for it. It is the one op that is
+	// not idempotent: who asks looks for the container first.
+	Run Op = "run"
 )
 
 // Request is all that a worker knows: it reads no environment and no configuration of
@@ -57,6 +60,9 @@ type Request struct {
 	// Up and Build are flags that a stack asks for.
 	UpFlags    UpFlags    `json:"up_flags,omitzero"`
 	BuildFlags BuildFlags `json:"build_flags,omitzero"`
+	// OneOff is what Run runs; OneOffLabels go onto its container instead of the others.
+	OneOff       *OneOff           `json:"one_off,omitempty"`
+	OneOffLabels map[string]string `json:"one_off_labels,omitempty"`
 	// Logins are accounts at image registries. They come over standard input and go nowhere.
 	Logins []Login `json:"logins,omitempty"`
 	// Refresh makes Build pull newer base images.
@@ -65,6 +71,20 @@ type Request struct {
 	Volumes bool `json:"volumes,omitempty"`
 	// Deadline ends the work wherever it is.
 	Deadline time.Time `json:"deadline"`
+}
+
+// OneOff is a container to run once. What is empty is as the service has it.
+type OneOff struct {
+	Service      string            `json:"service"`
+	Command      []string          `json:"command,omitempty"`
+	Entrypoint   []string          `json:"entrypoint,omitempty"`
+	Env          map[string]string `json:"env,omitempty"`
+	WorkDir      string            `json:"workdir,omitempty"`
+	User         string            `json:"user,omitempty"`
+	NoDeps       bool              `json:"no_deps,omitempty"`
+	ServicePorts bool              `json:"service_ports,omitempty"`
+	// AutoRemove has the engine remove the container at its end.
+	AutoRemove bool `json:"auto_remove,omitempty"`
 }
 
 // Image is one image to pull.

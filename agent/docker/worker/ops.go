@@ -121,6 +121,8 @@ func (w *work) change(ctx context.Context) error {
 			}
 		}
 		return w.compose.Start(ctx, name, api.StartOptions{Project: project, AttachTo: services})
+	case job.Run:
+		return w.oneOff(ctx, project)
 	case job.Pull, job.Hash:
 	}
 	return fmt.Errorf("unknown op %q", w.req.Op)
@@ -195,7 +197,7 @@ func (w *work) load(ctx context.Context) (*types.Project, error) {
 		cli.WithLoadOptions(func(o *loader.Options) {
 			o.SkipInclude = true
 			// A file that pre_deploy made may be gone when all there is to do is to stop.
-			o.SkipResolveEnvironment = w.req.Op != job.Up && w.req.Op != job.Build
+			o.SkipResolveEnvironment = w.req.Op != job.Up && w.req.Op != job.Build && w.req.Op != job.Run
 		}),
 	)
 	if err != nil {

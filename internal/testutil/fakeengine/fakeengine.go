@@ -241,6 +241,8 @@ func (e *Engine) change(order fleet.Order) fleet.Outcome {
 		return fleet.Outcome{Status: fleet.OutcomeSucceeded, Untouched: true}
 	case fleet.OrderUpdate:
 		return e.update(st, order)
+	case fleet.OrderRun:
+		return run(st, order)
 	}
 	return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: fmt.Sprintf("unknown order kind %q", order.Kind), Untouched: true}
 }
@@ -360,7 +362,7 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 		case fleet.OrderUnpause:
 			c.State = fleet.StateRunning
 		case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull,
-			fleet.OrderUpdate:
+			fleet.OrderUpdate, fleet.OrderRun:
 			c.State, c.StartedAt = fleet.StateRunning, time.Now()
 		}
 	}
@@ -372,6 +374,25 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 	}
 	st.report = &next
 	return fleet.Outcome{Status: fleet.OutcomeSucceeded}
+}
+
+// run says what a container of a service was told to say; told to exit with a code, it does.
+func run(st *stack, order fleet.Order) fleet.Outcome {
+	if st.report == nil {
+		return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: "the stack does not run here", Untouched: true}
+	}
+	if _, ok := st.report.Release.Service(order.Run.Service); !ok {
+		return fleet.Outcome{
+			Status: fleet.OutcomeFailed, Untouched: true,
+			Reason: fmt.Sprintf("what runs of the stack has no service %q", order.Run.Service),
+		}
+	}
+	out := fleet.Outcome{Status: fleet.OutcomeSucceeded, Log: strings.Join(order.Run.Command, " ")}
+	if args := order.Run.Command; len(args) > 1 && args[0] == "exit" && args[1] != "0" {
+		out.Status = fleet.OutcomeFailed
+		out.Reason = fmt.Sprintf("service %s: the container exited with code %s", order.Run.Service, args[1])
+	}
+	return out
 }
 
 // container makes a running container; e.mu is held.

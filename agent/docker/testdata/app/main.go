@@ -34,6 +34,9 @@ func main() {
 	case "sleep":
 		fmt.Println("sleeping")
 		<-stop
+	case "signals": // says by which it was stopped
+		signal.Notify(stop, syscall.SIGUSR2)
+		fmt.Println("stopped by", <-stop)
 	case "stubborn": // does not stop when asked
 		<-stop
 		time.Sleep(time.Hour)
@@ -42,6 +45,9 @@ func main() {
 		fmt.Println("out: leaving with", code)
 		fmt.Fprintln(os.Stderr, "err: leaving with", code)
 		os.Exit(code)
+	case "say":
+		dir, _ := os.Getwd()
+		fmt.Println("answer", os.Getenv("ANSWER"), "in", dir, "as", os.Getuid())
 	case "has": // for health checks: does a file exist
 		if _, err := os.Stat(arg(2)); err != nil {
 			os.Exit(1)
