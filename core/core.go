@@ -28,6 +28,7 @@ import (
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/procedure"
 	"github.com/varanhq/varan/sync/git"
+	"github.com/varanhq/varan/sync/spec"
 	"github.com/varanhq/varan/wire/noise"
 )
 
@@ -83,8 +84,11 @@ type core struct {
 	operations *operations
 	scheduler  *procedure.Scheduler
 	alerts     *alert.Service
-	logs       *opLogs
-	updates    *updates
+	// ownRead are the procedures of core's own; nil when they must be read again.
+	ownMu   sync.Mutex
+	ownRead []spec.Procedure
+	logs    *opLogs
+	updates *updates
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }

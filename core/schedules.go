@@ -60,15 +60,34 @@ func (c *core) scheduled(e reconciler.Event) {
 func (o *operations) Zone() string { return o.core.zone() }
 
 // ProceduresChanged implements web.Procedures.
-func (o *operations) ProceduresChanged() { o.core.scheduler.Changed() }
+func (o *operations) ProceduresChanged() {
+	o.core.ownMu.Lock()
+	o.core.ownRead = nil
+	o.core.ownMu.Unlock()
+	o.core.scheduler.Changed()
+}
 
-// own are the procedures that core has of its own.
+// own are the procedures that core has of its own. The scheduler asks for them every minute,
+// and they change once in a lifetime.
 func (c *core) own(ctx context.Context) ([]spec.Procedure, error) {
+	c.ownMu.Lock()
+	defer c.ownMu.Unlock()
+	if c.ownRead != nil {
+		return c.ownRead, nil
+	}
+	own, err := c.readOwn(ctx)
+	if err == nil {
+		c.ownRead = own
+	}
+	return own, err
+}
+
+func (c *core) readOwn(ctx context.Context) ([]spec.Procedure, error) {
 	stored, err := c.store.OwnProcedures(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []spec.Procedure
+	all := []spec.Procedure{}
 	for _, p := range stored {
 		file, diags := spec.ParseFile("core:"+p.Name, []byte(p.TOML))
 		if diags.HasErrors() {

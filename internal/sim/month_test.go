@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"bufio"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/audit"
 	"github.com/varanhq/varan/fleet"
 )
 
@@ -65,6 +67,7 @@ type month struct {
 	rng     *rand.Rand
 	servers []string
 	want    desired
+	begun   time.Time
 	serial  int
 	// mended are what put the faults right that last a while.
 	mended []func()
@@ -238,7 +241,7 @@ func liveAMonth(t *testing.T, seed uint64) {
 		servers[i] = fmt.Sprintf("host%02d", i)
 		want[fmt.Sprintf("s%02d", i)] = app{servers[i], "app:0"}
 	}
-	m := &month{world: newWorld(t, servers), rng: rand.New(rand.NewPCG(seed, seed)), servers: servers, want: want}
+	m := &month{world: newWorld(t, servers), rng: rand.New(rand.NewPCG(seed, seed)), servers: servers, want: want, begun: time.Now()}
 	defer m.close()
 	m.push("begin")
 	_, err := m.client.AddSync(t.Context(), api.SyncSpec{
@@ -251,6 +254,71 @@ func liveAMonth(t *testing.T, seed uint64) {
 	time.Sleep(settle)
 	synctest.Wait()
 	m.expectDesired()
+	m.expectNightlyRuns()
+	m.expectOneKeyEach()
+	m.expectWholeHistory()
+}
+
+// expectNightlyRuns looks for one run of each night, that of the night without its time
+// included. Core is never away for a day, so that no night is without.
+func (m *month) expectNightlyRuns() {
+	m.Helper()
+	zone, err := time.LoadLocation("Europe/Berlin")
+	must(m, err)
+	runs, err := m.client.ProcedureRuns(m.Context(), "nightly", 100, false)
+	must(m, err)
+	byDay := map[string]int{}
+	for _, run := range runs {
+		byDay[run.Created.In(zone).Format(time.DateOnly)]++
+	}
+	// The first night began before the procedure was known.
+	for day := m.begun.AddDate(0, 0, 1); day.Before(time.Now().Add(-24 * time.Hour)); day = day.AddDate(0, 0, 1) {
+		if n := byDay[day.Format(time.DateOnly)]; n != 1 {
+			m.Errorf("the procedure of the night ran %d times on %s: %v", n, day.Format(time.DateOnly), byDay)
+		}
+	}
+}
+
+// expectOneKeyEach looks at what core accepts after a month of mornings on which keys changed.
+func (m *month) expectOneKeyEach() {
+	m.Helper()
+	keys, err := m.client.FleetKeys(m.Context())
+	must(m, err)
+	current := map[string]int{}
+	for _, key := range keys.Servers {
+		if key.State == "current" {
+			current[key.Server]++
+		}
+	}
+	for _, server := range m.servers {
+		if current[server] != 1 {
+			m.Errorf("%s has %d current keys", server, current[server])
+		}
+	}
+	changed, err := m.client.Events(m.Context(), api.EventFilter{Kinds: []string{"key"}, Page: api.Page{Limit: 100}})
+	must(m, err)
+	if len(changed) == 0 {
+		m.Error("no key was ever changed")
+	}
+}
+
+// expectWholeHistory follows the chain of the records.
+func (m *month) expectWholeHistory() {
+	m.Helper()
+	export, err := m.client.AuditExport(m.Context(), time.Time{}, time.Time{})
+	must(m, err)
+	defer func() { must(m, export.Close()) }()
+	verifier := audit.NewVerifier(nil)
+	lines := bufio.NewScanner(export)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() && verifier.Read(lines.Bytes()) {
+	}
+	must(m, lines.Err())
+	report := verifier.End()
+	if report.Break != nil || !report.Whole {
+		m.Errorf("the chain of the history: %+v, broken at %+v", report, report.Break)
+	}
+	m.Logf("%d records of history", report.Records)
 }
 
 // expectDesired compares every host with the repository.

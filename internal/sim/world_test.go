@@ -132,7 +132,7 @@ type host struct {
 	engine *fakeengine.Engine
 	// token lets its agent join; one that was stopped before it did needs it again.
 	token fleet.Secret
-	stop   func() // nil while no agent runs
+	stop  func() // nil while no agent runs
 }
 
 // newWorld starts a core and an agent for each server.
