@@ -45,6 +45,8 @@ type fakeCore struct {
 	onResult func(s *coreSession, o fleet.Outcome) error
 	// commit is what a host gets that asks for the commit of an order.
 	commit []byte
+	// onPropose answers the proposal of a key; nil refuses it.
+	onPropose func(wire.RotateProposed) error
 	// cutBlobs breaks the connection after so many bytes of the next blob stream.
 	cutBlobs int
 }
@@ -180,6 +182,17 @@ func (s *coreSession) Serve(_ context.Context, verb wire.Verb, body []byte, stre
 		return wire.Logins{Logins: []wire.Login{{Registry: "registry.example", Username: "ci", Password: "secret"}}}, nil
 	case wire.VerbCommit:
 		return wire.CommitObject{Raw: c.commit}, nil
+	case wire.VerbRotatePropose:
+		if c.onPropose == nil {
+			break
+		}
+		var proposed wire.RotateProposed
+		if err := wire.Decode(body, &proposed); err != nil {
+			return nil, err
+		}
+		return wire.RotateAccepted{}, c.onPropose(proposed)
+	case wire.VerbRotateConfirm:
+		return wire.RotateDone{}, nil
 	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
 	}
 	return nil, wire.UnknownVerb(verb)

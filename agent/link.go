@@ -63,8 +63,8 @@ func (a *Agent) link(ctx context.Context) {
 		}
 	}()
 	for ctx.Err() == nil {
-		tries.add(time.Now())
 		next, err := a.connect(ctx, endpoints)
+		tries.add(time.Now()) // its end: the host may be slow to begin
 		if err != nil {
 			if ctx.Err() != nil {
 				return

@@ -158,7 +158,9 @@ func (s *session) propose(ctx context.Context, rotation string, key noise.Public
 	msg := wire.RotateProposed{ID: rotation, Key: text, MAC: wire.RotateMAC(s.conn.Binding(), rotation, text)}
 	err := s.call(ctx, wire.VerbRotatePropose, msg, &wire.RotateAccepted{})
 	if refused, ok := errors.AsType[*wire.Error](err); ok && refused.Code == wire.CodeNotFound {
-		return s.agent.id.dropNext(key)
+		// The change is over, and may have ended with this key in use: a new session shows it,
+		// and drops it if core does not know it.
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("propose the next key: %w", err)
