@@ -287,8 +287,13 @@ func (y *try) checkAll() {
 		}
 	}
 	y.scenario.check(y)
-	if got := y.scheduled(ctx); !slices.Equal(got, y.schedules) {
-		y.violated("the schedules are %q, not %q", got, y.schedules)
+	var schedules []string
+	y.await("the schedules are there", func(ctx context.Context) bool { // once the repository was read
+		schedules = y.scheduled(ctx)
+		return slices.Equal(schedules, y.schedules)
+	})
+	if !slices.Equal(schedules, y.schedules) {
+		y.t.Logf("the schedules are %q, not %q", schedules, y.schedules)
 	}
 	y.checkKeys(ctx)
 	y.checkAudit(ctx)
