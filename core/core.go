@@ -139,6 +139,42 @@ func Run(ctx context.Context, cfg Config) (err error) {
 func (c *core) wire(ctx context.Context) (err error) {
 	// Callbacks come from the hub's own goroutines and may come last of all.
 	ctx = context.WithoutCancel(ctx)
+	if err = c.wireHub(ctx); err != nil {
+		return err
+	}
+	c.source.agents = c.hub
+	c.reconciler, err = reconciler.New(reconciler.Config{
+		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Controls: c.store, Past: c.source,
+		Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger, Every: c.settings().Alerts.Every})
+	if err != nil {
+		return err
+	}
+	c.keyring.agents.alerts = c.alerts
+	if c.updates, err = c.newUpdates(); err != nil {
+		return err
+	}
+	if err = c.procedures(); err != nil {
+		return err
+	}
+	c.logs = newOpLogs(c.store.AddOpLog, c.cfg.Logger)
+	c.reconciler.Subscribe(c.listener())
+	if err := c.operations.Resume(ctx); err != nil {
+		return err
+	}
+	syncs, err := c.store.Syncs(ctx)
+	for _, sync := range syncs {
+		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})
+	}
+	return err
+}
+
+// wireHub makes the hub and the keyring, which know each other.
+func (c *core) wireHub(ctx context.Context) (err error) {
 	c.keyring = &keyService{
 		agents: &agentKeys{store: c.store, log: c.cfg.Logger, declared: c.declaredServers, waiting: map[string]chan struct{}{}},
 		core: &coreKey{
@@ -171,28 +207,13 @@ func (c *core) wire(ctx context.Context) (err error) {
 		return err
 	}
 	c.keyring.agents.hub, c.keyring.core.hub = c.hub, c.hub
-	c.source.agents = c.hub
-	c.reconciler, err = reconciler.New(reconciler.Config{
-		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Controls: c.store, Past: c.source,
-		Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
-	})
-	if err != nil {
-		return err
-	}
-	c.alerts, err = alert.New(alert.Config{Store: c.store, View: c.view, Logger: c.cfg.Logger, Every: c.settings().Alerts.Every})
-	if err != nil {
-		return err
-	}
-	c.keyring.agents.alerts = c.alerts
-	if c.updates, err = c.newUpdates(); err != nil {
-		return err
-	}
-	if err = c.procedures(); err != nil {
-		return err
-	}
-	c.logs = newOpLogs(c.store.AddOpLog, c.cfg.Logger)
+	return nil
+}
+
+// listener tells the log of operations, the alerts and the people who watch what the reconciler does.
+func (c *core) listener() func(reconciler.Event) {
 	commits := map[string]string{} // of the runs under way
-	c.reconciler.Subscribe(func(e reconciler.Event) {
+	return func(e reconciler.Event) {
 		c.logs.take(e)
 		switch e.Kind { //nolint:exhaustive // the others are no news for people
 		case reconciler.EventRunStarted:
@@ -211,15 +232,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 		case c.news <- e:
 		default: // the reconciler must not wait, and its log has it
 		}
-	})
-	if err := c.operations.Resume(ctx); err != nil {
-		return err
 	}
-	syncs, err := c.store.Syncs(ctx)
-	for _, sync := range syncs {
-		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})
-	}
-	return err
 }
 
 // joined wakes every sync: any may have waited for the server.
