@@ -108,7 +108,7 @@ func (c *core) newACME(s ListenerSettings, storage *acme.Storage, addr net.Addr,
 				level = slog.LevelError
 			}
 			ctx := context.Background() // it comes from the background
-			c.cfg.Logger.LogAttrs(ctx, level, text, slog.String("listener", s.Name))
+			c.cfg.Logger.LogAttrs(ctx, level, "certificate", slog.String("listener", s.Name), slog.String("text", text))
 			c.record(ctx, api.Event{Kind: "config", Listener: s.Name, Text: text})
 		},
 	})

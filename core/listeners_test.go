@@ -104,7 +104,10 @@ func (h *house) run(ctx context.Context, t *testing.T, ready func()) <-chan erro
 }
 
 // open runs it until the test ends.
-func (h *house) open(t *testing.T) { h.opened(t) }
+func (h *house) open(t *testing.T) {
+	t.Helper()
+	h.opened(t)
+}
 
 // opened runs it until stop is called, or the test ends.
 func (h *house) opened(t *testing.T) (stop func()) {

@@ -21,7 +21,8 @@ import (
 	"github.com/varanhq/varan/core/acme/acmetest"
 )
 
-const patience = 30 * time.Second
+// patience is longer than what is waited for before a failed attempt is made again.
+const patience = 3 * time.Minute
 
 // listener serves what certificates there are.
 type listener struct {
