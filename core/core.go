@@ -89,6 +89,7 @@ type core struct {
 	ownRead []spec.Procedure
 	logs    *opLogs
 	updates *updates
+	backups *backups
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }
@@ -109,6 +110,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog)}
 	c.live.Store(&configuration{Settings: start, origins: cfg.Origins})
+	if err := d.whole(); err != nil {
+		return err
+	}
 	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
@@ -155,6 +159,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 		return err
 	}
 	c.keyring.agents.alerts = c.alerts
+	c.backups = newBackups(c)
 	if c.updates, err = c.newUpdates(); err != nil {
 		return err
 	}
@@ -300,7 +305,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 	}
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates,
-		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c,
+		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c, Backups: c.backups,
 		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		HookRates: func() web.HookRates {
 			s := &c.settings().Webhook
@@ -359,6 +364,7 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	})
 	group.Go(func() error { return c.operations.Run(ctx) })
 	group.Go(func() error { return c.keyring.core.Run(ctx) })
+	group.Go(func() error { return c.backups.Run(ctx) })
 	group.Go(func() error { return c.scheduler.Run(ctx) })
 	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {

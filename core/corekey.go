@@ -241,6 +241,16 @@ func (k *coreKey) cutOver(ctx context.Context, actor string, keys keyfile.Keys, 
 	return nil
 }
 
+// hold keeps the key from changing until release is called.
+func (k *coreKey) hold(ctx context.Context) (release func(), err error) {
+	select {
+	case k.turn <- struct{}{}:
+		return func() { <-k.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // otherKey is the one beside the current key that core answers with.
 func otherKey(keys keyfile.Keys) (key noise.PrivateKey, isNext bool) {
 	if !keys.Next.IsZero() {

@@ -29,6 +29,9 @@ const secretSize = store.SealKeySize
 //	varan.db          the store
 //	mirrors/          clones; may be deleted while no core runs
 //	acme/             account and certificates of listeners with acme
+//	backups/          encrypted backups, unless settings say elsewhere
+//	.backup/          what a backup is made from, while it is made
+//	.restoring/       what a restore did not finish
 //	keys/core.key     identity towards agents; core.key.next and core.key.prev while it changes
 //	keys/seal.key     opens the secrets in the store
 //	keys/digest.key   keeps digests over secrets from being guessed at
@@ -60,6 +63,9 @@ func Init(ctx context.Context, dir string) (key fleet.Secret, err error) {
 		return fleet.Secret{}, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := d.whole(); err != nil {
+		return fleet.Secret{}, err
+	}
 	keys, err := d.createKeys()
 	if err != nil {
 		return fleet.Secret{}, err

@@ -14,7 +14,8 @@ import (
 // adds a task takes idle off its row in sync/spec.
 func (c *core) maintenance() procedure.Maintenance {
 	return procedure.Maintenance{
-		"ClearRepoCache": c.clearRepoCache,
+		"ClearRepoCache":     c.clearRepoCache,
+		"BackupCoreDatabase": c.backups.task,
 		"RotateServerKeys": c.keyring.task(func(x *fleet.Execution) api.KeyRotation {
 			return api.KeyRotation{Server: x.Text("server"), Emergency: x.Param("emergency").Bool}
 		}),

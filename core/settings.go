@@ -11,6 +11,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/fleet/schedule"
 	"github.com/varanhq/varan/internal/settings"
+	"github.com/varanhq/varan/sync/sops"
 )
 
 // Settings are all settings of a core; docs/configuration.md is made from the tags. What is
@@ -32,6 +33,7 @@ type Settings struct {
 	History       HistorySettings    `key:"history"`
 	Updates       UpdateSettings     `key:"updates"`
 	SOPS          SOPSSettings       `key:"sops"`
+	Backup        BackupSettings     `key:"backup"`
 }
 
 // LogSettings say what is logged, and how.
@@ -110,6 +112,13 @@ func (n *Network) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// BackupSettings are about backups of core itself.
+type BackupSettings struct {
+	Recipients []string `key:"recipients" env:"VARAN_BACKUP_RECIPIENTS" reload:"dynamic" doc:"age recipients, or SSH public keys, that backups are encrypted for; without any, none is made"`
+	Dir        string   `key:"dir" env:"VARAN_BACKUP_DIR" reload:"dynamic" doc:"directory of the backups; backups in the data directory if empty"`
+	Keep       int      `key:"keep" env:"VARAN_BACKUP_KEEP" default:"14" min:"1" max:"10000" reload:"dynamic" doc:"how many backups are kept"`
+}
+
 // SOPSSettings name the private keys for encrypted files of the repositories.
 type SOPSSettings struct {
 	Age          []string `key:"age_key_files" flag:"sops-age-key-file" reload:"static" doc:"file of age identities, or an SSH key, for a tier, as TIER=FILE"`
@@ -161,6 +170,11 @@ func (s *Settings) Check() []settings.Fault {
 			if name == "" || tier != string(fleet.TierTrusted) && tier != string(fleet.TierUntrusted) {
 				fail(key, "", "%q is not TIER=FILE, with the tier trusted or untrusted", text)
 			}
+		}
+	}
+	for _, recipient := range s.Backup.Recipients {
+		if err := sops.CheckAgeRecipient(recipient); err != nil {
+			fail("backup.recipients", "varan key age generate --file backup.key prints one", "an age recipient %v", err)
 		}
 	}
 	found = append(found, s.checkListeners()...)

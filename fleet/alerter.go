@@ -74,6 +74,8 @@ const (
 	AlertKeyRotationFailed AlertType = "KeyRotationFailed"
 	// AlertApprovalPending: a run of a procedure waits for somebody's approval.
 	AlertApprovalPending AlertType = "ApprovalPending"
+	// AlertBackupFailed: core was not backed up.
+	AlertBackupFailed AlertType = "BackupFailed"
 )
 
 // AlertTypes are all types that a file may name, those that are never sent included.
@@ -84,7 +86,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", AlertScheduleRun,
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
-		AlertKeyRotationFailed, AlertApprovalPending,
+		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed,
 	}
 }
 

@@ -49,7 +49,7 @@ func (a *app) commands() []*cobra.Command {
 	all = append(all, in(groupSetUp,
 		a.syncCommand(), a.serverCommand(), a.onboardingCommand(), a.secretCommand(), a.variableCommand(), a.accountCommand(),
 		a.alerterCommand(), a.apiKeyCommand(), a.keyCommand())...)
-	all = append(all, in(groupRun, a.coreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)
+	all = append(all, in(groupRun, a.coreCommand(), a.backupCommand(), a.restoreCommand(), agentcmd.New(agentcmd.IO{Stdout: a.stdout, Stderr: a.stderr}))...)
 	return append(all, agentcmd.NewWorker(), a.demoServiceCommand())
 }
 

@@ -129,6 +129,11 @@ func (a *app) interactive() bool {
 }
 
 func (a *app) confirm(ctx context.Context, question string) error {
+	return a.ask(ctx, question, "not applied")
+}
+
+// ask waits for a person's yes; without it nothing is done, which refused says.
+func (a *app) ask(ctx context.Context, question, refused string) error {
 	fmt.Fprintf(a.stderr, "%s Only \"yes\" is taken as one: ", question)
 	answer, err := answered(ctx, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
 	if ctx.Err() != nil {
@@ -136,7 +141,7 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		return ctx.Err()
 	}
 	if err != nil || strings.TrimSpace(answer) != "yes" {
-		return &exit.Error{Code: exit.Failed, Err: errors.New("not applied")}
+		return &exit.Error{Code: exit.Failed, Err: errors.New(refused)}
 	}
 	return nil
 }

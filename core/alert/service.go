@@ -122,10 +122,15 @@ func (s *Service) look(ctx context.Context, w *watcher, open map[string]bool) {
 	read := !slices.ContainsFunc(view.Syncs, func(s reconciler.SyncStatus) bool { return !s.Planned })
 	for _, key := range sorted(open) {
 		_, still := matters[key]
-		if !still && !kept[key] && !strings.HasPrefix(key, "deploy/") && !strings.HasPrefix(key, keyPrefix) && (read || known(key)) {
+		if !still && !kept[key] && !heard(key) && (read || known(key)) {
 			s.end(ctx, key, view, open)
 		}
 	}
+}
+
+// heard reports whether the end of a matter is told rather than seen.
+func heard(key string) bool {
+	return strings.HasPrefix(key, "deploy/") || strings.HasPrefix(key, keyPrefix) || key == backupKey
 }
 
 // known reports whether a matter is one that nothing needs to be read for.
@@ -323,6 +328,21 @@ func (s *Service) ProcedureScheduled(run procedure.Run) {
 		Data:   map[string]any{"resource_type": "Procedure", "id": run.Procedure, "name": run.Procedure, "run": run.ID},
 	}})
 }
+
+// backupKey is the key of backups that fail; the next one that is made ends that.
+const backupKey = "backup/core"
+
+// BackupFailed tells that core could not be backed up.
+func (s *Service) BackupFailed(reason string) {
+	s.post(news{alert: Alert{
+		Key: backupKey, Type: fleet.AlertBackupFailed, Level: LevelCritical, At: time.Now(),
+		Target: fleet.ResourceName{Kind: "core", Name: "core"},
+		Text:   "core was not backed up: " + reason, Data: map[string]any{"reason": reason},
+	}})
+}
+
+// BackupMade tells that it was backed up now.
+func (s *Service) BackupMade() { s.post(news{over: backupKey}) }
 
 // Alerters are the alerters that are declared.
 func (s *Service) Alerters(ctx context.Context) ([]fleet.Alerter, error) {

@@ -51,6 +51,7 @@ type Config struct {
 
 // Store is the database. Its methods are safe for concurrent use.
 type Store struct {
+	path   string
 	writer *sql.DB
 	reader *sql.DB
 	sealer sealer
@@ -78,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("create the database: %w", err)
 	}
-	s := &Store{sealer: seal, clock: cfg.Now, records: map[string]records{}}
+	s := &Store{path: cfg.Path, sealer: seal, clock: cfg.Now, records: map[string]records{}}
 	if s.clock == nil {
 		s.clock = time.Now
 	}

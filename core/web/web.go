@@ -213,8 +213,10 @@ type Config struct {
 	// refuses these.
 	HookSecret func() fleet.Secret
 	// HookRates limit webhooks; default 60 of one, 600 of all, and 30 that are refused.
-	HookRates  func() HookRates
-	Core       CoreControl
+	HookRates func() HookRates
+	Core      CoreControl
+	// Backups are core's own; optional.
+	Backups    Backups
 	Store      Store
 	Reconciler Reconciler
 	Agents     Agents
@@ -318,6 +320,7 @@ func (s *server) register(a huma.API) {
 	s.registerControl(a)
 	s.registerAdmin(a)
 	s.registerCore(a)
+	s.registerBackups(a)
 	s.registerHistory(a)
 	s.registerCompare(a)
 	s.registerValues(a)

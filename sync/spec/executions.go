@@ -213,7 +213,7 @@ var executionTypes = []ExecutionType{
 	runs("RemoveSwarmSecrets", aSwarm, texts("secrets")),
 
 	plain("ClearRepoCache"),
-	plain("BackupCoreDatabase").idle(),
+	plain("BackupCoreDatabase"),
 	plain("GlobalAutoUpdate", flag("skip_auto_update")),
 	runs("RotateServerKeys", aServer, flag("emergency")),
 	plain("RotateAllServerKeys"),
