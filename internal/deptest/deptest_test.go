@@ -113,6 +113,10 @@ func law() []rule {
 			ours: []string{"./fleet", "./reconciler", "./reconciler/plan", "./reconciler/procedure"},
 		},
 		{
+			why: "backups know neither the store nor a running core", of: []string{"./core/backup"},
+			ours: []string{"./sync/sops", "./internal/atomicfile"}, direct: true,
+		},
+		{
 			why: "procedures know only the reconciler", of: []string{"./reconciler/procedure"},
 			ours: []string{"./fleet", "./fleet/schedule", "./reconciler", "./reconciler/plan"},
 		},
