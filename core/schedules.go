@@ -49,9 +49,10 @@ func (c *core) newScheduler(runner *procedure.Runner) (*procedure.Scheduler, err
 	})
 }
 
-// scheduled wakes the scheduler when a sync may declare something else.
+// scheduled wakes the scheduler when a sync may declare something else: a time that is near does
+// not wait for its next look.
 func (c *core) scheduled(e reconciler.Event) {
-	if e.Kind == reconciler.EventStatus {
+	if e.Kind == reconciler.EventStatus || e.Kind == reconciler.EventPlan {
 		c.scheduler.Changed()
 	}
 }
