@@ -129,14 +129,7 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	defer cancel()
 	if t.order.Kind != fleet.OrderRestart {
 		// Before it is done: a stop that is interrupted must not be taken for a failure.
-		err := t.e.states.update(t.order.Stack, func(s *state) {
-			if s.named(t.order.Project); len(t.order.Services) > 0 {
-				s.hold(t.order.Services, suspends)
-				return
-			}
-			s.Stopped, s.Held = suspends, nil
-		})
-		if err != nil {
+		if err := t.rest(suspends); err != nil {
 			return t.outcome(&failure{Reason: err.Error(), Retryable: true}, true)
 		}
 	}
@@ -166,6 +159,18 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 		return t.outcome(f, false)
 	}
 	return t.changed(t.outcome(nil, false), now)
+}
+
+// rest remembers that a person stopped the stack, or some of its services, or wants it to run.
+func (t *task) rest(suspends bool) error {
+	return t.e.states.update(t.order.Stack, func(s *state) {
+		s.named(t.order.Project)
+		if len(t.order.Services) > 0 {
+			s.hold(t.order.Services, suspends)
+			return
+		}
+		s.Stopped, s.Held = suspends, nil
+	})
 }
 
 // signals refuses a signal that the engine would take no notice of.

@@ -4,6 +4,8 @@ package docker_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,7 +199,10 @@ func (h *host) created(order string, since time.Time) (n int) {
 		select {
 		case <-past.Messages:
 			n++
-		case <-past.Err:
+		case err := <-past.Err:
+			if err != nil && !errors.Is(err, io.EOF) {
+				h.t.Errorf("read events: %v", err)
+			}
 			return n
 		}
 	}

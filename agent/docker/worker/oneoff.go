@@ -63,7 +63,5 @@ func (w *work) single(s *types.ServiceConfig, run *job.OneOff) {
 			delete(s.CustomLabels, name)
 		}
 	}
-	for name, value := range w.req.OneOffLabels {
-		s.CustomLabels[name] = value
-	}
+	maps.Copy(s.CustomLabels, w.req.OneOffLabels)
 }
