@@ -1,6 +1,7 @@
-// Package agent runs on a Docker host. It dials core, keeps one authenticated session,
-// reports what runs, and carries out orders through an Engine. It opens no port, holds
-// no Git or database code, and plans nothing: core decides, the agent does and tells.
+// Package agent runs on a Docker host. It dials core, or is dialled by it if told to listen,
+// keeps one authenticated session, reports what runs, and carries out orders through an
+// Engine. It holds no Git or database code, and plans nothing: core decides, the agent does
+// and tells.
 package agent
 
 import (
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,8 +36,9 @@ type Agent struct {
 	// settled has capacity 1: it wakes flush when core took an outcome.
 	settled chan struct{}
 	// renew has capacity 1: it has the link make a new session, with the next key.
-	renew  chan struct{}
-	unlock func()
+	renew   chan struct{}
+	inbound *inbound // nil when the agent listens nowhere
+	unlock  func()
 }
 
 // New checks the configuration and loads, or makes, the agent's identity. Errors that
@@ -107,6 +110,9 @@ func load(cfg Config) (*Agent, error) {
 		wake:     make(chan struct{}, 1),
 		running:  map[string]*job{},
 	}
+	if a.inbound, err = newInbound(a); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -119,6 +125,14 @@ func (a *Agent) Close() { a.unlock() }
 // finishes it.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.unlock()
+	var listener net.Listener
+	if a.inbound != nil {
+		var err error
+		if listener, err = a.inbound.open(ctx); err != nil {
+			return err
+		}
+		defer func() { _ = listener.Close() }()
+	}
 	if err := a.jobs.restore(ctx); err != nil {
 		return err
 	}
@@ -126,7 +140,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopLink()
 	var wg sync.WaitGroup
 	wg.Go(func() { a.watch(linkCtx) })
-	wg.Go(func() { a.link(linkCtx) })
+	if len(a.cfg.Cores) > 0 {
+		wg.Go(func() { a.link(linkCtx) })
+	}
+	if listener != nil {
+		wg.Go(func() { a.inbound.serve(linkCtx, listener) })
+	}
 	wg.Go(func() { a.heal(ctx) })
 	a.jobs.run(ctx, a.cfg.Drain)
 	a.flush(linkCtx)

@@ -23,8 +23,11 @@ type Config struct {
 	Dir string
 	// Server is the name to serve, as ServerName gives it. Required.
 	Server string
-	// Cores are the addresses of core, tried in turn. Required, at least one.
+	// Cores are the addresses of core, tried in turn. At least one is required, unless the
+	// agent listens.
 	Cores []string
+	// Listen says where core may dial the agent. Optional.
+	Listen ListenConfig
 	// OnboardingToken lets an agent that core does not know join, once. Optional.
 	OnboardingToken fleet.Secret
 	// ForgetToken removes the token from the file it is kept in, once it is spent. Optional:
@@ -132,10 +135,10 @@ func (c *Config) validate() error {
 		return errors.New("agent needs an engine and a logger")
 	case !fleet.ValidServerName(c.Server):
 		return &ConfigError{Err: fmt.Errorf("%q is not a server name", c.Server), Hint: "set --connect-as"}
-	case len(c.Cores) == 0:
+	case len(c.Cores) == 0 && !c.Listen.on():
 		return &ConfigError{
 			Err:  errors.New("no address of core given"),
-			Hint: "set --core or VARAN_CORE_ADDRESS, such as --core wss://varan.example.com",
+			Hint: "set --core or VARAN_CORE_ADDRESS, such as --core wss://varan.example.com; --listen if core dials this agent",
 		}
 	}
 	if c.KeyFiles == nil {

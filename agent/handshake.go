@@ -83,6 +83,14 @@ func (a *Agent) connectWith(
 	if err != nil {
 		return nil, err
 	}
+	return a.secure(ctx, conn, address, key, refused)
+}
+
+// secure opens a session over a connection, whoever made it: handshake, Hello, and what is to
+// be remembered of both. It closes the connection when it fails.
+func (a *Agent) secure(
+	ctx context.Context, conn wire.MessageConn, address string, key noise.PrivateKey, refused []noise.PublicKey,
+) (*session, error) {
 	handshake, err := a.id.handshake(key, a.cfg.Server)
 	if err != nil {
 		_ = conn.Close()

@@ -57,8 +57,8 @@ func (a *Agent) link(ctx context.Context) {
 	var current *session
 	var tries pace
 	defer func() {
-		a.sessions.set(nil)
 		if current != nil {
+			a.sessions.drop(current)
 			current.close(ctx, wire.Errorf(wire.CodeShutdown, "the agent is shutting down"))
 		}
 	}()
@@ -110,7 +110,7 @@ func (a *Agent) serve(ctx context.Context, s *session, interval time.Duration, d
 				return s
 			}
 		case <-s.done:
-			a.sessions.set(nil)
+			a.sessions.drop(s)
 			a.ended(ctx, s.err)
 			return nil
 		}

@@ -128,6 +128,15 @@ func (s *session) close(ctx context.Context, reason *wire.Error) {
 	<-s.done
 }
 
+func (s *session) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // needsRenewal reports whether a new session should take this one's place.
 func (s *session) needsRenewal() bool { return s.conn.NeedsRenewal(time.Now()) }
 
@@ -300,14 +309,30 @@ type sessions struct {
 
 func newSessions() *sessions { return &sessions{changed: make(chan struct{})} }
 
-// set makes s current; nil when there is none.
+// set makes s current, unless core has opened a newer one since: of two connections made at
+// a time, core's numbers say which one counts.
 func (c *sessions) set(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.current = s
-	if s != nil {
-		c.newest = s.welcome.Epoch
+	if c.current != nil && c.current.welcome.Epoch > s.welcome.Epoch && !c.current.ended() {
+		return
 	}
+	c.current, c.newest = s, s.welcome.Epoch
+	c.wake()
+}
+
+// drop says that s is over.
+func (c *sessions) drop(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == s {
+		c.current = nil
+		c.wake()
+	}
+}
+
+// wake tells who waits for a change. The caller holds the lock.
+func (c *sessions) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }

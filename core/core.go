@@ -19,6 +19,7 @@ import (
 	"github.com/varanhq/varan/core/alert"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/core/dial"
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/core/web"
@@ -87,6 +88,7 @@ type core struct {
 	// ownRead are the procedures of core's own; nil when they must be read again.
 	ownMu   sync.Mutex
 	ownRead []spec.Procedure
+	dials   *dial.Service
 	logs    *opLogs
 	updates *updates
 	backups *backups
@@ -212,6 +214,7 @@ func (c *core) wireHub(ctx context.Context) (err error) {
 		return err
 	}
 	c.keyring.agents.hub, c.keyring.core.hub = c.hub, c.hub
+	c.dials = dial.New(dial.Config{Targets: c.dialTargets, Hub: c.hub, Logger: c.cfg.Logger})
 	return nil
 }
 
@@ -233,6 +236,7 @@ func (c *core) listener() func(reconciler.Event) {
 		if e.Kind != reconciler.EventStatus {
 			return
 		}
+		c.dials.Poke() // a commit may have changed an address
 		select {
 		case c.news <- e:
 		default: // the reconciler must not wait, and its log has it
@@ -304,7 +308,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 		return nil, err
 	}
 	handler, err := web.New(web.Config{
-		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates,
+		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates, Dials: c.dials,
 		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c, Backups: c.backups,
 		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		HookRates: func() web.HookRates {
@@ -366,6 +370,7 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	group.Go(func() error { return c.keyring.core.Run(ctx) })
 	group.Go(func() error { return c.backups.Run(ctx) })
 	group.Go(func() error { return c.scheduler.Run(ctx) })
+	group.Go(func() error { return c.dials.Run(agents) })
 	group.Go(func() error { return c.alerts.Run(agents) })
 	group.Go(func() error {
 		return c.doors.serve(server, func(name string, err error) { c.listenerFailed(ctx, name, err) })

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/dial"
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/wire"
@@ -128,6 +129,17 @@ func reasons(r *api.KeyReport) string {
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// dialTargets are the servers that are declared with an address, and take part.
+func (c *core) dialTargets() map[string]dial.Target {
+	targets := map[string]dial.Target{}
+	for name, s := range c.declaredServers() {
+		if s.Enabled && s.Address != "" {
+			targets[name] = dial.Target{Address: s.Address, VerifyTLS: s.VerifyTLS}
+		}
+	}
+	return targets
 }
 
 // declaredServers are the servers of all syncs by name.

@@ -64,7 +64,7 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 
 // view is what alerts are about.
 func (c *core) view(ctx context.Context) (alert.View, error) {
-	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses(), Runs: c.operations.Active()}
+	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses(), Runs: c.operations.Active(), Flapping: c.hub.Flapping()}
 	pending, err := c.store.PendingServers(ctx)
 	if err != nil {
 		return alert.View{}, err

@@ -70,6 +70,8 @@ const (
 	AlertServerPending AlertType = "ServerPending"
 	// AlertOnboardingAbuse: somebody tries out an onboarding key.
 	AlertOnboardingAbuse AlertType = "OnboardingAbuse"
+	// AlertDuplicateIdentity: two agents seem to have the key of one server.
+	AlertDuplicateIdentity AlertType = "DuplicateIdentity"
 	// AlertKeyRotationFailed: the key of a server's agent was not changed.
 	AlertKeyRotationFailed AlertType = "KeyRotationFailed"
 	// AlertApprovalPending: a run of a procedure waits for somebody's approval.
@@ -86,7 +88,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", AlertScheduleRun,
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
-		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed,
+		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed, AlertDuplicateIdentity,
 	}
 }
 

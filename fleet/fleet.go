@@ -53,6 +53,10 @@ type Server struct {
 	// ExternalAddress and Links are for people only.
 	ExternalAddress string   `json:"external_address,omitempty"`
 	Links           []string `json:"links,omitempty"`
+	// Address is where core dials the agent; empty for an agent that dials core. VerifyTLS has
+	// its certificate checked.
+	Address   string `json:"address,omitempty"`
+	VerifyTLS bool   `json:"verify_tls,omitempty"`
 	// Quiet servers cause no alert when they cannot be reached; in Maintenance they cause
 	// none at all.
 	Quiet bool `json:"quiet,omitempty"`

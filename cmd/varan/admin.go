@@ -50,7 +50,7 @@ func listHint(cmd *cobra.Command, err error) error {
 }
 
 func (a *app) serverCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "server", Short: "Servers: list, approve, reject and remove them"}
+	cmd := &cobra.Command{Use: "server", Short: "Servers: list, approve, accept, reject and remove them"}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "list", Short: "List the servers", Args: cobra.NoArgs,
@@ -77,6 +77,7 @@ func (a *app) serverCommand() *cobra.Command {
 				return a.done("approved %s", args[0])
 			},
 		},
+		a.acceptCommand(),
 		a.removal("reject NAME", "Turn a server away that waits for approval; its agent cannot join with its key again",
 			(*api.Client).RejectServer),
 		a.removal("disable NAME", "End a server's session and refuse its key until it is enabled", (*api.Client).DisableServer),

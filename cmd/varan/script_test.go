@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +34,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "home", "config"))
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command sleeps a second at its end
+			env.Setenv("FREE_ADDR", freeAddress(t))
 			env.Setenv("DOCKER_HOST", "unix://"+filepath.Join(env.WorkDir, "no-docker.sock"))
 			return nil
 		},
@@ -47,6 +49,17 @@ func TestScripts(t *testing.T) {
 			"profiles": profilesFile,
 		},
 	})
+}
+
+// freeAddress is one that nobody listened at a moment ago, for an agent that core dials.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
 }
 
 // exits runs a command and checks its exit code: exits 4 varan validate .

@@ -26,6 +26,8 @@ type View struct {
 	// for something and whose limits refused agents.
 	Pending []Pending
 	Tried   []Tried
+	// Flapping are the servers whose sessions push each other off.
+	Flapping []string
 	// Runs are the runs of procedures under way.
 	Runs []procedure.Run
 	// Newer are images that wait for a person; those that are deployed by themselves are not
@@ -256,6 +258,14 @@ func watchOnboarding(v View, report func(Alert, int, time.Duration)) {
 			Key: "server-pending/" + p.Server, Type: fleet.AlertServerPending, Level: LevelOK, Server: p.Server,
 			Target: fleet.ResourceName{Kind: "server", Name: p.Server},
 			Text:   fmt.Sprintf("server %s %s", p.Server, p.Text), Data: map[string]any{"id": p.Server, "name": p.Server},
+		}, 1, 0)
+	}
+	for _, name := range v.Flapping {
+		report(Alert{
+			Key: "duplicate-identity/" + name, Type: fleet.AlertDuplicateIdentity, Level: LevelCritical, Server: name,
+			Target: fleet.ResourceName{Kind: "server", Name: name},
+			Text:   fmt.Sprintf("two agents seem to have the key of server %s, they push each other off: was its state directory copied?", name),
+			Data:   map[string]any{"id": name, "name": name},
 		}, 1, 0)
 	}
 	for _, k := range v.Tried {

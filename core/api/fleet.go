@@ -38,6 +38,8 @@ type Server struct {
 	// OnboardingKey is the id of the key it joined with, RemoteAddr where it came from.
 	OnboardingKey string `json:"onboarding_key,omitempty"`
 	RemoteAddr    string `json:"remote_addr,omitempty"`
+	// Dial is there for a server that core dials.
+	Dial *Dial `json:"dial,omitempty"`
 	// LastSeen is the time of the last report, or of the disconnect.
 	LastSeen time.Time `json:"last_seen,omitzero"`
 	// Sync and Health sum up the server's stacks: the worst of each axis.
@@ -46,6 +48,20 @@ type Server struct {
 	// Text says in a few words why it is not Synced and Healthy.
 	Text   string `json:"text,omitempty"`
 	Stacks int    `json:"stacks"`
+}
+
+// Dial is what became of dialling the agent at a server's address.
+type Dial struct {
+	Address string `json:"address"`
+	Text    string `json:"text"`
+	// AttemptedKey is the key that an agent there showed and core did not know as the server's.
+	AttemptedKey         string `json:"attempted_public_key,omitempty"`
+	AttemptedFingerprint string `json:"attempted_fingerprint,omitempty"`
+}
+
+// AcceptKey is the key that a server's agent is to be known by.
+type AcceptKey struct {
+	PublicKey string `json:"public_key" doc:"base64 or PEM, as the agent logs it at its first start"`
 }
 
 // Stack is one stack on the two axes.

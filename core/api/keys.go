@@ -141,6 +141,11 @@ func (c *Client) DisableServer(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodPost, Prefix+"/servers/"+url.PathEscape(name)+"/disable", nil, nil)
 }
 
+// AcceptServerKey makes a key the one that a server's agent is known by.
+func (c *Client) AcceptServerKey(ctx context.Context, name, publicKey string) error {
+	return c.do(ctx, http.MethodPost, Prefix+"/servers/"+url.PathEscape(name)+"/key", AcceptKey{PublicKey: publicKey}, nil)
+}
+
 // EnableServer is DisableServer's opposite.
 func (c *Client) EnableServer(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodPost, Prefix+"/servers/"+url.PathEscape(name)+"/enable", nil, nil)

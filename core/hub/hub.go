@@ -148,6 +148,9 @@ func newServer(name string) *server {
 type arrival struct {
 	conn wire.MessageConn
 	addr netip.Addr
+	// dialled is set when core made the connection; it is no stranger's then, and not counted
+	// in the budget.
+	dialled *dialled
 }
 
 // New makes a hub.
@@ -239,7 +242,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log.LogAttrs(r.Context(), slog.LevelDebug, "not an agent", slog.String("remote", addr.String()), slog.Any("err", err))
 		return
 	}
-	h.take(arrival{conn, addr})
+	h.take(arrival{conn: conn, addr: addr})
 }
 
 // Accept is ServeHTTP for a connection that is there already, whoever opened it. It takes it
@@ -249,7 +252,7 @@ func (h *Hub) Accept(conn wire.MessageConn, addr netip.Addr) {
 		_ = conn.Close()
 		return
 	}
-	h.take(arrival{conn, addr})
+	h.take(arrival{conn: conn, addr: addr})
 }
 
 // take hands on a connection that is counted in the budget.
@@ -261,8 +264,9 @@ func (h *Hub) take(a arrival) {
 	}
 	h.mu.Unlock()
 	if admit == nil {
-		h.budget.leave(a.addr)
+		h.done(a)
 		_ = a.conn.Close()
+		a.dialled.over(errNotRunning)
 	}
 }
 

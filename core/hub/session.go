@@ -59,13 +59,14 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 	conn, info, err := noise.Respond(ctx, a.conn, noise.ResponderConfig{
 		Key: keys.key, Other: keys.other, CoreID: h.cfg.CoreID, Slots: h.slots,
 		Authenticate: func(ctx context.Context, info noise.PeerInfo) (err error) {
-			admitted, err = h.authenticate(ctx, info, a.addr)
+			admitted, err = h.authenticate(ctx, info, a)
 			return err
 		},
 	})
-	h.budget.leave(a.addr)
+	h.done(a)
 	if err != nil {
 		h.refused(ctx, info, a.addr, err)
+		a.dialled.over(&RefusedError{Key: info.Key, Err: err})
 		return
 	}
 	s.server, s.retired = admitted.Server, admitted.Retired
@@ -79,6 +80,7 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 	begun := h.admit != nil
 	if begun {
 		h.sessions[s] = struct{}{}
+		a.dialled.has(s)
 		s.late = time.AfterFunc(helloWithin, func() {
 			s.end(ctx, wire.Errorf(wire.CodeProtocol, "no hello within %v", helloWithin))
 		})
@@ -86,6 +88,7 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 	h.mu.Unlock()
 	if !begun {
 		_ = conn.Close()
+		a.dialled.over(errNotRunning)
 		return
 	}
 	// The session keeps no goroutine but the one that reads.
@@ -93,22 +96,28 @@ func (h *Hub) accept(ctx context.Context, a arrival) {
 	s.peer.Start(ctx, func(err error) {
 		defer h.tasks.Done()
 		h.leave(ctx, s, err)
+		a.dialled.over(err)
 	})
 }
 
 // authenticate finds the server of an agent by its key, and registers it when it
 // brings a token.
-func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (Admitted, error) {
+func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, a arrival) (Admitted, error) {
+	addr := a.addr
 	if info.Purpose == noise.PurposeSession {
 		if len(info.Payload) > 0 {
 			return Admitted{}, errors.New("payload in a session handshake")
 		}
-		return h.cfg.Registry.ServerByKey(ctx, info.Key)
+		admitted, err := h.cfg.Registry.ServerByKey(ctx, info.Key)
+		if err == nil {
+			err = a.dialled.expects(admitted.Server)
+		}
+		return admitted, err
 	}
 	if h.failures.tooMany(addr, h.cfg.Clock()) {
 		return Admitted{}, errors.New("too many failed onboardings within a minute")
 	}
-	name, err := h.onboard(ctx, info, addr)
+	name, err := h.onboard(ctx, info, a)
 	if err != nil {
 		if !errors.Is(err, ErrPending) {
 			h.failures.add(addr, h.cfg.Clock())
@@ -120,17 +129,20 @@ func (h *Hub) authenticate(ctx context.Context, info noise.PeerInfo, addr netip.
 	return Admitted{Server: name}, nil
 }
 
-func (h *Hub) onboard(ctx context.Context, info noise.PeerInfo, addr netip.Addr) (string, error) {
+func (h *Hub) onboard(ctx context.Context, info noise.PeerInfo, a arrival) (string, error) {
 	var join wire.Join
 	if err := json.Unmarshal(info.Payload, &join); err != nil {
 		return "", errors.New("onboarding payload is not the JSON it should be")
+	}
+	if err := a.dialled.expects(join.Server); err != nil {
+		return "", err
 	}
 	token, err := wire.ParseOnboardingToken(join.Token)
 	if err != nil {
 		return "", err
 	}
 	name, err := h.cfg.Registry.Onboard(ctx, OnboardRequest{
-		Token: token, Server: join.Server, Key: info.Key, RemoteAddr: addr,
+		Token: token, Server: join.Server, Key: info.Key, RemoteAddr: a.addr,
 	})
 	if err != nil {
 		return "", fmt.Errorf("onboard with token %s: %w", token.ID(), err)
@@ -301,7 +313,7 @@ func (h *Hub) join(ctx context.Context, s *session, epoch uint64, hello wire.Hel
 	flapping := false
 	if old != nil {
 		srv.swaps = append(slices.DeleteFunc(srv.swaps, func(t time.Time) bool { return now.Sub(t) > flapWithin }), now)
-		flapping = len(srv.swaps) >= flapSwaps
+		flapping = srv.flaps(now)
 	}
 	h.mu.Unlock()
 
@@ -317,6 +329,27 @@ func (h *Hub) join(ctx context.Context, s *session, epoch uint64, hello wire.Hel
 		h.log.LogAttrs(ctx, slog.LevelWarn, "duplicate identity: sessions of one server push each other off; was its key copied to another host?", attrs...)
 	}
 	return nil
+}
+
+// Flapping are the servers whose sessions push each other off, in either direction: two
+// agents seem to have the same key.
+func (h *Hub) Flapping() []string {
+	now := h.cfg.Clock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var names []string
+	for name, srv := range h.servers {
+		if srv.flaps(now) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// flaps reports whether there were too many swaps of late.
+func (srv *server) flaps(now time.Time) bool {
+	return len(srv.swaps) >= flapSwaps && now.Sub(srv.swaps[len(srv.swaps)-flapSwaps]) <= flapWithin
 }
 
 // leave takes the session out; its server is offline unless a newer session is there.

@@ -410,6 +410,34 @@ func (s *Store) RejectServer(ctx context.Context, name string) error {
 	return nil
 }
 
+// AcceptServerKey makes a key the only one of a server's agent, because somebody who compared
+// it says so. A server that did not join has joined by that. ErrExists says that the key
+// belongs to another server, or the name to one that differs in case.
+func (s *Store) AcceptServerKey(ctx context.Context, name, publicKey string) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		now, err := s.now(ctx, tx)
+		if err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '', pending = FALSE, disabled = FALSE WHERE name = $1", name))
+		if err == nil && n == 0 {
+			n, err = affected(tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, disabled, epoch, onboarded_at, core_key)
+				VALUES ($1, '[]', $2, FALSE, FALSE, 0, $3, '') ON CONFLICT DO NOTHING`, name, string(fleet.TierTrusted), stamp(now)))
+		}
+		if err == nil && n == 1 {
+			n, err = onlyKey(ctx, tx, now, Joining{Server: name, PublicKey: publicKey})
+		}
+		if err == nil && n == 0 {
+			err = ErrExists
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("accept the key of server %q: %w", name, err)
+	}
+	return nil
+}
+
 // RemoveServer revokes a server's key. The inventory stays: its containers do too.
 func (s *Store) RemoveServer(ctx context.Context, name string) error {
 	if err := oneRow(s.exec(ctx, "DELETE FROM servers WHERE name = $1", name)); err != nil {

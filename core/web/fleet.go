@@ -118,6 +118,7 @@ type view struct {
 	sources  []source
 	joined   []store.Server
 	observed fleet.Observed
+	dials    Dials
 	// running are the stacks of observed by place.
 	running map[place]*fleet.StackReport
 }
@@ -127,7 +128,7 @@ type place struct{ server, stack string }
 
 // look reads the view.
 func (s *server) look(ctx context.Context) (view, error) {
-	v := view{observed: s.Agents.Observed()}
+	v := view{observed: s.Agents.Observed(), dials: s.Dials}
 	syncs, err := s.Store.Syncs(ctx)
 	if err != nil {
 		return v, err
@@ -260,6 +261,9 @@ func (v view) servers(stacks []api.Stack) []api.Server {
 	}
 	list := make([]api.Server, 0, len(byName))
 	for _, server := range byName {
+		if dial, ok := v.dials.State(server.Name); ok {
+			server.Dial = &dial
+		}
 		list = append(list, summed(*server))
 	}
 	slices.SortFunc(list, func(a, b api.Server) int { return cmp.Compare(a.Name, b.Name) })

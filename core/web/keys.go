@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 
@@ -9,7 +10,9 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
+	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/wire"
+	"github.com/varanhq/varan/wire/noise"
 )
 
 // Keys are the keys by which core and agents know each other.
@@ -34,6 +37,35 @@ func (s *server) registerKeys(a huma.API) {
 		func(ctx context.Context, in *named) error { return s.setDisabled(ctx, in.Name, true) })
 	act(s, a, route(http.MethodPost, "/servers/{name}/enable", "enableServer", "Accept a disabled server's key again"),
 		func(ctx context.Context, in *named) error { return s.setDisabled(ctx, in.Name, false) })
+	act(s, a, route(http.MethodPost, "/servers/{name}/key", "acceptServerKey", "Know a server's agent by a key from now on"), s.acceptKey)
+}
+
+// acceptKey makes a key the one of a server, which core dials or which dials core. It is a
+// server's own: no session goes on with another one.
+func (s *server) acceptKey(ctx context.Context, in *namedBody[api.AcceptKey]) error {
+	if !fleet.ValidServerName(in.Name) {
+		return badRequest(fmt.Sprintf("%q is not a server name", in.Name), "a name is one printable word of at most 63 characters")
+	}
+	key, err := noise.ParsePublicKey(in.Body.PublicKey)
+	if err != nil {
+		return badRequest("the public key cannot be read", "copy it as the agent logs it: one line of base64 that begins with MCow")
+	}
+	if key.String() == s.coreKey() {
+		return badRequest("that is core's own key", "the agent's is in its log")
+	}
+	if err := s.Store.AcceptServerKey(ctx, in.Name, key.String()); err != nil {
+		return err
+	}
+	s.Agents.Disconnect(ctx, in.Name, "another key of the agent was accepted")
+	s.record(ctx, api.Event{Kind: "key", Server: in.Name, Text: "agent's key accepted; it is " + key.String()})
+	s.Dials.Now(in.Name)
+	s.wakeAll(ctx)
+	return nil
+}
+
+func (s *server) coreKey() string {
+	key, _ := s.Keys.Core()
+	return key
 }
 
 // rotateKeys writes results as they come; several servers are worked on at a time.

@@ -69,6 +69,14 @@ type Agents interface {
 	Disconnect(ctx context.Context, server, reason string)
 }
 
+// Dials are the connections that core makes to agents.
+type Dials interface {
+	// State is what became of dialling a server; false when core does not dial it.
+	State(server string) (api.Dial, bool)
+	// Now dials without waiting for the server's turn.
+	Now(server string)
+}
+
 // Sources are the repositories behind the syncs.
 type Sources interface {
 	// Check reports whether a sync can have that source, as an *api.Error.
@@ -115,6 +123,7 @@ type ServerStore interface {
 	RejectServer(ctx context.Context, name string) error
 	RemoveServer(ctx context.Context, name string) error
 	SetServerDisabled(ctx context.Context, name string, disabled bool) error
+	AcceptServerKey(ctx context.Context, name, publicKey string) error
 }
 
 // KeyStore keeps the API keys.
@@ -224,6 +233,7 @@ type Config struct {
 	Procedures Procedures
 	Alerters   Alerters
 	Updates    Updates
+	Dials      Dials
 	Guard      *auth.Guard
 	Logger     *slog.Logger
 	// Keys are core's and the agents'.
@@ -244,7 +254,7 @@ type server struct {
 // New returns the handler of everything but the agents' endpoint.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Store == nil || cfg.Reconciler == nil || cfg.Agents == nil || cfg.Sources == nil ||
-		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Updates == nil || cfg.Guard == nil || cfg.Keys == nil || cfg.Logger == nil || cfg.Ready == nil {
+		cfg.Procedures == nil || cfg.Alerters == nil || cfg.Updates == nil || cfg.Dials == nil || cfg.Guard == nil || cfg.Keys == nil || cfg.Logger == nil || cfg.Ready == nil {
 		return nil, errors.New("web: Store, Reconciler, Agents, Sources, Procedures, Alerters, Updates, Guard, Keys, Logger and Ready are required")
 	}
 	if cfg.Now == nil {

@@ -101,6 +101,8 @@ func (l *loop) Status(name string) (reconciler.SyncStatus, bool) {
 // agents stands in for the hub.
 type agents struct {
 	observed fleet.Observed
+	dials    map[string]api.Dial
+	dialled  []string
 	logs     func(server string, req wire.LogsRequest) (io.ReadCloser, error)
 	dropped  []string
 	projects map[string]wire.Projects
@@ -112,6 +114,13 @@ func (a *agents) Projects(_ context.Context, server string) (wire.Projects, erro
 	}
 	return a.projects[server], nil
 }
+
+func (a *agents) State(server string) (api.Dial, bool) {
+	d, ok := a.dials[server]
+	return d, ok
+}
+
+func (a *agents) Now(server string) { a.dialled = append(a.dialled, server) }
 
 func (a *agents) Observed() fleet.Observed { return a.observed }
 
@@ -251,7 +260,7 @@ func newFixtureWith(tb testing.TB, binaries string) *fixture {
 	must(tb, err)
 	handler, err := web.New(web.Config{
 		AgentBinaries: binaries,
-		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Updates: f.ops, Keys: keyring{}, Guard: guard, Logger: logger,
+		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Updates: f.ops, Dials: f.agents, Keys: keyring{}, Guard: guard, Logger: logger,
 		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})

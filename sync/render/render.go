@@ -311,6 +311,7 @@ func Server(s *spec.Server) (fleet.Server, fleet.Diagnostics) {
 		Name: s.Name, Description: s.Description, Tags: s.Tags, Enabled: s.Config.Enabled,
 		Tier: cmp.Or(s.Config.Tier, fleet.TierTrusted), ExternalAddress: s.Config.ExternalAddress,
 		Links: s.Config.Links, Origin: s.At(""), Quiet: !s.Config.SendUnreachableAlerts, KeepKey: !s.Config.AutoRotateKeys, Maintenance: windows,
+		Address: s.Config.Address, VerifyTLS: s.Config.Address != "" && !s.Config.InsecureTLS,
 	}, faults
 }
 

@@ -4,8 +4,8 @@ import "github.com/varanhq/varan/fleet"
 
 // Server is a [[server]] table.
 //
-// Komodo's default for `enabled` is false, which fits a server that core dials. Here a
-// server is dialed by its agent and usually has no `address`: then an absent `enabled`
+// Komodo's default for `enabled` is false, which fits a server that core dials. Here an
+// agent usually dials core, and its server has no `address`: then an absent `enabled`
 // counts as true, and a note with the rule server-enabled-default says so. With an
 // address, the default stays false. An explicit value is always taken.
 //
@@ -19,14 +19,14 @@ type Server struct {
 
 // ServerConfig is [server.config].
 type ServerConfig struct {
-	Address         string       `key:"address" moot:"agents dial core" doc:"Address at which core would reach the agent. Empty: the agent dials core."`
-	InsecureTLS     bool         `key:"insecure_tls" default:"true" moot:"agents dial core" doc:"Do not check the certificate when core dials the agent."`
+	Address         string       `key:"address" doc:"Address at which core dials the agent, such as https://10.0.0.5:8120. Empty: the agent dials core."`
+	InsecureTLS     bool         `key:"insecure_tls" default:"true" doc:"Do not check the certificate when core dials the agent: its key is checked either way."`
 	ExternalAddress string       `key:"external_address" doc:"Address shown in links."`
 	Region          string       `key:"region" later:"true" doc:"A label for people."`
 	Enabled         bool         `key:"enabled" doc:"Whether the server takes part. Absent counts as true unless address is set."`
 	Tier            fleet.Tier   `key:"tier" default:"trusted" enum:"trusted,untrusted" doc:"How far the server is trusted with secrets and settings."`
 	AutoRotateKeys  bool         `key:"auto_rotate_keys" default:"true" doc:"Take part when all server keys are rotated."`
-	Passkey         fleet.Secret `key:"passkey" moot:"agents prove who they are with keys" doc:"Deprecated way of proving who the agent is."`
+	Passkey         fleet.Secret `key:"passkey" moot:"agents prove who they are with keys, also when core dials them: varan server accept shows and accepts the key" doc:"Deprecated way of proving who the agent is."`
 	IgnoreMounts    []string     `key:"ignore_mounts" later:"true" doc:"Mounts left out of disk statistics."`
 	AutoPrune       bool         `key:"auto_prune" default:"true" later:"true" doc:"Remove unused images every day."`
 	Links           []string     `key:"links" doc:"Quick links."`

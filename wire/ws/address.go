@@ -1,15 +1,22 @@
 package ws
 
 import (
-	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 )
 
 // Path is where a core waits for agents.
 const Path = "/ws/agent"
+
+// AgentPath is where an agent that core dials waits for it, and AgentPort the port that it
+// has unless it says otherwise.
+const (
+	AgentPath = "/ws/core"
+	AgentPort = "8120"
+)
 
 // URL makes the address of a core's WebSocket out of what a person wrote. http becomes
 // ws and https wss; a bare host is taken for a public name, so wss, and a bare IP
@@ -19,14 +26,51 @@ const Path = "/ws/agent"
 // It does not matter for secrecy which of the two it is: everything inside is encrypted
 // from end to end.
 func URL(address string) (string, error) {
-	address = strings.TrimSpace(address)
+	address = bracketed(strings.TrimSpace(address))
 	if !strings.Contains(address, "://") {
 		address = bareScheme(address) + "://" + address
 	}
+	u, err := parse("core", address)
+	if err != nil {
+		return "", err
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), Path)+Path, ""
+	return u.String(), nil
+}
+
+// AgentURL is URL for the address of an agent that core dials. A bare address is that of an
+// agent as it is by default: with TLS, at its own port.
+func AgentURL(address string) (string, error) {
+	address = bracketed(strings.TrimSpace(address))
+	bare := !strings.Contains(address, "://")
+	if bare {
+		address = "wss://" + address
+	}
+	u, err := parse("agent", address)
+	if err != nil {
+		return "", err
+	}
+	if bare && u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), AgentPort)
+	}
+	u.Path, u.RawPath = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), AgentPath)+AgentPath, ""
+	return u.String(), nil
+}
+
+// bracketed puts an IPv6 address that stands alone in brackets, as URLs have it.
+func bracketed(address string) string {
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() {
+		return "[" + address + "]"
+	}
+	return address
+}
+
+// parse reads the URL of a core or an agent, whose is the word for it.
+func parse(whose, address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		// The parser's error quotes the address, which may hold a password.
-		return "", errors.New("core address: not a URL")
+		return nil, fmt.Errorf("%s address: not a URL", whose)
 	}
 	switch u.Scheme {
 	case "http":
@@ -35,18 +79,17 @@ func URL(address string) (string, error) {
 		u.Scheme = "wss"
 	case "ws", "wss":
 	default:
-		return "", fmt.Errorf("core address: unknown scheme %q: want http, https, ws or wss", u.Scheme)
+		return nil, fmt.Errorf("%s address: unknown scheme %q: want http, https, ws or wss", whose, u.Scheme)
 	}
 	switch {
 	case u.Hostname() == "":
-		return "", errors.New("core address: no host")
+		return nil, fmt.Errorf("%s address: no host", whose)
 	case u.User != nil:
-		return "", errors.New("core address: it must not hold credentials")
+		return nil, fmt.Errorf("%s address: it must not hold credentials", whose)
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", errors.New("core address: it must not have a query or a fragment")
+		return nil, fmt.Errorf("%s address: it must not have a query or a fragment", whose)
 	}
-	u.Path, u.RawPath = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), Path)+Path, ""
-	return u.String(), nil
+	return u, nil
 }
 
 // bareScheme is the scheme for an address without one.

@@ -15,7 +15,7 @@ import (
 	"github.com/varanhq/varan/wire"
 )
 
-// ServerConn is the core's end. A core has thousands of them, nearly all idle, so it
+// ServerConn is the end that was dialled: core's, unless core dials agents. A core has thousands of them, nearly all idle, so it
 // frames by itself: it holds no buffer and waits at the top of its stack, which keeps
 // that stack as small as a goroutine's can be.
 type ServerConn struct {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ const (
 // writeBuffers hold a message while it is masked and sent.
 var writeBuffers sync.Pool
 
-// Conn is an agent's end.
+// Conn is the end that dialled: an agent's, unless core dials agents.
 type Conn struct {
 	socket   *websocket.Conn
 	next     io.Reader // a message that began to arrive
@@ -87,6 +88,19 @@ func Dial(ctx context.Context, address string, cfg DialConfig) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return dial(ctx, target, cfg)
+}
+
+// DialAgent connects to an agent that listens, at an address that AgentURL understands.
+func DialAgent(ctx context.Context, address string, cfg DialConfig) (*Conn, error) {
+	target, err := AgentURL(address)
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx, target, cfg)
+}
+
+func dial(ctx context.Context, target string, cfg DialConfig) (*Conn, error) {
 	if cfg.Proxy == nil {
 		cfg.Proxy = http.ProxyFromEnvironment
 	}
@@ -160,6 +174,15 @@ func (c *Conn) WriteMessage(p []byte) error {
 		return fmt.Errorf("write websocket message: %w", err)
 	}
 	return nil
+}
+
+// RemoteAddr is the address of the other side, or of the proxy before it.
+func (c *Conn) RemoteAddr() netip.Addr {
+	addr, err := netip.ParseAddrPort(c.socket.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
 }
 
 // SetReadDeadline implements wire.MessageConn.

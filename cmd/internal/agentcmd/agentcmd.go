@@ -43,7 +43,7 @@ func New(std IO) *cobra.Command {
 		Use:   "agent",
 		Short: "Run the agent on a Docker host",
 		Long: `Run the agent on a Docker host. It dials core, opens no port, and keeps the
-connection. The first start needs an onboarding key, made by "varan onboarding-key
+connection; with --listen core dials it. The first start needs an onboarding key, made by "varan onboarding-key
 create" on core; it is used once and carries the fingerprint of the one core that the
 agent will believe. Later starts need neither.
 
@@ -52,6 +52,7 @@ A key in the arguments shows in the process list: prefer --onboarding-key-file o
 VARAN_ONBOARDING_KEY.`,
 		Example: `  VARAN_ONBOARDING_KEY=vo1_... varan agent --core wss://varan.example.com
   varan agent --core ws://10.0.0.5:9120 --connect-as 'web-$(hostname)'
+  varan agent --listen '[::]:8120' --allowed-ip 10.0.0.0/8 --core-public-key MCowBQ...
   varan agent --config agent.toml --print-config`,
 		Args: noArgs,
 	}

@@ -18,7 +18,7 @@ import (
 // what to do instead. Those that do set something are aliases in Settings.
 var peripheryKeys = []struct{ key, instead string }{
 	{"private_key", "the agent has a key of its own, in its state directory"},
-	{"passkeys", "agents prove who they are with keys"},
+	{"passkeys", "core proves who it is with its key: set core_public_key, or onboard; core learns the agent's by varan server accept. Then remove the passkeys"},
 	{"root_directory", "the agent's files are in dir"},
 	{"repo_dir", "set repo_directory in the policy file of this host"},
 	{"stack_dir", "files of stacks are below dir; others are named in host_directories of the policy file"},
@@ -27,13 +27,6 @@ var peripheryKeys = []struct{ key, instead string }{
 	{"git_provider", "agents have no Git: give core the account with varan account set"},
 	{"image_registry", "move the accounts to [[registry]] of the policy file of this host, or to core with varan account set"},
 	{"docker_registry", "move the accounts to [[registry]] of the policy file of this host, or to core with varan account set"},
-	{"server_enabled", "the agent listens nowhere, it dials core"},
-	{"port", "the agent listens nowhere, it dials core"},
-	{"bind_ip", "the agent listens nowhere, it dials core"},
-	{"allowed_ips", "the agent listens nowhere, it dials core"},
-	{"ssl_enabled", "the agent listens nowhere, it dials core"},
-	{"ssl_key_file", "the agent listens nowhere, it dials core"},
-	{"ssl_cert_file", "the agent listens nowhere, it dials core"},
 	{"default_terminal_command", "the agent opens no terminals"},
 	{"disable_terminals", "the agent opens no terminals"},
 	{"disable_container_terminals", "the agent opens no terminals"},

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/varanhq/varan/agent"
@@ -27,6 +30,14 @@ type Settings struct {
 	CAFile         string        `key:"ca_file" flag:"ca-file" env:"VARAN_CA_FILE" reload:"static" doc:"further certificate authorities for wss://"`
 	InsecureSkip   bool          `key:"insecure_skip_verify" alias:"core_tls_insecure_skip_verify" flag:"insecure-skip-verify" env:"VARAN_INSECURE_SKIP_VERIFY,PERIPHERY_CORE_TLS_INSECURE_SKIP_VERIFY" reload:"static" doc:"accept any TLS certificate; core is still authenticated, by its key"`
 	Proxy          string        `key:"proxy" flag:"proxy" env:"VARAN_PROXY" reload:"static" doc:"HTTP proxy to reach core through, instead of the one of the environment"`
+	Listen         string        `key:"listen" flag:"listen" env:"VARAN_LISTEN" reload:"static" doc:"address to be dialled at by core, such as [::]:8120; without it the agent opens no port"`
+	AllowedIPs     []string      `key:"allowed_ips" flag:"allowed-ip" env:"VARAN_ALLOWED_IPS,PERIPHERY_ALLOWED_IPS" reload:"static" doc:"addresses and networks that may connect where the agent listens; all if empty"`
+	ListenTLS      bool          `key:"listen_tls" alias:"ssl_enabled" flag:"listen-tls" env:"VARAN_LISTEN_TLS,PERIPHERY_SSL_ENABLED" default:"true" reload:"static" doc:"listen with TLS"`
+	ListenCertFile string        `key:"listen_cert_file" alias:"ssl_cert_file" flag:"listen-cert-file" env:"VARAN_LISTEN_CERT_FILE,PERIPHERY_SSL_CERT_FILE" reload:"static" doc:"certificate to listen with, instead of one that the agent makes"`
+	ListenKeyFile  string        `key:"listen_key_file" alias:"ssl_key_file" flag:"listen-key-file" env:"VARAN_LISTEN_KEY_FILE,PERIPHERY_SSL_KEY_FILE" reload:"static" doc:"private key of listen_cert_file"`
+	ServerEnabled  bool          `key:"server_enabled" env:"PERIPHERY_SERVER_ENABLED" reload:"static" doc:"Komodo's word for listening, at bind_ip and port"`
+	BindIP         string        `key:"bind_ip" env:"PERIPHERY_BIND_IP" default:"[::]" reload:"static" doc:"address for server_enabled"`
+	Port           int           `key:"port" env:"PERIPHERY_PORT" default:"8120" min:"1" max:"65535" reload:"static" doc:"port for server_enabled"`
 	DockerHost     string        `key:"docker_host" flag:"docker-host" env:"VARAN_DOCKER_HOST" reload:"static" doc:"address of the Docker Engine, instead of $DOCKER_HOST or the local socket"`
 	Policy         string        `key:"policy" flag:"policy" env:"VARAN_AGENT_POLICY" reload:"static" doc:"file with what this host lets core do, instead of /etc/varan/policy.toml"`
 	SecretsFile    string        `key:"secrets_file" flag:"secrets-file" env:"VARAN_AGENT_SECRETS_FILE" reload:"static" doc:"further secrets that never leave this host, as lines NAME = \"value\""`
@@ -49,12 +60,25 @@ func (s *Settings) config(logger *slog.Logger) (agent.Config, error) {
 		Cores: s.Cores, CorePublicKeys: s.CorePublicKeys, CAFile: s.CAFile, InsecureSkipVerify: s.InsecureSkip, Proxy: s.Proxy,
 		OnboardingToken: s.OnboardingKey, Logger: logger, Version: buildinfo.Version(), Drain: s.Drain, HealAfter: s.HealAfter,
 	}
+	if cfg.Listen.Address = s.listenAddress(); cfg.Listen.Address != "" {
+		cfg.Listen.Allowed, cfg.Listen.Plain = s.AllowedIPs, !s.ListenTLS
+		cfg.Listen.CertFile, cfg.Listen.KeyFile = s.ListenCertFile, s.ListenKeyFile
+	}
 	var err error
 	if cfg.Dir, err = filepath.Abs(s.Dir); err != nil {
 		return agent.Config{}, fmt.Errorf("state directory: %w", err)
 	}
 	cfg.Server, err = agent.ServerName(cfg.Dir, s.ConnectAs)
 	return cfg, err
+}
+
+// listenAddress is where the agent listens, if it does. A port is opened for nobody who did
+// not ask for one in so many words.
+func (s *Settings) listenAddress() string {
+	if s.Listen == "" && s.ServerEnabled {
+		return net.JoinHostPort(strings.Trim(s.BindIP, "[]"), strconv.Itoa(s.Port))
+	}
+	return s.Listen
 }
 
 // loadPolicy reads what this host lets core do. Without a file that is nothing special.
