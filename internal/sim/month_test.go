@@ -20,10 +20,7 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-const (
-	fleetSize = 20
-	days      = 30
-)
+const fleetSize = 20
 
 // desired is what the repository says: where each stack runs, and what.
 type desired map[string]app
