@@ -79,8 +79,8 @@ func (c *Certificates) TLS() *tls.Config {
 }
 
 // Run loads what is kept, gets what is missing and renews what expires, until ctx ends. That
-// the authority refuses, or cannot be reached, is told and tried again; what there is is
-// served meanwhile.
+// the authority refuses, or cannot be reached, is told and tried again; what is there
+// is served meanwhile.
 func (c *Certificates) Run(ctx context.Context) {
 	log := logger(c.cfg.Logger)
 	cache := certmagic.NewCache(certmagic.CacheOptions{

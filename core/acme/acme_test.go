@@ -228,7 +228,7 @@ func TestACertificateIsRenewedBeforeItExpires(t *testing.T) {
 	l.hears(t, "the certificate of core.example.com was renewed")
 }
 
-func TestAnAuthorityThatCannotBeHadIsNamed(t *testing.T) {
+func TestAnAuthorityThatCannotBeHadIsNamed(t *testing.T) { //nolint:tparallel // the cases share the listener, one after the other
 	t.Parallel()
 	l, authority := listen(t, time.Hour)
 	closed, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -242,7 +242,7 @@ func TestAnAuthorityThatCannotBeHadIsNamed(t *testing.T) {
 		"not vouched by": {acme.Config{Directory: authority.Directory}, "certificate signed by unknown authority"},
 		"no directory":   {acme.Config{Directory: strings.TrimSuffix(authority.Directory, "dir") + "nothing", Roots: pool(t, authority.Vouched)}, "404"},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // they share the listener
+		t.Run(name, func(t *testing.T) {
 			tc.cfg.Storage, tc.cfg.Domains = acme.NewStorage(t.TempDir()), []string{"core.example.com"}
 			l.run(t, tc.cfg)
 			select {

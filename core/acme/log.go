@@ -32,7 +32,7 @@ func level(l zapcore.Level) slog.Level {
 
 // Enabled implements zapcore.LevelEnabler.
 func (b *bridge) Enabled(l zapcore.Level) bool {
-	return l >= zapcore.InfoLevel && b.to.Enabled(context.Background(), level(l))
+	return l >= zapcore.InfoLevel && b.to.Enabled(context.Background(), level(l)) //nolint:forbidigo // zapcore.Core hands no context on
 }
 
 // With implements zapcore.Core.
@@ -58,7 +58,7 @@ func (b *bridge) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	for _, name := range slices.Sorted(maps.Keys(encoder.Fields)) {
 		record.AddAttrs(slog.Any(name, encoder.Fields[name]))
 	}
-	return b.to.Handle(context.Background(), record)
+	return b.to.Handle(context.Background(), record) //nolint:forbidigo // zapcore.Core hands no context on
 }
 
 // Sync implements zapcore.Core.

@@ -35,8 +35,8 @@ func (s *Store) ExportAudit(ctx context.Context, since, until time.Time, each fu
 	if header.Head, err = markOf(tx.QueryRowContext(ctx, "SELECT head_id, head_hash FROM event_chain")); err != nil {
 		return fmt.Errorf("find the newest record: %w", err)
 	}
-	w := walker{tx: tx, each: each, from: since, to: until}
-	if err := w.walk(ctx, header); err != nil {
+	w := walker{tx: tx, each: each, from: since, to: until, header: header}
+	if err := w.walk(ctx); err != nil {
 		return fmt.Errorf("read the history: %w", err)
 	}
 	return nil
@@ -48,10 +48,14 @@ type walker struct {
 	tx       *sql.Tx
 	each     func(audit.Line) error
 	from, to time.Time
+	header   audit.Header
 	begun    bool
+	// at is how far it is, and stub the next one.
+	at   audit.Mark
+	stub *audit.Stub
 }
 
-func (w *walker) walk(ctx context.Context, header audit.Header) (err error) {
+func (w *walker) walk(ctx context.Context) (err error) {
 	stubs, err := w.tx.QueryContext(ctx, "SELECT id, kind, recorded_at, rest FROM event_stubs ORDER BY id")
 	if err != nil {
 		return err
@@ -62,58 +66,70 @@ func (w *walker) walk(ctx context.Context, header audit.Header) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
-	stub, err := nextStub(stubs)
-	if err != nil {
+	w.at = w.header.Base
+	if w.stub, err = nextStub(stubs); err != nil {
 		return err
 	}
-	at := header.Base
 	for events.Next() {
 		e, err := scanEvent(events)
 		if err != nil {
 			return err
 		}
-		for stub != nil && stub.ID < e.ID {
-			if err := w.line(&header, &at, e.Recorded, audit.Line{Stub: stub}); err != nil {
-				return err
-			}
-			at = audit.Mark{ID: stub.ID, Hash: audit.Link(at.Hash, *stub)}
-			if stub, err = nextStub(stubs); err != nil {
-				return err
-			}
-		}
-		if err := w.line(&header, &at, e.Recorded, audit.Line{Event: &e}); err != nil {
+		if err := w.passEvent(&e, stubs); err != nil {
 			return err
-		}
-		at.ID = e.ID
-		if err := at.Hash.UnmarshalText([]byte(e.Hash)); err != nil {
-			at.Hash = audit.Hash{} // a broken chain is exported as it is
 		}
 	}
 	if err := events.Err(); err != nil {
 		return err
 	}
-	for ; stub != nil && err == nil; stub, err = nextStub(stubs) {
-		if err := w.line(&header, &at, stub.Recorded, audit.Line{Stub: stub}); err != nil {
+	for w.stub != nil {
+		if err := w.passStub(w.stub.Recorded, stubs); err != nil {
 			return err
 		}
-		at = audit.Mark{ID: stub.ID, Hash: audit.Link(at.Hash, *stub)}
 	}
-	if err == nil && !w.begun {
-		header.Base = at
-		err = w.each(audit.Line{Header: &header})
+	if !w.begun {
+		w.header.Base = w.at
+		return w.each(audit.Line{Header: &w.header})
 	}
+	return nil
+}
+
+// passEvent goes past a record, and past the stubs before it.
+func (w *walker) passEvent(e *api.Event, stubs *sql.Rows) error {
+	for w.stub != nil && w.stub.ID < e.ID {
+		if err := w.passStub(e.Recorded, stubs); err != nil {
+			return err
+		}
+	}
+	if err := w.line(e.Recorded, audit.Line{Event: e}); err != nil {
+		return err
+	}
+	w.at.ID = e.ID
+	if err := w.at.Hash.UnmarshalText([]byte(e.Hash)); err != nil {
+		w.at.Hash = audit.Hash{} // a broken chain is exported as it is
+	}
+	return nil
+}
+
+// passStub goes past the next stub, which counts as recorded at that time.
+func (w *walker) passStub(recorded time.Time, stubs *sql.Rows) (err error) {
+	if err := w.line(recorded, audit.Line{Stub: w.stub}); err != nil {
+		return err
+	}
+	w.at = audit.Mark{ID: w.stub.ID, Hash: audit.Link(w.at.Hash, *w.stub)}
+	w.stub, err = nextStub(stubs)
 	return err
 }
 
 // line hands a line on if it is wanted, after the header.
-func (w *walker) line(header *audit.Header, at *audit.Mark, recorded time.Time, line audit.Line) error {
+func (w *walker) line(recorded time.Time, line audit.Line) error {
 	if !w.from.IsZero() && recorded.Before(w.from) && !w.begun || !w.to.IsZero() && !recorded.Before(w.to) {
 		return nil
 	}
 	if !w.begun {
 		w.begun = true
-		header.Base = *at
-		if err := w.each(audit.Line{Header: header}); err != nil {
+		w.header.Base = w.at
+		if err := w.each(audit.Line{Header: &w.header}); err != nil {
 			return err
 		}
 	}
@@ -177,7 +193,8 @@ func (s *Store) PruneEvents(ctx context.Context, before map[string]time.Time) (d
 // pruneSome turns records into stubs.
 func (s *Store) pruneSome(ctx context.Context, kind string, before time.Time) (n int64, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		old, err := eventsIn(ctx, tx, "WHERE kind = $1 AND at < $2 AND recorded_at < $2 ORDER BY at LIMIT $3", kind, stamp(before), pruneBatch)
+		old, err := list(ctx, tx, scanEvent, "SELECT "+eventColumns+` FROM events
+			WHERE kind = $1 AND at < $2 AND recorded_at < $2 ORDER BY at LIMIT $3`, kind, stamp(before), pruneBatch)
 		if err != nil {
 			return err
 		}
@@ -195,23 +212,6 @@ func (s *Store) pruneSome(ctx context.Context, kind string, before time.Time) (n
 		return nil
 	})
 	return n, err
-}
-
-// eventsIn reads records within a transaction.
-func eventsIn(ctx context.Context, tx *sql.Tx, where string, args ...any) (out []api.Event, err error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+eventColumns+" FROM events "+where, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		e, err := scanEvent(rows)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, e)
-	}
-	return out, rows.Err()
 }
 
 // rebase lets go of the stubs before the first record that is still there, and of the
@@ -248,8 +248,8 @@ func (s *Store) rebase(ctx context.Context, before time.Time) error {
 }
 
 // follow goes along the chain from base to the record before first.
-func (s *Store) follow(ctx context.Context, tx *sql.Tx, base audit.Mark, first int64) (audit.Mark, error) {
-	checkpoints, err := eventsIn(ctx, tx, "WHERE id < $1 ORDER BY id", first)
+func (*Store) follow(ctx context.Context, tx *sql.Tx, base audit.Mark, first int64) (end audit.Mark, err error) {
+	checkpoints, err := list(ctx, tx, scanEvent, "SELECT "+eventColumns+" FROM events WHERE id < $1 ORDER BY id", first)
 	if err != nil {
 		return base, err
 	}
@@ -257,18 +257,19 @@ func (s *Store) follow(ctx context.Context, tx *sql.Tx, base audit.Mark, first i
 	if err != nil {
 		return base, err
 	}
+	defer func() { err = closing(stubs, err) }()
 	at := base
 	for {
 		stub, err := nextStub(stubs)
 		if err != nil {
-			return base, errors.Join(err, stubs.Close())
+			return base, err
 		}
 		for len(checkpoints) > 0 && (stub == nil || checkpoints[0].ID < stub.ID) {
 			at = audit.Mark{ID: checkpoints[0].ID, Hash: audit.Link(at.Hash, audit.StubOf(checkpoints[0]))}
 			checkpoints = checkpoints[1:]
 		}
 		if stub == nil {
-			return at, stubs.Close()
+			return at, nil
 		}
 		at = audit.Mark{ID: stub.ID, Hash: audit.Link(at.Hash, *stub)}
 	}

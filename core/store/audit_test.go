@@ -36,6 +36,22 @@ func fullEvent(i int) api.Event {
 	}
 }
 
+// eventColumns are the columns of the table of records, with their types.
+func eventColumns(t *testing.T, db *sql.DB) map[string]string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "SELECT name, type FROM pragma_table_info('events')")
+	must(t, err)
+	defer func() { must(t, rows.Close()) }()
+	columns := map[string]string{}
+	for rows.Next() {
+		var name, kind string
+		must(t, rows.Scan(&name, &kind))
+		columns[name] = kind
+	}
+	must(t, rows.Err())
+	return columns
+}
+
 func TestAnyChangedColumnBreaksTheChainWhereItIs(t *testing.T) {
 	t.Parallel()
 	cfg := config(t, newClock())
@@ -49,15 +65,7 @@ func TestAnyChangedColumnBreaksTheChainWhereItIs(t *testing.T) {
 	db, err := sql.Open("sqlite", cfg.Path)
 	must(t, err)
 	defer func() { _ = db.Close() }()
-	rows, err := db.QueryContext(t.Context(), "SELECT name, type FROM pragma_table_info('events')")
-	must(t, err)
-	columns := map[string]string{}
-	for rows.Next() {
-		var name, kind string
-		must(t, rows.Scan(&name, &kind))
-		columns[name] = kind
-	}
-	must(t, rows.Close())
+	columns := eventColumns(t, db)
 	if len(columns) != 19 {
 		t.Fatalf("columns: %v", columns)
 	}

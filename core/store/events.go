@@ -191,19 +191,8 @@ func (s *Store) chain(ctx context.Context) error {
 }
 
 func (s *Store) chainOld(ctx context.Context, tx *sql.Tx) error {
-	rows, err := tx.QueryContext(ctx, "SELECT "+eventColumns+" FROM events ORDER BY id")
+	old, err := list(ctx, tx, scanEvent, "SELECT "+eventColumns+" FROM events ORDER BY id")
 	if err != nil {
-		return err
-	}
-	var old []api.Event
-	for rows.Next() {
-		e, err := scanEvent(rows)
-		if err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		old = append(old, e)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
 	var base, head audit.Mark

@@ -357,7 +357,8 @@ func (s *Store) servers(ctx context.Context, condition string) ([]Server, error)
 // AdmittedServers lists the names of the servers that do not wait for approval.
 func (s *Store) AdmittedServers(ctx context.Context) ([]string, error) {
 	names, err := list(ctx, s.reader, func(row scanner) (name string, err error) {
-		return name, row.Scan(&name)
+		err = row.Scan(&name)
+		return name, err
 	}, "SELECT name FROM servers WHERE NOT pending ORDER BY name")
 	if err != nil {
 		return nil, fmt.Errorf("list servers: %w", err)
@@ -421,8 +422,8 @@ func (s *Store) AcceptServerKey(ctx context.Context, name, publicKey string) err
 		}
 		n, err := affected(tx.ExecContext(ctx, "UPDATE servers SET core_key = '', pending = FALSE, disabled = FALSE WHERE name = $1", name))
 		if err == nil && n == 0 {
-			n, err = affected(tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, disabled, epoch, onboarded_at, core_key)
-				VALUES ($1, '[]', $2, FALSE, FALSE, 0, $3, '') ON CONFLICT DO NOTHING`, name, string(fleet.TierTrusted), stamp(now)))
+			n, err = affected(tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, epoch, disabled, onboarded_at, core_key)
+				VALUES ($1, '[]', $2, FALSE, 0, FALSE, $3, '') ON CONFLICT DO NOTHING`, name, string(fleet.TierTrusted), stamp(now)))
 		}
 		if err == nil && n == 1 {
 			n, err = onlyKey(ctx, tx, now, Joining{Server: name, PublicKey: publicKey})

@@ -87,16 +87,21 @@ func (s *Store) Shrink(ctx context.Context) error {
 		return nil
 	}
 	for ; free > 0; free -= step {
-		// The rows have to be read for the pages to be freed.
-		rows, err := s.writer.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", step))
-		if err == nil {
-			for rows.Next() {
-			}
-			err = closing(rows, rows.Err())
-		}
-		if err != nil {
+		if err := s.freePages(ctx, step); err != nil {
 			return fmt.Errorf("shrink the database: %w", err)
 		}
 	}
 	return nil
+}
+
+// freePages gives up to so many unused pages back.
+func (s *Store) freePages(ctx context.Context, pages int) (err error) {
+	rows, err := s.writer.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", pages))
+	if err != nil {
+		return err
+	}
+	defer func() { err = closing(rows, err) }()
+	for rows.Next() { // the rows have to be read for the pages to be freed
+	}
+	return rows.Err()
 }

@@ -60,12 +60,13 @@ func about(p plan.Plan) string {
 }
 
 // lastPlanned is the last commit that a sync read, and what its last plan said.
-func (s *Store) lastPlanned(ctx context.Context, tx *sql.Tx, sync string) (commit, text string, err error) {
+func (*Store) lastPlanned(ctx context.Context, tx *sql.Tx, sync string) (commit, text string, err error) {
 	row := tx.QueryRowContext(ctx, `SELECT
 		coalesce((SELECT source_commit FROM events WHERE sync = $1 AND sync <> '' AND kind = 'sync' AND source_commit <> ''
 			ORDER BY at DESC, id DESC LIMIT 1), ''),
 		coalesce((SELECT text FROM events WHERE sync = $1 AND sync <> '' AND kind = 'plan' ORDER BY at DESC, id DESC LIMIT 1), '')`, sync)
-	return commit, text, row.Scan(&commit, &text)
+	err = row.Scan(&commit, &text)
+	return commit, text, err
 }
 
 // causeOfRun is the number of the record that led to a plan or run of a sync: the newest that
@@ -78,5 +79,6 @@ func causeOfRun(ctx context.Context, tx *sql.Tx, sync string, trigger reconciler
 		UNION ALL
 		SELECT id FROM (SELECT id FROM events WHERE $3 AND sync = $1 AND sync <> '' AND kind = 'webhook' ORDER BY at DESC, id DESC LIMIT 1))`,
 		sync, commit, trigger == reconciler.TriggerWebhook)
-	return id, row.Scan(&id)
+	err = row.Scan(&id)
+	return id, err
 }

@@ -78,7 +78,8 @@ func Inspect(ctx context.Context, path string) (out Snapshot, err error) {
 	if out.Rows, err = countRows(ctx, db); err != nil {
 		return out, err
 	}
-	return out, out.people(ctx, db)
+	err = out.people(ctx, db)
+	return out, err
 }
 
 // intact has SQLite check every page and reference.
@@ -93,7 +94,10 @@ func intact(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-func scanText(row scanner) (text string, err error) { return text, row.Scan(&text) }
+func scanText(row scanner) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
+}
 
 func countRows(ctx context.Context, db *sql.DB) (map[string]int64, error) {
 	tables, err := list(ctx, db, scanText, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")

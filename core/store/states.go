@@ -61,7 +61,7 @@ func (s *Store) keepStates(ctx context.Context, tx *sql.Tx, sync string, p plan.
 }
 
 // knownStates are the last states of the stacks that a sync had.
-func (s *Store) knownStates(ctx context.Context, tx *sql.Tx, sync string) (known map[stackPlace]api.PastStack, err error) {
+func (*Store) knownStates(ctx context.Context, tx *sql.Tx, sync string) (known map[stackPlace]api.PastStack, err error) {
 	rows, err := tx.QueryContext(ctx, "SELECT "+stateColumns+` FROM stack_states AS t WHERE sync = $1
 		AND at = (SELECT max(at) FROM stack_states WHERE stack = t.stack AND server = t.server)`, sync)
 	if err != nil {
@@ -82,7 +82,8 @@ func (s *Store) knownStates(ctx context.Context, tx *sql.Tx, sync string) (known
 func lastRelease(ctx context.Context, tx *sql.Tx, at stackPlace) (release fleet.Digest, err error) {
 	row := tx.QueryRowContext(ctx, `SELECT coalesce((SELECT release_sum FROM ops WHERE stack = $1 AND server = $2
 		AND status = 'succeeded' AND release_sum <> '' ORDER BY seq DESC LIMIT 1), '')`, at.stack, at.server)
-	return release, row.Scan(&release)
+	err = row.Scan(&release)
+	return release, err
 }
 
 func putState(ctx context.Context, tx *sql.Tx, p api.PastStack) error {

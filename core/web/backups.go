@@ -32,7 +32,7 @@ func (s *server) registerBackups(a huma.API) {
 	stream(s, a, route(http.MethodPost, "/backups", "makeBackup", "Make a backup of core; JSON lines of api.BackupEvent"),
 		func(ctx context.Context, _ *none) (func(huma.Context), error) {
 			actor := auth.ActorOf(ctx).Name
-			return func(hc huma.Context) { s.makeBackup(hc, actor) }, nil
+			return func(hc huma.Context) { s.makeBackup(ctx, hc, actor) }, nil
 		})
 	stream(s, a, route(http.MethodPost, "/backups/export", "exportBackup", "Make a backup of core and answer with it"),
 		func(ctx context.Context, _ *none) (func(huma.Context), error) {
@@ -52,12 +52,12 @@ func (s *server) registerBackups(a huma.API) {
 		})
 }
 
-func (s *server) makeBackup(hc huma.Context, actor string) {
+func (s *server) makeBackup(ctx context.Context, hc huma.Context, actor string) {
 	lines := newLineWriter(hc)
 	defer lines.close()
-	backup, err := s.Backups.Make(hc.Context(), actor, func(text string) { lines.write(api.BackupEvent{Text: text}) })
+	backup, err := s.Backups.Make(ctx, actor, func(text string) { lines.write(api.BackupEvent{Text: text}) })
 	if err != nil {
-		lines.write(api.BackupEvent{Error: s.failure(hc.Context(), err)})
+		lines.write(api.BackupEvent{Error: s.failure(ctx, err)})
 		return
 	}
 	lines.write(api.BackupEvent{Backup: &backup})

@@ -29,12 +29,6 @@ type namedBody[T any] struct {
 // body is the input of an operation with nothing but one.
 type body[T any] struct{ Body T }
 
-// page is the part of a growing list that is asked for.
-type page struct {
-	Limit  int   `query:"limit" minimum:"0" maximum:"500"`
-	Before int64 `query:"before" minimum:"0"`
-}
-
 func pageSize(limit int) int {
 	if limit == 0 {
 		return defaultPage

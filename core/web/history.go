@@ -130,11 +130,11 @@ func (s *server) event(ctx context.Context, in *eventID) (api.EventChain, error)
 	return chain, err
 }
 
-func (s *server) exportAudit(_ context.Context, in *period) (func(huma.Context), error) {
+func (s *server) exportAudit(ctx context.Context, in *period) (func(huma.Context), error) {
 	return func(hc huma.Context) {
 		lines := newLineWriter(hc)
 		defer lines.close()
-		err := s.Store.ExportAudit(hc.Context(), in.Since, in.Until, func(line audit.Line) error {
+		err := s.Store.ExportAudit(ctx, in.Since, in.Until, func(line audit.Line) error {
 			if !lines.queue(line) {
 				return context.Canceled // nobody reads on
 			}
@@ -142,7 +142,7 @@ func (s *server) exportAudit(_ context.Context, in *period) (func(huma.Context),
 		})
 		if err != nil {
 			// Whoever reads the export finds that its end is missing.
-			_ = s.failure(hc.Context(), err)
+			_ = s.failure(ctx, err)
 		}
 	}, nil
 }
@@ -179,8 +179,8 @@ func (s *server) opLog(ctx context.Context, in *logOf) (func(huma.Context), erro
 	return func(hc huma.Context) {
 		lines := newLineWriter(hc)
 		defer lines.close()
-		if err := s.followLog(hc.Context(), op, in.Follow, lines.write); err != nil {
-			lines.write(api.OpLogLine{Error: s.failure(hc.Context(), err)})
+		if err := s.followLog(ctx, op, in.Follow, lines.write); err != nil {
+			lines.write(api.OpLogLine{Error: s.failure(ctx, err)})
 		}
 	}, nil
 }
@@ -195,10 +195,8 @@ func (s *server) followLog(ctx context.Context, op api.Op, follow bool, write fu
 			return err
 		}
 		after = seq
-		for _, line := range lines {
-			if !write(line) || line.Phase == api.OpLogEnd {
-				return nil
-			}
+		if !writeLog(lines, write) {
+			return nil
 		}
 		if ok {
 			continue
@@ -212,10 +210,30 @@ func (s *server) followLog(ctx context.Context, op api.Op, follow bool, write fu
 		if !follow || op.Status != api.OpRunning && (after == 0 || s.Now().Sub(ended) > logPatience) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, logPoll) {
 			return nil
-		case <-time.After(logPoll):
 		}
+	}
+}
+
+// writeLog writes lines and says whether more can come and be written.
+func writeLog(lines []api.OpLogLine, write func(any) bool) bool {
+	for _, line := range lines {
+		if !write(line) || line.Phase == api.OpLogEnd {
+			return false
+		}
+	}
+	return true
+}
+
+// pause waits that long and says whether ctx is still alive then.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }

@@ -96,7 +96,7 @@ func TestTheScriptInstallsWhatCoreHas(t *testing.T) {
 	if out, err = run(); err != nil {
 		t.Errorf("with what is there: %v\n%s", err, out)
 	}
-	must(t, os.Remove(filepath.Join(root, "usr/local/bin/varan-agent")))
+	must(t, os.Remove(filepath.Join(root, "usr", "local", "bin", "varan-agent")))
 	if out, err = run(); err == nil || !strings.Contains(out, "not what core announced; nothing was installed") {
 		t.Errorf("a program that is not the one of the script: %v\n%s", err, out)
 	}

@@ -31,7 +31,7 @@ func (s *server) registerKeys(a huma.API) {
 	stream(s, a, route(http.MethodPost, "/fleet-keys/rotate", "rotateKeys", "Change keys; JSON lines of api.KeyEvent"),
 		func(ctx context.Context, in *body[api.KeyRotation]) (func(huma.Context), error) {
 			actor := auth.ActorOf(ctx).Name
-			return func(hc huma.Context) { s.rotateKeys(hc, in.Body, actor) }, nil
+			return func(hc huma.Context) { s.rotateKeys(ctx, hc, in.Body, actor) }, nil
 		})
 	act(s, a, route(http.MethodPost, "/servers/{name}/disable", "disableServer", "Refuse a server's key at once"),
 		func(ctx context.Context, in *named) error { return s.setDisabled(ctx, in.Name, true) })
@@ -69,11 +69,11 @@ func (s *server) coreKey() string {
 }
 
 // rotateKeys writes results as they come; several servers are worked on at a time.
-func (s *server) rotateKeys(hc huma.Context, req api.KeyRotation, actor string) {
+func (s *server) rotateKeys(ctx context.Context, hc huma.Context, req api.KeyRotation, actor string) {
 	lines := newLineWriter(hc)
 	defer lines.close()
 	var mu sync.Mutex
-	report, err := s.Keys.Rotate(hc.Context(), req, actor, func(r api.KeyResult) {
+	report, err := s.Keys.Rotate(ctx, req, actor, func(r api.KeyResult) {
 		mu.Lock()
 		defer mu.Unlock()
 		lines.write(api.KeyEvent{Result: &r})
@@ -83,7 +83,7 @@ func (s *server) rotateKeys(hc huma.Context, req api.KeyRotation, actor string) 
 		last.Report = &report
 	}
 	if err != nil {
-		last.Error = s.failure(hc.Context(), err)
+		last.Error = s.failure(ctx, err)
 	}
 	lines.write(last)
 }

@@ -107,7 +107,7 @@ func (s *server) procedures(ctx context.Context) ([]api.Procedure, error) {
 		p := &declared[i]
 		shown := api.Procedure{
 			Name: p.Name, Description: p.Description, Tags: p.Tags, Inputs: p.Inputs, Stages: p.Stages, Source: sources[p.Name], Origin: p.Origin,
-			Webhook: p.Webhook && !(p.WebhookSecret.IsEmpty() && s.HookSecret().IsEmpty()), Timetable: p.Timetable,
+			Webhook: p.Webhook && (!p.WebhookSecret.IsEmpty() || !s.HookSecret().IsEmpty()), Timetable: p.Timetable,
 		}
 		if run, ok := last[p.Name]; ok {
 			shown.LastRun = &run

@@ -47,9 +47,9 @@ func (o *operations) Start(_ context.Context, req procedure.Request) (procedure.
 	return run, o.waits && req.Coalesce, nil
 }
 
-func (o *operations) Zone() string { return "Europe/Berlin" }
+func (*operations) Zone() string { return "Europe/Berlin" }
 
-func (o *operations) ProceduresChanged() {}
+func (*operations) ProceduresChanged() {}
 
 func (o *operations) Cancel(name, _ string) int {
 	o.canceled = append(o.canceled, name)

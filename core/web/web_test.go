@@ -165,8 +165,8 @@ func (s *sources) Desired(name string) (fleet.Desired, bool) {
 	return d, ok
 }
 
-func (*sources) At(_ context.Context, sync, commit string, _ []fleet.Source) (reconciler.Loaded, error) {
-	return reconciler.Loaded{Desired: fleet.Desired{Sync: sync, Commit: fleet.Commit{ID: commit}}}, nil
+func (*sources) At(_ context.Context, syncName, commit string, _ []fleet.Source) (reconciler.Loaded, error) {
+	return reconciler.Loaded{Desired: fleet.Desired{Sync: syncName, Commit: fleet.Commit{ID: commit}}}, nil
 }
 
 func (s *sources) Upload(_ context.Context, _ string, files map[string]api.UploadFile) (reconciler.Loaded, error) {
@@ -558,7 +558,7 @@ func TestO04TheLimitsOfAKeyAreFixedWhenItIsMade(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err = f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{CopyServer: "tempalte"})
+	_, err = f.CreateOnboardingKey(t.Context(), api.OnboardingSpec{CopyServer: "tempalte"}) //nolint:misspell // the hint is for who mistypes
 	if e := wantError(t, err, http.StatusNotFound, api.CodeNotFound); !strings.Contains(e.Hint, "template") {
 		t.Errorf("hint %q", e.Hint)
 	}

@@ -4,8 +4,7 @@ package acmetest
 
 import (
 	"encoding/pem"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -50,7 +49,7 @@ func Start(t *testing.T, port string, life time.Duration) *Authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logger := log.New(io.Discard, "", 0)
+	logger := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	memory := db.NewMemoryStore()
 	issuer := ca.New(logger, memory, "", "ecdsa", 0, 1, map[string]ca.Profile{
 		"default": {Description: "the only one", ValidityPeriod: uint64(life / time.Second)}, //nolint:gosec // it is positive
