@@ -105,7 +105,7 @@ func (b *backups) look(ctx context.Context) {
 
 func (b *backups) failed(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil {
-		b.core.cfg.Logger.LogAttrs(ctx, slog.LevelError, what, slog.Any("err", err))
+		b.core.cfg.Logger.LogAttrs(ctx, slog.LevelError, what, slog.Any("err", err)) //nolint:sloglint // every caller gives a literal
 	}
 }
 
@@ -272,7 +272,8 @@ func (b *backups) write(ctx context.Context, settings *BackupSettings, dir strin
 	if made.SHA256, made.Bytes, err = backup.Sum(out); err != nil {
 		return made, err
 	}
-	return made, finish(out.Name(), &made)
+	err = finish(out.Name(), &made)
+	return made, err
 }
 
 // gather copies what goes into a backup, as it is at one moment of core's own key.

@@ -98,7 +98,10 @@ func (d *doors) readCertificates(now time.Time) (names []string, commit func(), 
 
 // newACME is how a listener gets its certificates by itself. What becomes of them is in the
 // history.
-func (c *core) newACME(s ListenerSettings, storage *acme.Storage, addr net.Addr, roots *x509.CertPool) *acme.Certificates {
+func (c *core) newACME(
+	ctx context.Context, s ListenerSettings, storage *acme.Storage, addr net.Addr, roots *x509.CertPool,
+) *acme.Certificates {
+	ctx = context.WithoutCancel(ctx) // what comes last of all is told too
 	return acme.New(acme.Config{
 		Storage: storage, Domains: s.ACME.Domains, Email: s.ACME.Email, Directory: s.ACME.CA, Roots: roots,
 		Address: addr, Logger: c.cfg.Logger,
@@ -107,7 +110,6 @@ func (c *core) newACME(s ListenerSettings, storage *acme.Storage, addr net.Addr,
 			if failed {
 				level = slog.LevelError
 			}
-			ctx := context.Background() // it comes from the background
 			c.cfg.Logger.LogAttrs(ctx, level, "certificate", slog.String("listener", s.Name), slog.String("text", text))
 			c.record(ctx, api.Event{Kind: "config", Listener: s.Name, Text: text})
 		},

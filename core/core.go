@@ -145,7 +145,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 func (c *core) wire(ctx context.Context) (err error) {
 	// Callbacks come from the hub's own goroutines and may come last of all.
 	ctx = context.WithoutCancel(ctx)
-	if err = c.wireHub(ctx); err != nil {
+	if err := c.wireHub(ctx); err != nil {
 		return err
 	}
 	c.source.agents = c.hub
@@ -165,7 +165,7 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if c.updates, err = c.newUpdates(); err != nil {
 		return err
 	}
-	if err = c.procedures(); err != nil {
+	if err := c.procedures(); err != nil {
 		return err
 	}
 	c.logs = newOpLogs(c.store.AddOpLog, c.cfg.Logger)
@@ -174,8 +174,8 @@ func (c *core) wire(ctx context.Context) (err error) {
 		return err
 	}
 	syncs, err := c.store.Syncs(ctx)
-	for _, sync := range syncs {
-		c.reconciler.Add(reconciler.SyncSettings{Name: sync.Name, Interval: time.Duration(sync.IntervalSeconds) * time.Second})
+	for _, s := range syncs {
+		c.reconciler.Add(reconciler.SyncSettings{Name: s.Name, Interval: time.Duration(s.IntervalSeconds) * time.Second})
 	}
 	return err
 }

@@ -156,7 +156,8 @@ func (k *coreKey) change(ctx context.Context, actor string, force bool, each fun
 			Hint:    "see why above, and try again; --force changes it all the same, and they get it when they can",
 		}
 	}
-	return report, k.cutOver(ctx, actor, keys, &report)
+	err = k.cutOver(ctx, actor, keys, &report)
+	return report, err
 }
 
 // finish ends the grace of the change before. Nothing ends it while somebody needs it: an agent

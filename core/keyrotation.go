@@ -95,7 +95,7 @@ func (k *agentKeys) all(ctx context.Context, actor string, each func(api.KeyResu
 			names = append(names, s.Name)
 		}
 	}
-	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] }) //nolint:gosec // spreads load, guards nothing
 	results := make([]api.KeyResult, len(names))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxRotating)

@@ -109,7 +109,7 @@ func (c *core) openDoor(ctx context.Context, all *doors, i int, s ListenerSettin
 		return nil, cannotServe(s.Address, err)
 	}
 	if s.ACME.set() {
-		d.acme = c.newACME(s, all.acme, d.Addr(), roots)
+		d.acme = c.newACME(ctx, s, all.acme, d.Addr(), roots)
 	}
 	return d, nil
 }

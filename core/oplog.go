@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -92,11 +93,8 @@ func (o *opLog) end(e reconciler.Event) {
 		o.say(api.OpLogLine{Text: strings.TrimRight(line, "\r\n")})
 	}
 	text := strings.ReplaceAll(string(e.Result.Status), "_", " ")
-	for _, more := range []string{e.Result.Reason, e.Result.Outcome.Reason} {
-		if more != "" {
-			text += ": " + more
-			break
-		}
+	if reason := cmp.Or(e.Result.Reason, e.Result.Outcome.Reason); reason != "" {
+		text += ": " + reason
 	}
 	o.lines = append(o.lines, api.OpLogLine{At: e.Result.Ended, Phase: api.OpLogEnd, Text: text})
 }

@@ -91,7 +91,8 @@ func TestARestoreThatDiesLeavesNothingThatACoreStartsWith(t *testing.T) {
 		}
 		done, at := 0, ""
 		r := &restore{dir: d, ids: ids, confirm: func(api.BackupContents) error { return nil }, step: func(name string) error {
-			if done++; done == last {
+			done++
+			if done == last {
 				at = name
 				return errKilled
 			}

@@ -419,16 +419,16 @@ func (r *crashRig) crashOf(victim string) func() {
 	return func() {
 		defer close(restart)
 		r.mu.Lock()
-		agent, core := r.agent, r.core
+		a, c := r.agent, r.core
 		r.mu.Unlock()
 		switch victim {
 		case "agent":
-			agent.end()
+			a.end()
 		case "core":
-			core.end()
+			c.end()
 		case "both":
-			core.end()
-			agent.end()
+			c.end()
+			a.end()
 		case "link":
 			r.cut()
 		}

@@ -253,8 +253,10 @@ func TestNewerImagesAreToldOfUntilTheyRun(t *testing.T) {
 		w.want(
 			"OK StackImageUpdateAvailable: over: web on alpha: there is a newer image of app:1 for service app",
 			"OK StackImageUpdateAvailable: over: web on alpha: service app could move from app:1 to the tag 2")
-		w.service.Tell(alert.Alert{Type: fleet.AlertStackAutoUpdated, Level: alert.LevelOK, Server: "alpha", Text: "updated",
-			Target: fleet.ResourceName{Kind: "stack", Name: "web"}})
+		w.service.Tell(alert.Alert{
+			Type: fleet.AlertStackAutoUpdated, Level: alert.LevelOK, Server: "alpha", Text: "updated",
+			Target: fleet.ResourceName{Kind: "stack", Name: "web"},
+		})
 		w.pass(time.Minute)
 		w.want("OK StackAutoUpdated: updated")
 	})

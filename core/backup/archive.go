@@ -263,7 +263,8 @@ func readManifest(archive *tar.Reader) (m Manifest, err error) {
 	if err := decoder.Decode(&m); err != nil {
 		return m, damaged("its manifest: %w", err)
 	}
-	return m, m.check()
+	err = m.check()
+	return m, err
 }
 
 // extract writes the next file of the archive, which must be the one that the manifest names.

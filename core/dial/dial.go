@@ -191,7 +191,7 @@ func (s *Service) keep(ctx context.Context, name string, l *line) {
 		began := time.Now()
 		ended, err := s.connect(ctx, name, l.target, &running)
 		if err == nil {
-			err, renewing = s.await(ctx, ended, l)
+			renewing, err = s.await(ctx, ended, l)
 			if renewing {
 				continue
 			}
@@ -228,7 +228,7 @@ func (s *Service) connect(ctx context.Context, name string, target Target, runni
 }
 
 // await waits for the end of a session, or until another should take its place.
-func (s *Service) await(ctx context.Context, ended <-chan error, l *line) (_ error, renew bool) {
+func (s *Service) await(ctx context.Context, ended <-chan error, l *line) (renew bool, _ error) {
 	s.note(l, func(d *api.Dial) { d.Text = "a connection is there" })
 	timer := time.NewTimer(renewAfter)
 	defer timer.Stop()
@@ -237,9 +237,9 @@ func (s *Service) await(ctx context.Context, ended <-chan error, l *line) (_ err
 		if err == nil {
 			err = errors.New("the session is over")
 		}
-		return err, false
+		return false, err
 	case <-timer.C:
-		return nil, ctx.Err() == nil
+		return ctx.Err() == nil, nil
 	}
 }
 
@@ -289,7 +289,8 @@ func open(ctx context.Context, target Target) (wire.MessageConn, netip.Addr, err
 	if err != nil {
 		return nil, netip.Addr{}, err
 	}
-	return conn, conn.RemoteAddr(), nil
+	addr := conn.RemoteAddr()
+	return conn, addr, nil
 }
 
 // mayDial keeps what a commit says away from the services that clouds offer to a machine

@@ -177,8 +177,8 @@ func New(cfg Config) (*Hub, error) {
 func (h *Hub) Run(ctx context.Context) error {
 	names, err := h.cfg.Registry.Servers(ctx)
 	switch {
-	case ctx.Err() != nil: // it was stopped before it began
-		return nil
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // it was stopped before it began, which is no failure
 	case err != nil:
 		return fmt.Errorf("hub: list servers: %w", err)
 	}

@@ -162,7 +162,7 @@ func TestADisconnectedServerIsGoneWithinASecond(t *testing.T) {
 	a := c.online(c.register("alpha"), "alpha", "web")
 	begun := time.Now()
 	c.hub.Disconnect(t.Context(), "alpha", "the server was disabled")
-	<-a.ended
+	wantCode(t, <-a.ended, wire.CodeDenied)
 	if took := time.Since(begun); took > 5*time.Second { // a second, and a loaded machine
 		t.Errorf("gone after %v", took)
 	}
