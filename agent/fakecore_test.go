@@ -193,7 +193,8 @@ func (s *coreSession) Serve(_ context.Context, verb wire.Verb, body []byte, stre
 		return wire.RotateAccepted{}, c.onPropose(proposed)
 	case wire.VerbRotateConfirm:
 		return wire.RotateDone{}, nil
-	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects:
+	case wire.VerbApply, wire.VerbCancel, wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbFiles, wire.VerbProjects,
+		wire.VerbRotate, wire.VerbCoreKey, wire.VerbRest:
 	}
 	return nil, wire.UnknownVerb(verb)
 }

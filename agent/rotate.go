@@ -98,25 +98,36 @@ func (s *session) keepKeys(ctx context.Context) error {
 		err := s.settle(ctx, rotation)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the session is over, and that is no fault
 		case errors.Is(err, wire.ErrClosed):
 			return err
 		case err != nil && err.Error() != said:
 			s.log.WarnContext(ctx, "keys are not in order yet; trying again", slog.Any("err", err))
 			said = err.Error()
 		}
-		again := make(<-chan time.Time)
-		if err != nil {
-			timer := time.NewTimer(settleEvery)
-			defer timer.Stop()
-			again = timer.C
-		}
-		select {
-		case <-ctx.Done():
+		var ended bool
+		if rotation, ended = s.nextRotation(ctx, rotation, err != nil); ended {
 			return nil
-		case rotation = <-s.rotations:
-		case <-again:
 		}
+	}
+}
+
+// nextRotation waits for another change than the one given, or, when that one failed, until it
+// is time to try it again. It reports whether the session ended instead.
+func (s *session) nextRotation(ctx context.Context, rotation string, failed bool) (next string, ended bool) {
+	again := make(<-chan time.Time)
+	if failed {
+		timer := time.NewTimer(settleEvery)
+		defer timer.Stop()
+		again = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return rotation, true
+	case next = <-s.rotations:
+		return next, false
+	case <-again:
+		return rotation, false
 	}
 }
 

@@ -189,14 +189,7 @@ func (s *session) Serve(ctx context.Context, verb wire.Verb, body []byte, stream
 		}
 		return s.host(ctx, req)
 	case wire.VerbFiles:
-		var req wire.FilesRequest
-		if err := wire.Decode(body, &req); err != nil {
-			return nil, err
-		}
-		if stream == nil {
-			return nil, wire.Errorf(wire.CodeBadRequest, "files come as a stream")
-		}
-		return nil, answer(ctx, s.agent.cfg.Engine.Files(ctx, req, stream))
+		return nil, s.files(ctx, body, stream)
 	case wire.VerbProjects:
 		list, err := s.agent.cfg.Engine.Projects(ctx)
 		return list, answer(ctx, err)
@@ -234,6 +227,18 @@ func (s *session) current(epoch uint64) error {
 		}
 	}
 	return nil
+}
+
+// files streams files of the host.
+func (s *session) files(ctx context.Context, body []byte, stream io.Writer) error {
+	var req wire.FilesRequest
+	if err := wire.Decode(body, &req); err != nil {
+		return err
+	}
+	if stream == nil {
+		return wire.Errorf(wire.CodeBadRequest, "files come as a stream")
+	}
+	return answer(ctx, s.agent.cfg.Engine.Files(ctx, req, stream))
 }
 
 // host works on the engine and answers when it is done.

@@ -201,7 +201,8 @@ func TestGoldenFrames(t *testing.T) {
 				_, err := stream.Write([]byte("\x00\x00\x00\x00\x00\x00\x00\x03abc"))
 				return nil, err
 			case wire.VerbReport, wire.VerbProgress, wire.VerbResult, wire.VerbApply, wire.VerbCancel,
-				wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbRegistry, wire.VerbFiles, wire.VerbProjects:
+				wire.VerbObserve, wire.VerbLogs, wire.VerbHost, wire.VerbRegistry, wire.VerbFiles, wire.VerbProjects,
+				wire.VerbRotate, wire.VerbRotatePropose, wire.VerbRotateConfirm, wire.VerbCoreKey, wire.VerbCommit, wire.VerbRest:
 			}
 			return nil, wire.UnknownVerb(verb)
 		})})

@@ -380,12 +380,7 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 	err = t.e.states.update(t.order.Stack, func(s *state) {
 		s.Project, s.Good, s.Images = t.project, &good, images
 		s.Adopted = stillAdopted(s, now)
-		s.Placed = nil
-		if !at.host {
-			s.Placed = paths(release)
-		} else if files := s.PlacedIn[at.dir]; files != nil {
-			s.PlacedIn = map[string]map[string]fleet.Digest{at.dir: digests(release)}
-		}
+		s.place(at, release)
 		s.Baseline = t.baselines(release, now, old)
 		s.Bad = s.withoutBad(release.Digest)
 		s.Stopped, s.Held = false, nil
@@ -412,6 +407,16 @@ func (t *task) settle(ctx context.Context, release *fleet.Release, now []live) (
 	}
 	t.forgetWanted()
 	return now, t.e.blobs.drop(gone, t.e.needed())
+}
+
+// place has the state say where the files of a release are.
+func (s *state) place(at site, release *fleet.Release) {
+	s.Placed = nil
+	if !at.host {
+		s.Placed = paths(release)
+	} else if files := s.PlacedIn[at.dir]; files != nil {
+		s.PlacedIn = map[string]map[string]fleet.Digest{at.dir: digests(release)}
+	}
 }
 
 // forgetWanted lets the blobs of the order's release go.

@@ -14,7 +14,7 @@ import (
 // repairs are what an agent would do now if core were away.
 func (h *host) repairs() []fleet.Order {
 	h.t.Helper()
-	due, err := h.Engine.Repairs(h.t.Context())
+	due, err := h.Repairs(h.t.Context())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestWhatWasRemovedByHandIsPutBackWithoutCore(t *testing.T) {
 	if len(due) != 1 || due[0].Stack != "heal" {
 		t.Fatalf("due is %+v", due)
 	}
-	h.want(h.Engine.Do(t.Context(), due[0], nil, nil), fleet.OutcomeSucceeded) // no blobs: core is away
+	h.want(h.Do(t.Context(), due[0], nil, nil), fleet.OutcomeSucceeded) // no blobs: core is away
 	if c := h.container("heal", "web"); c.State != fleet.StateRunning {
 		t.Errorf("web is %s", c.State)
 	}
@@ -69,7 +69,7 @@ func TestWhatWasRemovedByHandIsPutBackWithoutCore(t *testing.T) {
 	if due := h.repairs(); len(due) > 0 {
 		t.Errorf("a service was stopped by order, and yet %+v is due", due)
 	}
-	h.want(h.Engine.Do(t.Context(), stale[0], nil, nil), fleet.OutcomeCanceled)
+	h.want(h.Do(t.Context(), stale[0], nil, nil), fleet.OutcomeCanceled)
 	if c := h.container("heal", "db"); c.State == fleet.StateRunning {
 		t.Error("db was started again")
 	}

@@ -288,7 +288,7 @@ func (w *writer) file(p string, content []byte, mode fs.FileMode) {
 			return
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // directories of the system, which all may read
 		w.err = fmt.Errorf("make the directory of %s: %w", p, err)
 		return
 	}

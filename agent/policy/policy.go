@@ -160,17 +160,8 @@ func (d *document) policy(path string, text []byte) (Policy, error) {
 	fault := func(key, format string, args ...any) error {
 		return &Error{Pos: find(path, text, key), Message: fmt.Sprintf(format, args...)}
 	}
-	switch p.Tier {
-	case "", fleet.TierTrusted, fleet.TierUntrusted:
-	default:
-		return p, fault("tier", "there is no tier %q: it is trusted or untrusted", d.Tier)
-	}
-	if p.Tier == fleet.TierUntrusted && p.HostCommands {
-		return p, fault("host_commands", "commands never run on an untrusted host: take tier or host_commands out")
-	}
-	if d.Terminals || len(d.Tunnels) > 0 {
-		return p, fault(cmp.Or(map[bool]string{true: "terminals"}[d.Terminals], "tunnels"),
-			"this agent opens neither terminals nor tunnels, so that there is nothing to allow: leave the key out, or false or empty")
+	if err := d.checkTier(fault); err != nil {
+		return p, err
 	}
 	var err error
 	if p.Signers, err = commitsig.Parse(d.AllowedSigners, d.PGPKeys); err != nil {
@@ -180,32 +171,11 @@ func (d *document) policy(path string, text []byte) (Policy, error) {
 		}
 		return p, fault(key, "%v", err)
 	}
-	for _, pattern := range p.AllowedRegistries {
-		if !fleet.ValidRegistryPattern(pattern) {
-			return p, fault("allowed_registries", "%q is no registry or part of one, such as ghcr.io or docker.io/library/*", pattern)
-		}
+	if err := d.checkPlaces(fault); err != nil {
+		return p, err
 	}
-	for _, dir := range p.HostDirectories {
-		if !filepath.IsAbs(dir) || dir == "/" {
-			return p, fault("host_directories", "%q must be an absolute directory, and not all of the host", dir)
-		}
-	}
-	if p.RepoDirectory != "" && !filepath.IsAbs(p.RepoDirectory) {
-		return p, fault("repo_directory", "%q must be an absolute directory", p.RepoDirectory)
-	}
-	for name, value := range d.Secrets {
-		if err := p.addSecret(path, text, name, value); err != nil {
-			return p, err
-		}
-	}
-	for name, file := range d.SecretFiles {
-		value, err := readOwned(file, false)
-		if err != nil {
-			return p, fault(name, "the secret %s: %v", name, err)
-		}
-		if err := p.addSecret(path, text, name, strings.TrimRight(string(value), "\r\n")); err != nil {
-			return p, err
-		}
+	if err := d.addSecrets(&p, path, text); err != nil {
+		return p, err
 	}
 	for _, a := range d.Registry {
 		r, err := a.read()
@@ -219,6 +189,64 @@ func (d *document) policy(path string, text []byte) (Policy, error) {
 		return p, private(path)
 	}
 	return p, nil
+}
+
+// faultFunc makes the error of a key.
+type faultFunc func(key, format string, args ...any) error
+
+// checkTier refuses an unknown tier, and what the tier or this agent does not allow.
+func (d *document) checkTier(fault faultFunc) error {
+	tier := fleet.Tier(d.Tier)
+	switch tier {
+	case "", fleet.TierTrusted, fleet.TierUntrusted:
+	default:
+		return fault("tier", "there is no tier %q: it is trusted or untrusted", d.Tier)
+	}
+	if tier == fleet.TierUntrusted && d.HostCommands {
+		return fault("host_commands", "commands never run on an untrusted host: take tier or host_commands out")
+	}
+	if d.Terminals || len(d.Tunnels) > 0 {
+		return fault(cmp.Or(map[bool]string{true: "terminals"}[d.Terminals], "tunnels"),
+			"this agent opens neither terminals nor tunnels, so that there is nothing to allow: leave the key out, or false or empty")
+	}
+	return nil
+}
+
+// checkPlaces refuses registries and directories that cannot be ones.
+func (d *document) checkPlaces(fault faultFunc) error {
+	for _, pattern := range d.AllowedRegistries {
+		if !fleet.ValidRegistryPattern(pattern) {
+			return fault("allowed_registries", "%q is no registry or part of one, such as ghcr.io or docker.io/library/*", pattern)
+		}
+	}
+	for _, dir := range d.HostDirectories {
+		if !filepath.IsAbs(dir) || dir == "/" {
+			return fault("host_directories", "%q must be an absolute directory, and not all of the host", dir)
+		}
+	}
+	if d.RepoDirectory != "" && !filepath.IsAbs(d.RepoDirectory) {
+		return fault("repo_directory", "%q must be an absolute directory", d.RepoDirectory)
+	}
+	return nil
+}
+
+// addSecrets adds the secrets in the policy and in the files that it names.
+func (d *document) addSecrets(p *Policy, path string, text []byte) error {
+	for name, value := range d.Secrets {
+		if err := p.addSecret(path, text, name, value); err != nil {
+			return err
+		}
+	}
+	for name, file := range d.SecretFiles {
+		value, err := readOwned(file, false)
+		if err != nil {
+			return &Error{Pos: find(path, text, name), Message: fmt.Sprintf("the secret %s: %v", name, err)}
+		}
+		if err := p.addSecret(path, text, name, strings.TrimRight(string(value), "\r\n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a account) read() (Registry, error) {

@@ -122,6 +122,11 @@ func (s *service) power() string {
 	case !s.Build.IsZero():
 		return "is built on the host"
 	}
+	return s.loosened()
+}
+
+// loosened says what of its isolation from the host a service gives up.
+func (s *service) loosened() string {
 	for _, capability := range s.CapAdd {
 		if !slices.Contains(harmless, strings.TrimPrefix(strings.ToUpper(capability), "CAP_")) {
 			return "adds the capability " + capability

@@ -74,14 +74,7 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 	}
 	req := api.ApplyRequest{Only: f.only, Approved: f.approve, OverrideWindow: f.override, Reason: f.reason}
 	if len(args) > 0 && isFile(args[0]) {
-		saved, err := readPlan(args[0])
-		if err != nil {
-			return err
-		}
-		req.Saved = &saved
-		return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
-			return client.Apply(cmd.Context(), saved.Sync, req, each)
-		})
+		return a.applySaved(cmd.Context(), client, req, args[0])
 	}
 	sync, err := soleSync(cmd, client, args)
 	if err != nil {
@@ -116,6 +109,18 @@ func (a *app) apply(cmd *cobra.Command, f applyFlags, args []string) error {
 		}
 	}
 	return err
+}
+
+// applySaved carries out the plan in a file.
+func (a *app) applySaved(ctx context.Context, client *api.Client, req api.ApplyRequest, file string) error {
+	saved, err := readPlan(file)
+	if err != nil {
+		return err
+	}
+	req.Saved = &saved
+	return a.stream(func(each func(api.ApplyEvent) error) (api.RunResult, error) {
+		return client.Apply(ctx, saved.Sync, req, each)
+	})
 }
 
 func isFile(path string) bool {

@@ -188,7 +188,7 @@ func (a *app) auditExportCommand() *cobra.Command {
 func (a *app) writeAudit(source io.Reader, format, out string) (err error) {
 	to := a.stdout
 	if out != "" {
-		f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the file that this very user names
+		f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return &exit.Error{Code: exit.Config, Err: fmt.Errorf("write the export: %w", err)}
 		}

@@ -142,7 +142,7 @@ is whole. It needs no core. FILE is - for standard input.`,
 			if a.json {
 				return a.printJSON(contents)
 			}
-			a.printContents(a.stdout, &contents)
+			printContents(a.stdout, &contents)
 			fmt.Fprintln(a.stdout, "the backup is whole")
 			return nil
 		},
@@ -170,7 +170,7 @@ func (a *app) openBackup(name, identity string) (io.ReadCloser, []byte, error) {
 	return f, key, nil
 }
 
-func (a *app) printContents(w io.Writer, c *api.BackupContents) {
+func printContents(w io.Writer, c *api.BackupContents) {
 	fmt.Fprintf(w, "made       %s by varan %s\ncore       %s\nschema     %d\nAPI keys   %s\n",
 		c.Created.Local().Format(time.DateTime), printable(c.Program), printable(c.Core), c.Schema, printable(strings.Join(c.APIKeys, ", ")))
 	var files, rows []string
@@ -236,7 +236,7 @@ standard input.`,
 }
 
 func (a *app) confirmRestore(ctx context.Context, c *api.BackupContents, yes bool) error {
-	a.printContents(a.stderr, c)
+	printContents(a.stderr, c)
 	fmt.Fprintf(a.stderr, `
 Not known is what happened after %s:
 - these keys of servers, and these API keys, are accepted, also those that were revoked since;

@@ -113,8 +113,13 @@ func (a *app) printChain(s style, chain api.EventChain) {
 	}
 	a.printLink(s, e, len(chain.Causes), "  <- this one")
 	facts := [][2]string{
-		{"recorded", lateText(e)}, {"by", e.Actor}, {"from", strings.TrimSpace(e.Remote + " " + e.Listener)},
-		{"commit", e.Commit}, {"run", e.Run}, {"op", e.Op}, {"status", strings.ReplaceAll(e.Status, "_", " ")},
+		{"recorded", lateText(e)},
+		{"by", e.Actor},
+		{"from", strings.TrimSpace(e.Remote + " " + e.Listener)},
+		{"commit", e.Commit},
+		{"run", e.Run},
+		{"op", e.Op},
+		{"status", strings.ReplaceAll(e.Status, "_", " ")},
 		{"took", tookText(e.DurationMS)},
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.Data)) {

@@ -243,6 +243,7 @@ func (e *Engine) change(order fleet.Order) fleet.Outcome {
 		return e.update(st, order)
 	case fleet.OrderRun:
 		return run(st, order)
+	case fleet.OrderHeal: // this engine does not heal
 	}
 	return fleet.Outcome{Status: fleet.OutcomeFailed, Reason: fmt.Sprintf("unknown order kind %q", order.Kind), Untouched: true}
 }
@@ -362,7 +363,7 @@ func cycle(st *stack, order fleet.Order) fleet.Outcome {
 		case fleet.OrderUnpause:
 			c.State = fleet.StateRunning
 		case fleet.OrderApply, fleet.OrderAdopt, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStart, fleet.OrderPull,
-			fleet.OrderUpdate, fleet.OrderRun:
+			fleet.OrderUpdate, fleet.OrderRun, fleet.OrderHeal:
 			c.State, c.StartedAt = fleet.StateRunning, time.Now()
 		}
 	}
