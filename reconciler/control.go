@@ -16,7 +16,7 @@ import (
 
 // Controls is the durable memory of what people decided, and of how far rollouts are.
 type Controls interface {
-	Control(ctx context.Context, sync string) (plan.Control, error)
+	Control(ctx context.Context, name string) (plan.Control, error)
 	// Hold keeps releases back, all or none; Unhold lets them go again and says why.
 	Hold(ctx context.Context, holds []plan.Hold) error
 	Unhold(ctx context.Context, holds []plan.Hold, actor, why string) error
@@ -31,9 +31,9 @@ type Controls interface {
 
 // Past reads earlier commits.
 type Past interface {
-	// At is what a commit of the sync's repository says. sources are the states of other
+	// At is what a commit of the named sync's repository says. sources are the states of other
 	// repositories that take the place of their heads.
-	At(ctx context.Context, sync, commit string, sources []fleet.Source) (Loaded, error)
+	At(ctx context.Context, name, commit string, sources []fleet.Source) (Loaded, error)
 }
 
 // undecided is a Controls where nobody decided anything, and nothing is remembered.
@@ -81,8 +81,8 @@ func (r *Reconciler) Recheck(actor string, syncs ...string) {
 }
 
 // Forgive forgets how deploys of a stack fared: a person lets it go on.
-func (r *Reconciler) Forgive(sync, stack string) {
-	l, ok := r.find(sync)
+func (r *Reconciler) Forgive(name, stack string) {
+	l, ok := r.find(name)
 	if !ok {
 		return
 	}
@@ -201,7 +201,8 @@ func (l *loop) moveRollouts(ctx context.Context, in *plan.Input, p plan.Plan, by
 	kept := slices.DeleteFunc(slices.Clone(in.Control.Rollouts), func(r plan.Rollout) bool {
 		return slices.ContainsFunc(moved, func(m plan.Rollout) bool { return m.Stack == r.Stack })
 	})
-	in.Control.Rollouts = append(kept, moved...)
+	kept = append(kept, moved...)
+	in.Control.Rollouts = kept
 	for _, r := range moved {
 		if told := text(r); told != "" {
 			l.r.emit(Event{Kind: EventRollout, Sync: l.name, Stack: r.Stack, Text: told}, nil)
@@ -289,14 +290,14 @@ func (l *loop) keepDeploy(op plan.Op, result OpResult, now time.Time) {
 	case cause == "":
 		delete(l.deploys, at)
 	default:
-		list := append(l.deploys[at], plan.Deploy{Release: op.Release, Cause: cause, At: now})
-		l.deploys[at] = list[max(0, len(list)-2):]
+		l.deploys[at] = append(l.deploys[at], plan.Deploy{Release: op.Release, Cause: cause, At: now})
+		l.deploys[at] = l.deploys[at][max(0, len(l.deploys[at])-2):]
 	}
 }
 
 // goBack gives an execution the earlier releases that its ops deploy.
 func (e *execution) goBack(in *plan.Input) {
-	var first Content = e.content
+	first := e.content
 	var from []fleet.Release
 	for _, n := range e.nodes {
 		if release, back := in.Release(n.op); back {

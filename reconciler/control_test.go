@@ -333,7 +333,9 @@ func TestARolloutGoesOnAfterARestart(t *testing.T) {
 		// Another core takes over, with the same memory.
 		b.cancel()
 		synctest.Wait()
-		<-b.done
+		if err := <-b.done; err != nil {
+			b.Fatal(err)
+		}
 		r, err := reconciler.New(reconciler.Config{
 			Source: b.source, Fleet: b.fleet, Journal: b.journal, Logger: slog.New(slog.DiscardHandler), Controls: b.controls, Past: b.past,
 		})

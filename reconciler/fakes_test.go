@@ -281,7 +281,7 @@ func (j *fakeJournal) Adopt(_ context.Context, _ string, stacks []plan.Owned) er
 	return j.failure("Adopt")
 }
 
-func (j *fakeJournal) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
+func (*fakeJournal) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
 	return nil
 }
 

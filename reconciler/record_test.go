@@ -145,7 +145,7 @@ func (s *several) Adopt(ctx context.Context, name string, stacks []plan.Owned) e
 	return s.journals[name].Adopt(ctx, name, stacks)
 }
 
-func (s *several) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
+func (*several) Planned(context.Context, string, reconciler.Trigger, string, plan.Plan) error {
 	return nil
 }
 

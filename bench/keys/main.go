@@ -26,6 +26,7 @@ import (
 
 	_ "modernc.org/sqlite" // to fill the store faster than core would
 
+	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
@@ -96,7 +97,7 @@ func run(ctx context.Context, bin string, keys int) error {
 	if err != nil {
 		return err
 	}
-	print(os.Stdout, keys, []figures{few, many, servers}, admitted)
+	printTable(os.Stdout, keys, []figures{few, many, servers}, admitted)
 	return nil
 }
 
@@ -116,7 +117,7 @@ func measure(ctx context.Context, bin, dir string, keys []fleet.Secret) (f figur
 		return f, fmt.Errorf("create a log: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.CommandContext(ctx, bin, "core", "--dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--addr-file", addr, "--log-level", "error")
+	cmd := exec.CommandContext(ctx, bin, "core", "--dir", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--addr-file", addr, "--log-level", "error") //nolint:gosec // the program that is measured is the one that the flag names
 	cmd.Stdout, cmd.Stderr = log, log
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -134,7 +135,9 @@ func measure(ctx context.Context, bin, dir string, keys []fleet.Secret) (f figur
 		if time.Since(begin) > time.Minute {
 			return f, errors.New("core does not start")
 		}
-		time.Sleep(time.Millisecond)
+		if err := process.Pause(ctx, time.Millisecond); err != nil {
+			return f, err
+		}
 	}
 	if _, err := get(ctx, base+"/readyz", fleet.Secret{}); err != nil {
 		return f, err
@@ -146,10 +149,8 @@ func measure(ctx context.Context, bin, dir string, keys []fleet.Secret) (f figur
 	if f.cached, err = show(ctx, base, keys[len(keys)-1:]); err != nil {
 		return f, err
 	}
-	select {
-	case <-time.After(settle):
-	case <-ctx.Done():
-		return f, ctx.Err()
+	if err := process.Pause(ctx, settle); err != nil {
+		return f, err
 	}
 	f.memory, f.peak, err = memory(cmd.Process.Pid)
 	return f, err
@@ -245,7 +246,7 @@ func addAgent(ctx context.Context, tx *sql.Tx, i int) (string, error) {
 	_, _ = rand.Read(raw[:])
 	server, key, now := fmt.Sprintf("host-%06d", i), base64.StdEncoding.EncodeToString(raw[:]), time.Now().UnixNano()
 	_, err := tx.ExecContext(ctx, `INSERT INTO servers (name, tags, tier, pending, disabled, epoch, onboarded_at, core_key)
-		VALUES ($1, '[]', 'trusted', FALSE, FALSE, 1, $2, '')`, server, now)
+		VALUES ($1, '[]', 'trusted', $3, $3, 1, $2, '')`, server, now, false)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, "INSERT INTO keys (public_key, server, state, since) VALUES ($1, $2, 'current', $3)", key, server, now)
 	}
@@ -279,7 +280,7 @@ func admit(ctx context.Context, data string, agents []string) (_ time.Duration, 
 	return took[len(took)/2], nil
 }
 
-func print(w io.Writer, keys int, cores []figures, admitted time.Duration) {
+func printTable(w io.Writer, keys int, cores []figures, admitted time.Duration) {
 	mib := func(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
 	verdict := func(ok bool) string {

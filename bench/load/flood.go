@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 	"github.com/varanhq/varan/sync/git"
@@ -83,7 +84,9 @@ func measureFlood(ctx context.Context, bin string, n int, what string, env []str
 	if err := f.addSync(ctx, host.URL); err != nil {
 		return err
 	}
-	time.Sleep(2 * time.Second) // core gives back what its start took
+	if err := process.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
+		return err
+	}
 	before, _ := f.proc.Memory()
 	cpu := f.proc.CPU()
 	f.fetches.Store(0)
@@ -94,8 +97,8 @@ func measureFlood(ctx context.Context, bin string, n int, what string, env []str
 	}
 	wall := time.Since(start)
 	found := until(ctx, time.Minute, "the last commit to be planned", func() bool {
-		sync, err := f.api.Sync(ctx, "flood")
-		return err == nil && sync.State.Good.ID == last
+		seen, err := f.api.Sync(ctx, "flood")
+		return err == nil && seen.State.Good.ID == last
 	})
 	_, peak := f.proc.Memory()
 	result.print(n, what, wall)
@@ -142,8 +145,8 @@ func (f *flood) addSync(ctx context.Context, host string) error {
 	}
 	f.secret = string(created.WebhookSecret)
 	return until(ctx, time.Minute, "the first look", func() bool {
-		sync, err := f.api.Sync(ctx, "flood")
-		return err == nil && !sync.State.Checked.IsZero()
+		seen, err := f.api.Sync(ctx, "flood")
+		return err == nil && !seen.State.Checked.IsZero()
 	})
 }
 

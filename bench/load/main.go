@@ -76,7 +76,8 @@ func newInstance(ctx context.Context, bin string, env ...string) (*instance, err
 		return nil, fmt.Errorf("initialise core: %w", err)
 	}
 	c.api = &api.Client{Key: key}
-	return c, c.start(ctx)
+	err = c.start(ctx)
+	return c, err
 }
 
 // start starts core, at the same address as before, and waits until it serves.

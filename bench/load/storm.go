@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/agent"
+	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/wire"
@@ -84,8 +85,9 @@ func (m *member) most() (most int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, first := range m.dials {
-		n := 0
-		for n = i; n < len(m.dials) && m.dials[n].Sub(first) < attemptsIn; n++ {
+		n := i
+		for n < len(m.dials) && m.dials[n].Sub(first) < attemptsIn {
+			n++
 		}
 		most = max(most, n-i)
 	}
@@ -100,7 +102,7 @@ func measureStorms(ctx context.Context, bin string, n int) error {
 		source func(i int) net.IP
 		down   time.Duration
 	}{
-		{"from a network each, core back at once", func(i int) net.IP { return net.IPv4(127, byte(1+i>>8), byte(i), 1) }, 0},
+		{"from a network each, core back at once", func(i int) net.IP { return net.IPv4(127, byte((1+i>>8)&0xff), byte(i&0xff), 1) }, 0},
 		{"all from one network, core back at once", func(int) net.IP { return net.IPv4(127, 0, 0, 1) }, 0},
 		{"all from one network, core away for 20 s", func(int) net.IP { return net.IPv4(127, 0, 0, 1) }, 20 * time.Second},
 	} {
@@ -117,7 +119,9 @@ func measureStorm(ctx context.Context, bin string, n int, what string, source fu
 		return err
 	}
 	defer c.close()
-	time.Sleep(2 * time.Second) // core gives back what its start took
+	if err := process.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
+		return err
+	}
 	empty, _ := c.proc.Memory()
 	members := make([]*member, n)
 	for i := range members {
@@ -132,7 +136,9 @@ func measureStorm(ctx context.Context, bin string, n int, what string, source fu
 		return err
 	}
 	joined := time.Since(joining)
-	time.Sleep(steady)
+	if err := process.Pause(ctx, steady); err != nil {
+		return err
+	}
 	full, _ := c.proc.Memory()
 	back, wall, err := c.restart(ctx, members, down)
 	if err != nil {
@@ -166,7 +172,9 @@ func (c *instance) restart(ctx context.Context, members []*member, down time.Dur
 	}
 	killed := time.Now()
 	c.proc.Kill()
-	time.Sleep(down)
+	if err := process.Pause(ctx, down); err != nil {
+		return nil, 0, err
+	}
 	started := time.Now()
 	if err := c.start(ctx); err != nil {
 		return nil, 0, err

@@ -19,11 +19,10 @@ func (s Signers) verifyPGP(payload, armored []byte) (string, error) {
 	// A key that has expired since still vouches for what it signed in its time.
 	config := &packet.Config{Time: func() time.Time { return at }}
 	entity, err := openpgp.CheckArmoredDetachedSignature(s.pgp, bytes.NewReader(payload), bytes.NewReader(armored), config)
-	switch err {
-	case nil:
-	case errors.ErrUnknownIssuer:
+	if err == errors.ErrUnknownIssuer { //nolint:errorlint // errors is the OpenPGP library's here, and it wraps none
 		return "", ErrUnknownKey
-	default:
+	}
+	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nameOf(entity), nil

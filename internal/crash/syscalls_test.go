@@ -294,7 +294,7 @@ func private(t *testing.T, dir string) {
 			return err
 		}
 		if d.IsDir() {
-			return os.Chmod(path, 0o700) //nolint:gosec // a directory
+			return os.Chmod(path, 0o700)
 		}
 		return os.Chmod(path, 0o600)
 	})

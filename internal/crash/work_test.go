@@ -167,7 +167,7 @@ func oldDatabase(l *lab) {
 	do(fmt.Sprintf("PRAGMA user_version = %d", oldVersion))
 	do("ATTACH '" + fresh + "' AS fresh")
 	do("PRAGMA foreign_keys = 0")
-	for _, table := range strings.Fields(column(l.t, db, "SELECT group_concat(name, ' ') FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")) {
+	for table := range strings.FieldsSeq(column(l.t, db, "SELECT group_concat(name, ' ') FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")) {
 		common := column(l.t, db, `SELECT coalesce(group_concat(name, ', '), '') FROM (SELECT name FROM pragma_table_info('`+table+`', 'main')
 			INTERSECT SELECT name FROM pragma_table_info('`+table+`', 'fresh'))`)
 		if common != "" {

@@ -69,9 +69,9 @@ services:
 	if out := install(); strings.Contains(out, "wrote") || strings.Contains(out, "fetching") {
 		t.Errorf("a second time:\n%s", out)
 	}
-	program, token := filepath.Join(root, "usr/local/bin/varan-agent"), filepath.Join(root, "var/lib/varan-agent/onboarding.key")
+	program, token := filepath.Join(root, "usr", "local", "bin", "varan-agent"), filepath.Join(root, "var", "lib", "varan-agent", "onboarding.key")
 	w.agents["host-1"] = w.start("host-1", program, []string{"VARAN_ONBOARDING_KEY_FILE=" + token},
-		"--config", filepath.Join(root, "etc/varan/agent.toml"), "--dir", w.path("host-1"), "--log-level", "debug")
+		"--config", filepath.Join(root, "etc", "varan", "agent.toml"), "--dir", w.path("host-1"), "--log-level", "debug")
 	w.eventually("the host to wait", func() bool {
 		s, err := w.api.Server(t.Context(), name)
 		return err == nil && s.Pending && s.RemoteAddr == "127.0.0.1"

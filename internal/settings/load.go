@@ -350,8 +350,7 @@ func (l *loader) table(n *node, into reflect.Value, path string) (secrets bool) 
 // fieldsOf maps the keys and aliases of a table to its fields.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if key, ok := f.Tag.Lookup("key"); ok {
 			fields[key] = f
 			for _, alias := range list(f.Tag.Get("alias")) {

@@ -100,11 +100,6 @@ func plain(name string, params ...ParamType) ExecutionType {
 	return ExecutionType{Name: name, Params: params}
 }
 
-func (t ExecutionType) idle() ExecutionType {
-	t.Idle = true
-	return t
-}
-
 // The resource types as executions name them.
 const (
 	aStack      = "stack"

@@ -137,7 +137,7 @@ func (m maker) scalar(v reflect.Value, sf reflect.StructField) {
 		for range rapid.IntRange(0, 2).Draw(m.t, "count") {
 			item := reflect.New(v.Type().Elem()).Elem()
 			m.fill(item)
-			if w, ok := item.Addr().Interface().(*spec.SyncWindow); ok {
+			if w, ok := reflect.TypeAssert[*spec.SyncWindow](item.Addr()); ok {
 				w.Schedule, w.Timezone = "@daily", "" // one that never opens is a fault
 			}
 			v.Set(reflect.Append(v, item))
@@ -217,7 +217,7 @@ func (m maker) execution() spec.Execution {
 		}
 		given := spec.Param{Name: p.Name}
 		switch p.Kind {
-		case spec.ParamList, spec.ParamReferences:
+		case spec.ParamList, spec.ParamWords, spec.ParamReferences:
 			given.List = few(m, m.text)
 		case spec.ParamInt:
 			given.Int = rapid.IntRange(0, 99).Draw(m.t, "int")

@@ -101,7 +101,7 @@ func (p *parser) inputsIn(e *Execution, given *Param, inputs map[string]*Input) 
 	collect := func(name string) (string, error) {
 		in := inputs[name]
 		if in == nil {
-			return "", &unknownInput{name}
+			return "", &unknownInputError{name}
 		}
 		used = append(used, in)
 		return "", nil
@@ -121,15 +121,15 @@ func (p *parser) inputsIn(e *Execution, given *Param, inputs map[string]*Input) 
 	}
 }
 
-// unknownInput is a reference to an input that is not declared.
-type unknownInput struct{ name string }
+// unknownInputError is a reference to an input that is not declared.
+type unknownInputError struct{ name string }
 
-func (u *unknownInput) Error() string {
+func (u *unknownInputError) Error() string {
 	return fmt.Sprintf("there is no input %s", quoted(u.name))
 }
 
 func (p *parser) wrongInput(at fleet.Position, err error, inputs map[string]*Input) {
-	unknown, ok := err.(*unknownInput) //nolint:errorlint // as collect made it
+	unknown, ok := err.(*unknownInputError) //nolint:errorlint // as collect made it
 	if !ok {
 		p.failAt(at, "invalid-input", "", "%v", err)
 		return
