@@ -86,7 +86,7 @@ func (a *Agent) link(ctx context.Context) {
 		if time.Since(opened) >= settledAge {
 			retry.Reset()
 		}
-		pause(ctx, max(retry.Next(), tries.rest(time.Now())))
+		_ = backoff.Pause(ctx, max(retry.Next(), tries.rest(time.Now())))
 	}
 }
 
@@ -94,7 +94,7 @@ func (a *Agent) link(ctx context.Context) {
 // each interval. It returns the session if it lives on. Without a session it waits once.
 func (a *Agent) serve(ctx context.Context, s *session, interval time.Duration, due func() bool) *session {
 	if s == nil {
-		pause(ctx, interval)
+		_ = backoff.Pause(ctx, interval)
 		return nil
 	}
 	ticker := time.NewTicker(interval)
@@ -165,14 +165,4 @@ func restOf(endpoints []*endpoint) time.Duration {
 		rest = min(rest, time.Until(ep.until))
 	}
 	return max(rest, 0)
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -343,18 +343,7 @@ func (r *run) close(ctx context.Context) {
 }
 
 func until(ctx context.Context, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
-		case <-ticker.C:
-		}
-	}
-	return nil
+	return process.Until(ctx, patience, what, holds)
 }
 
 func median(durations []time.Duration) time.Duration {

@@ -20,6 +20,7 @@ import (
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/backoff"
 	"github.com/varanhq/varan/wire"
 )
 
@@ -101,7 +102,7 @@ func (k *agentKeys) all(ctx context.Context, actor string, each func(api.KeyResu
 	group.SetLimit(maxRotating)
 	for i, name := range names {
 		group.Go(func() error {
-			pause(groupCtx, rand.N(rotateJitter)) //nolint:gosec // spreads load, guards nothing
+			_ = backoff.Pause(groupCtx, rand.N(rotateJitter)) //nolint:gosec // spreads load, guards nothing
 			results[i] = k.one(groupCtx, name, actor, false)
 			each(results[i])
 			return nil
@@ -211,14 +212,4 @@ func (k *agentKeys) named(ctx context.Context, server, actor string, emergency b
 		}
 	}
 	return api.KeyReport{Results: []api.KeyResult{k.one(ctx, server, actor, emergency)}}, nil
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -26,11 +26,11 @@ import (
 
 	_ "modernc.org/sqlite" // to fill the store faster than core would
 
-	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/backoff"
 )
 
 // The goals, for 100,000 keys of each kind.
@@ -135,7 +135,7 @@ func measure(ctx context.Context, bin, dir string, keys []fleet.Secret) (f figur
 		if time.Since(begin) > time.Minute {
 			return f, errors.New("core does not start")
 		}
-		if err := process.Pause(ctx, time.Millisecond); err != nil {
+		if err := backoff.Pause(ctx, time.Millisecond); err != nil {
 			return f, err
 		}
 	}
@@ -149,7 +149,7 @@ func measure(ctx context.Context, bin, dir string, keys []fleet.Secret) (f figur
 	if f.cached, err = show(ctx, base, keys[len(keys)-1:]); err != nil {
 		return f, err
 	}
-	if err := process.Pause(ctx, settle); err != nil {
+	if err := backoff.Pause(ctx, settle); err != nil {
 		return f, err
 	}
 	f.memory, f.peak, err = memory(cmd.Process.Pid)

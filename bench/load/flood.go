@@ -21,6 +21,7 @@ import (
 
 	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/internal/backoff"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
 	"github.com/varanhq/varan/sync/git"
 )
@@ -84,7 +85,7 @@ func measureFlood(ctx context.Context, bin string, n int, what string, env []str
 	if err := f.addSync(ctx, host.URL); err != nil {
 		return err
 	}
-	if err := process.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
+	if err := backoff.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
 		return err
 	}
 	before, _ := f.proc.Memory()
@@ -96,7 +97,7 @@ func measureFlood(ctx context.Context, bin string, n int, what string, env []str
 		return err
 	}
 	wall := time.Since(start)
-	found := until(ctx, time.Minute, "the last commit to be planned", func() bool {
+	found := process.Until(ctx, time.Minute, "the last commit to be planned", func() bool {
 		seen, err := f.api.Sync(ctx, "flood")
 		return err == nil && seen.State.Good.ID == last
 	})
@@ -144,7 +145,7 @@ func (f *flood) addSync(ctx context.Context, host string) error {
 		return fmt.Errorf("add the sync: %w", err)
 	}
 	f.secret = string(created.WebhookSecret)
-	return until(ctx, time.Minute, "the first look", func() bool {
+	return process.Until(ctx, time.Minute, "the first look", func() bool {
 		seen, err := f.api.Sync(ctx, "flood")
 		return err == nil && !seen.State.Checked.IsZero()
 	})

@@ -89,7 +89,7 @@ func (c *instance) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	err = until(ctx, time.Minute, "core to serve", func() bool {
+	err = process.Until(ctx, time.Minute, "core to serve", func() bool {
 		text, err := os.ReadFile(file)
 		c.addr = strings.TrimSpace(string(text))
 		return err == nil && c.addr != ""
@@ -105,22 +105,6 @@ func (c *instance) start(ctx context.Context) (err error) {
 func (c *instance) close() {
 	c.proc.Stop()
 	_ = os.RemoveAll(c.dir)
-}
-
-// until polls what another process does; there is nothing to wait on.
-func until(ctx context.Context, patience time.Duration, what string, holds func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
-		case <-ticker.C:
-		}
-	}
-	return nil
 }
 
 // raiseFileLimit makes room for a connection per agent.

@@ -14,6 +14,7 @@ import (
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/bench/internal/process"
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/internal/backoff"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/ws"
@@ -119,7 +120,7 @@ func measureStorm(ctx context.Context, bin string, n int, what string, source fu
 		return err
 	}
 	defer c.close()
-	if err := process.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
+	if err := backoff.Pause(ctx, 2*time.Second); err != nil { // core gives back what its start took
 		return err
 	}
 	empty, _ := c.proc.Memory()
@@ -136,7 +137,7 @@ func measureStorm(ctx context.Context, bin string, n int, what string, source fu
 		return err
 	}
 	joined := time.Since(joining)
-	if err := process.Pause(ctx, steady); err != nil {
+	if err := backoff.Pause(ctx, steady); err != nil {
 		return err
 	}
 	full, _ := c.proc.Memory()
@@ -172,7 +173,7 @@ func (c *instance) restart(ctx context.Context, members []*member, down time.Dur
 	}
 	killed := time.Now()
 	c.proc.Kill()
-	if err := process.Pause(ctx, down); err != nil {
+	if err := backoff.Pause(ctx, down); err != nil {
 		return nil, 0, err
 	}
 	started := time.Now()
@@ -180,7 +181,7 @@ func (c *instance) restart(ctx context.Context, members []*member, down time.Dur
 		return nil, 0, err
 	}
 	up := time.Now()
-	err = until(ctx, 5*time.Minute, "all agents to be back", func() bool {
+	err = process.Until(ctx, 5*time.Minute, "all agents to be back", func() bool {
 		return !slices.ContainsFunc(members, func(m *member) bool { _, ok := m.since(killed); return !ok })
 	})
 	for _, m := range members {
@@ -211,7 +212,7 @@ func (c *instance) join(ctx context.Context, members []*member, running *sync.Wa
 			return err
 		}
 	}
-	return until(ctx, 2*time.Minute, "all agents to join", func() bool { return c.online(ctx) == len(members) })
+	return process.Until(ctx, 2*time.Minute, "all agents to join", func() bool { return c.online(ctx) == len(members) })
 }
 
 func (c *instance) joinOne(ctx context.Context, m *member, dir string, running *sync.WaitGroup) error {
@@ -227,7 +228,7 @@ func (c *instance) joinOne(ctx context.Context, m *member, dir string, running *
 		return err
 	}
 	running.Go(func() { _ = a.Run(ctx) })
-	return until(ctx, time.Minute, m.name+" to dial", func() bool {
+	return process.Until(ctx, time.Minute, m.name+" to dial", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return len(m.dials) > 0

@@ -16,6 +16,7 @@ import (
 	"github.com/varanhq/varan/core/audit"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
+	"github.com/varanhq/varan/internal/backoff"
 )
 
 // eventQuery is an api.EventFilter as a query.
@@ -210,7 +211,8 @@ func (s *server) followLog(ctx context.Context, op api.Op, follow bool, write fu
 		if !follow || op.Status != api.OpRunning && (after == 0 || s.Now().Sub(ended) > logPatience) {
 			return nil
 		}
-		if !pause(ctx, logPoll) {
+		_ = backoff.Pause(ctx, logPoll)
+		if ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -224,16 +226,4 @@ func writeLog(lines []api.OpLogLine, write func(any) bool) bool {
 		}
 	}
 	return true
-}
-
-// pause waits that long and says whether ctx is still alive then.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

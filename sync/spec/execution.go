@@ -107,9 +107,6 @@ func (e *Execution) decode(d decoder, v value, name string) {
 	if why := fleet.RefusedExecution(typ.Name); why != "" {
 		d.warn(parts.nameAt, "execution-refused", "", "the execution %s is not run: %s", typ.Name, why)
 	}
-	if typ.Idle {
-		d.note(parts.nameAt, "not-acted-on", "", "the execution %s is kept, and not run yet", typ.Name)
-	}
 	e.params(d, &typ, parts, name)
 }
 

@@ -30,8 +30,6 @@ type ParamType struct {
 type ExecutionType struct {
 	Name   string
 	Params []ParamType
-	// Idle executions are kept and not run.
-	Idle bool
 }
 
 // param returns a parameter by name.

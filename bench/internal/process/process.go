@@ -83,3 +83,19 @@ func (p *Process) Memory() (now, peak int64) {
 	}
 	return now, peak
 }
+
+// Until polls what another process does, for at most patience; there is nothing to wait on.
+func Until(ctx context.Context, patience time.Duration, what string, holds func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited for %s: %w", what, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
