@@ -134,9 +134,17 @@ func reasons(r *api.KeyReport) string {
 // dialTargets are the servers that are declared with an address, and take part.
 func (c *core) dialTargets() map[string]dial.Target {
 	targets := map[string]dial.Target{}
-	for name, s := range c.declaredServers() {
-		if s.Enabled && s.Address != "" {
-			targets[name] = dial.Target{Address: s.Address, VerifyTLS: s.VerifyTLS}
+	all := c.desired()
+	for i := range all {
+		for k := range all[i].Servers {
+			s := &all[i].Servers[k]
+			if s.Origin.IsZero() {
+				continue
+			}
+			delete(targets, s.Name) // of two with one name the last counts
+			if s.Enabled && s.Address != "" {
+				targets[s.Name] = dial.Target{Address: s.Address, VerifyTLS: s.VerifyTLS}
+			}
 		}
 	}
 	return targets

@@ -11,6 +11,7 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/backoff"
 	"github.com/varanhq/varan/reconciler"
 )
 
@@ -39,12 +40,15 @@ type opLogs struct {
 	add    func(ctx context.Context, run, op string, lines []api.OpLogLine) error
 	logger *slog.Logger
 
+	// heard has capacity 1: there is something to store. Nothing wakes an idle core.
+	heard chan struct{}
+
 	mu   sync.Mutex
 	open map[opKey]*opLog
 }
 
 func newOpLogs(add func(ctx context.Context, run, op string, lines []api.OpLogLine) error, logger *slog.Logger) *opLogs {
-	return &opLogs{add: add, logger: logger, open: map[opKey]*opLog{}}
+	return &opLogs{add: add, logger: logger, heard: make(chan struct{}, 1), open: map[opKey]*opLog{}}
 }
 
 // take hears an event.
@@ -67,6 +71,10 @@ func (l *opLogs) take(e reconciler.Event) {
 		o.progress(e)
 	case reconciler.EventOpEnded:
 		o.end(e)
+	}
+	select {
+	case l.heard <- struct{}{}:
+	default:
 	}
 }
 
@@ -121,16 +129,16 @@ func (o *opLog) say(line api.OpLogLine) {
 
 // run stores what was heard until ctx ends, and then what is left.
 func (l *opLogs) run(ctx context.Context) {
-	ticker := time.NewTicker(flushEvery)
-	defer ticker.Stop()
 	for {
 		select {
-		case <-ticker.C:
-			l.flush(ctx)
+		case <-l.heard:
 		case <-ctx.Done():
+		}
+		if backoff.Pause(ctx, flushEvery) != nil {
 			l.flush(context.WithoutCancel(ctx))
 			return
 		}
+		l.flush(ctx)
 	}
 }
 

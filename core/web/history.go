@@ -211,11 +211,11 @@ func (s *server) followLog(ctx context.Context, op api.Op, follow bool, write fu
 		if !follow || op.Status != api.OpRunning && (after == 0 || s.Now().Sub(ended) > logPatience) {
 			return nil
 		}
-		_ = backoff.Pause(ctx, logPoll)
-		if ctx.Err() != nil {
-			return nil
+		if backoff.Pause(ctx, logPoll) != nil {
+			break // nobody reads it any more
 		}
 	}
+	return nil
 }
 
 // writeLog writes lines and says whether more can come and be written.
