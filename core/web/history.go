@@ -212,10 +212,9 @@ func (s *server) followLog(ctx context.Context, op api.Op, follow bool, write fu
 			return nil
 		}
 		if backoff.Pause(ctx, logPoll) != nil {
-			break // nobody reads it any more
+			return nil //nolint:nilerr // nobody reads it any more
 		}
 	}
-	return nil
 }
 
 // writeLog writes lines and says whether more can come and be written.
