@@ -189,7 +189,7 @@ func (c *core) wireHub(ctx context.Context) (err error) {
 			wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		},
 	}
-	registry := &registry{store: c.store, joined: c.joined, rotated: c.keyring.agents.rotated}
+	registry := &registry{store: c.store, joined: c.joined, confirmed: c.keyring.agents.confirmed}
 	other, isNext := otherKey(c.keys.core)
 	c.hub, err = hub.New(hub.Config{
 		Key: c.keys.core.Current, Other: other, OtherIsNext: isNext,

@@ -45,12 +45,13 @@ type agentKeys struct {
 
 	mu sync.Mutex
 	// waiting has a channel for each server that somebody waits for; it is closed when the
-	// agent has come with its next key.
+	// agent has confirmed a key.
 	waiting map[string]chan struct{}
 }
 
-// rotated wakes who waits for the agent of a server.
-func (k *agentKeys) rotated(server string) {
+// confirmed wakes who waits for the agent of a server: it has a key that core accepted in its
+// place, and the one before has nothing left to do.
+func (k *agentKeys) confirmed(server string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if done := k.waiting[server]; done != nil {
@@ -59,7 +60,7 @@ func (k *agentKeys) rotated(server string) {
 	}
 }
 
-// wait returns a channel that is closed when the agent of a server has come with its next key.
+// wait returns a channel that is closed when the agent of a server confirms a key.
 func (k *agentKeys) wait(server string) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -147,11 +148,16 @@ func (k *agentKeys) failed(ctx context.Context, server, actor string, reason err
 	}
 }
 
-// change does R1 and waits until the agent and the hub have done the rest. It returns the new
-// key.
+// change does R1 and waits until the agent and the hub have done the rest, R7 included: who has
+// the answer finds the new key on the agent's disk, and the old one is good for nothing. It
+// returns the new key.
 func (k *agentKeys) change(ctx context.Context, server, actor string, emergency bool) (string, error) {
 	if !k.hub.Online(server) {
 		return "", &hub.OfflineError{Server: server}
+	}
+	before, err := k.store.CurrentKey(ctx, server)
+	if err != nil {
+		return "", err
 	}
 	done := k.wait(server)
 	id, err := k.store.StartRotation(ctx, server, uuid.NewString(), actor, emergency)
@@ -165,23 +171,35 @@ func (k *agentKeys) change(ctx context.Context, server, actor string, emergency 
 	default:
 		return "", errors.Join(err, k.store.AbandonRotation(context.WithoutCancel(ctx), server, id))
 	}
+	return k.await(ctx, server, before, done)
+}
+
+// await waits for an agent to confirm another key than the one it had, and returns that.
+func (k *agentKeys) await(ctx context.Context, server, before string, done <-chan struct{}) (string, error) {
 	timer := time.NewTimer(rotateWithin)
 	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		return "", fmt.Errorf("its agent did not come back with a new key within %v; if it does within %v, the change still happens",
-			rotateWithin, store.RotationTime)
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	keys, err := k.store.ServerKeys(ctx)
-	for _, key := range keys {
-		if key.Server == server && key.State == store.KeyCurrent {
-			return key.PublicKey, nil
+	for over := false; ; {
+		select {
+		case <-done:
+			done = k.wait(server) // it may have confirmed an earlier change
+		case <-timer.C:
+			over = true
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+		key, err := k.store.CurrentKey(ctx, server)
+		switch {
+		case err != nil:
+			return "", err
+		case key != before:
+			// When it came with the key and did not say that it is in place, that needs no
+			// saying: whatever the agent has on disk, core accepts one of it.
+			return key, nil
+		case over:
+			return "", fmt.Errorf("its agent did not come back with a new key within %v; if it does within %v, the change still happens",
+				rotateWithin, store.RotationTime)
 		}
 	}
-	return "", err
 }
 
 // isGone reports whether the link broke before the answer.

@@ -3,6 +3,7 @@ package core_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/varanhq/varan/agent"
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/internal/keyfile"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
 	"github.com/varanhq/varan/wire/noise"
@@ -29,6 +31,7 @@ type host struct {
 	name  string
 	dir   string
 	token api.WriteOnly
+	files atomicfile.FS // optional
 	stop  func()
 }
 
@@ -44,7 +47,7 @@ func (h *host) start() *host {
 	h.r.t.Helper()
 	a, err := agent.New(agent.Config{
 		Dir: h.dir, Server: h.name, Cores: []string{"http://" + h.r.addr}, Engine: fakeengine.New(h.name),
-		OnboardingToken: fleet.NewSecret(string(h.token)), Logger: slog.New(slog.DiscardHandler),
+		OnboardingToken: fleet.NewSecret(string(h.token)), Logger: slog.New(slog.DiscardHandler), KeyFiles: h.files,
 	})
 	must(h.r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -150,6 +153,37 @@ func TestAllKeysAreChangedAndWhoIsAwayIsListed(t *testing.T) {
 	}
 	if n == 0 {
 		t.Error("the history does not tell of the new key")
+	}
+}
+
+// slowFiles is a disk on which a file takes its place late.
+type slowFiles struct{ atomicfile.OS }
+
+func (f slowFiles) Rename(from, to string) error {
+	time.Sleep(200 * time.Millisecond)
+	return f.OS.Rename(from, to)
+}
+
+func TestTheAnswerToAChangeOfKeysComesWhenTheNewOneIsInItsPlace(t *testing.T) {
+	t.Parallel()
+	for _, emergency := range []bool{false, true} {
+		t.Run(fmt.Sprintf("emergency=%v", emergency), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			alpha := r.host("alpha")
+			alpha.files = slowFiles{}
+			alpha.start().online(true)
+			report, err := r.RotateKeys(t.Context(), api.KeyRotation{Server: "alpha", Emergency: emergency}, nil)
+			must(t, err)
+			if report.Count(api.KeyRotated) != 1 || report.Results[0].PublicKey != alpha.key() {
+				t.Errorf("report %+v, the agent's key is %s", report, alpha.key())
+			}
+			keys, err := r.FleetKeys(t.Context())
+			must(t, err)
+			if len(keys.Servers) != 1 || keys.Servers[0].State != "current" || keys.Servers[0].PublicKey != alpha.key() {
+				t.Errorf("core accepts %+v, the agent's key is %s", keys.Servers, alpha.key())
+			}
+		})
 	}
 }
 

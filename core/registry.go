@@ -22,8 +22,8 @@ type registry struct {
 	store *store.Store
 	// joined is called when a server may connect that core did not know by its key.
 	joined func(server string)
-	// rotated is called when a server's agent has come with its next key; optional.
-	rotated func(server string)
+	// confirmed is called when a server's agent has said that its key is in place; optional.
+	confirmed func(server string)
 }
 
 // Open implements hub.Rotations.
@@ -46,7 +46,11 @@ func (r *registry) Propose(ctx context.Context, server, id string, key noise.Pub
 
 // Confirm implements hub.Rotations.
 func (r *registry) Confirm(ctx context.Context, server string) error {
-	return r.store.ConfirmKey(ctx, server)
+	err := r.store.ConfirmKey(ctx, server)
+	if err == nil && r.confirmed != nil {
+		r.confirmed(server)
+	}
+	return err
 }
 
 // ServerByKey implements hub.Registry.
@@ -60,9 +64,6 @@ func (r *registry) ServerByKey(ctx context.Context, key noise.PublicKey) (hub.Ad
 		if admitted.Refuse, err = noise.ParsePublicKey(a.Replaced); err != nil {
 			return hub.Admitted{}, err
 		}
-	}
-	if a.Replaced != "" && r.rotated != nil {
-		r.rotated(a.Server)
 	}
 	return admitted, nil
 }

@@ -282,6 +282,15 @@ func (s *Store) ConfirmKey(ctx context.Context, server string) error {
 	return nil
 }
 
+// CurrentKey is the key that a server's agent is expected to show.
+func (s *Store) CurrentKey(ctx context.Context, server string) (key string, err error) {
+	row := s.reader.QueryRowContext(ctx, "SELECT public_key FROM keys WHERE server = $1 AND state = 'current'", server)
+	if _, err = found(struct{}{}, row.Scan(&key)); err != nil {
+		return "", fmt.Errorf("find the key of server %q: %w", server, err)
+	}
+	return key, nil
+}
+
 // ServerKeys lists the keys of all servers, by server and state.
 func (s *Store) ServerKeys(ctx context.Context) ([]ServerKey, error) {
 	keys, err := list(ctx, s.reader, func(row scanner) (k ServerKey, err error) {
