@@ -89,9 +89,11 @@ type core struct {
 	ownMu   sync.Mutex
 	ownRead []spec.Procedure
 	dials   *dial.Service
-	logs    *opLogs
-	updates *updates
-	backups *backups
+	// outOfService are the servers that commits disable.
+	outOfService *outOfService
+	logs         *opLogs
+	updates      *updates
+	backups      *backups
 	// news are the syncs that stalled, failed or recovered.
 	news chan reconciler.Event
 }
@@ -110,7 +112,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog)}
+	c := &core{cfg: cfg, news: make(chan reconciler.Event, backlog), outOfService: newOutOfService()}
 	c.live.Store(&configuration{Settings: start, origins: cfg.Origins})
 	if err := d.whole(); err != nil {
 		return err
@@ -124,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, c.store.Close()) }()
 	c.source = newSource(c.store, git.Config{Dir: d.path("mirrors"), LocalRoots: start.LocalRoots, Logger: cfg.Logger}, c.keys.digest)
 	defer c.source.Close()
-	c.source.own = c.own
+	c.source.own, c.source.changed = c.own, c.declarationsChanged
 	if c.source.keyring, err = d.loadKeyring(start.SOPS.KeyFiles()); err != nil {
 		return err
 	}
@@ -189,7 +191,7 @@ func (c *core) wireHub(ctx context.Context) (err error) {
 			wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		},
 	}
-	registry := &registry{store: c.store, joined: c.joined, confirmed: c.keyring.agents.confirmed}
+	registry := &registry{store: c.store, joined: c.joined, confirmed: c.keyring.agents.confirmed, refuse: c.outOfService.refuse}
 	other, isNext := otherKey(c.keys.core)
 	c.hub, err = hub.New(hub.Config{
 		Key: c.keys.core.Current, Other: other, OtherIsNext: isNext,
@@ -236,12 +238,18 @@ func (c *core) listener() func(reconciler.Event) {
 		if e.Kind != reconciler.EventStatus {
 			return
 		}
-		c.dials.Poke() // a commit may have changed an address
 		select {
 		case c.news <- e:
 		default: // the reconciler must not wait, and its log has it
 		}
 	}
+}
+
+// declarationsChanged is told that a commit may have changed an address, or which servers
+// take part.
+func (c *core) declarationsChanged() {
+	c.dials.Poke()
+	c.outOfService.poke()
 }
 
 // joined wakes every sync: any may have waited for the server.
@@ -372,6 +380,10 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	group.Go(func() error { return c.scheduler.Run(ctx) })
 	group.Go(func() error { return c.dials.Run(agents) })
 	group.Go(func() error { return c.alerts.Run(agents) })
+	group.Go(func() error {
+		c.followDisabled(agents)
+		return nil
+	})
 	group.Go(func() error {
 		return c.doors.serve(server, func(name string, err error) { c.listenerFailed(ctx, name, err) })
 	})

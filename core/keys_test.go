@@ -22,6 +22,7 @@ import (
 	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/internal/keyfile"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
+	"github.com/varanhq/varan/internal/testutil/gitserver"
 	"github.com/varanhq/varan/wire/noise"
 )
 
@@ -275,4 +276,54 @@ func TestADisabledServerIsRefusedUntilItIsEnabled(t *testing.T) {
 	}
 	must(t, r.EnableServer(t.Context(), "alpha"))
 	alpha.online(true)
+}
+
+func TestAServerThatACommitDisablesIsRefusedUntilOneEnablesIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	repo := gitserver.New(t)
+	repo.Commit(map[string]string{"fleet.toml": server}, "in service")
+	r.addSync("main", repo)
+	r.run("main")
+	alpha, beta := r.host("alpha").start(), r.host("beta").start()
+	alpha.online(true)
+	beta.online(true)
+	declare := func(enabled string) {
+		t.Helper()
+		repo.Commit(map[string]string{"fleet.toml": "[[server]]\nname = \"alpha\"\nenabled = " + enabled + "\n"}, enabled)
+		r.run("main")
+	}
+	declare("false")
+	begun := time.Now()
+	alpha.online(false)
+	if took := time.Since(begun); took > 5*time.Second { // a second, and a loaded machine
+		t.Errorf("the session ended after %v", took)
+	}
+	shown, err := r.Server(t.Context(), "alpha")
+	must(t, err)
+	if shown.Enabled || shown.Disabled || !strings.Contains(shown.Text, "disabled by its declaration") {
+		t.Errorf("server %+v", shown)
+	}
+	r.eventually("the agent came back and was refused", func() bool {
+		return strings.Contains(r.log.String(), "the server is disabled by its declaration")
+	})
+	alpha.online(false)
+	beta.online(true)
+	declare("true")
+	alpha.online(true)
+	events, err := r.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 100}})
+	must(t, err)
+	var told []string
+	for _, e := range events {
+		if e.Kind == "key" && strings.Contains(e.Text, "by its declaration") {
+			told = append(told, e.Server+": "+e.Text)
+		}
+	}
+	want := []string{
+		"alpha: server not disabled by its declaration any more, its key is accepted again",
+		"alpha: server disabled by its declaration, its key is refused",
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("the history, newest first (-want +got):\n%s", diff)
+	}
 }

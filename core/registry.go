@@ -22,6 +22,8 @@ type registry struct {
 	store *store.Store
 	// joined is called when a server may connect that core did not know by its key.
 	joined func(server string)
+	// refuse says why a server must not connect although the store lets it; optional.
+	refuse func(server string) error
 	// confirmed is called when a server's agent has said that its key is in place; optional.
 	confirmed func(server string)
 }
@@ -59,6 +61,9 @@ func (r *registry) ServerByKey(ctx context.Context, key noise.PublicKey) (hub.Ad
 	if err != nil {
 		return hub.Admitted{}, err
 	}
+	if err := r.refused(a.Server); err != nil {
+		return hub.Admitted{}, err
+	}
 	admitted := hub.Admitted{Server: a.Server, Retired: a.Retired}
 	if a.Emergency {
 		if admitted.Refuse, err = noise.ParsePublicKey(a.Replaced); err != nil {
@@ -68,6 +73,13 @@ func (r *registry) ServerByKey(ctx context.Context, key noise.PublicKey) (hub.Ad
 	return admitted, nil
 }
 
+func (r *registry) refused(server string) error {
+	if r.refuse == nil {
+		return nil
+	}
+	return r.refuse(server)
+}
+
 // NextEpoch implements hub.Registry.
 func (r *registry) NextEpoch(ctx context.Context, server string) (uint64, error) {
 	return r.store.NextEpoch(ctx, server)
@@ -75,6 +87,9 @@ func (r *registry) NextEpoch(ctx context.Context, server string) (uint64, error)
 
 // Onboard implements hub.Registry.
 func (r *registry) Onboard(ctx context.Context, req hub.OnboardRequest) (string, error) {
+	if err := r.refused(req.Server); err != nil {
+		return "", err
+	}
 	err := r.store.Onboard(ctx, store.Joining{
 		Token: req.Token.ID(), Hash: req.Token.SecretHash(), Server: req.Server, PublicKey: req.Key.String(),
 		RemoteAddr: req.RemoteAddr,

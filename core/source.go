@@ -46,6 +46,8 @@ type source struct {
 	agents agents
 	// own are the procedures of core itself; nil before there are any.
 	own func(ctx context.Context) ([]spec.Procedure, error)
+	// changed is called when a sync says something else than before; nil before anybody listens.
+	changed func()
 
 	templates templates
 
@@ -150,10 +152,17 @@ func (s *source) keep(name string, own ownTree, opened *checkouts, loaded reconc
 	last, used := opened.asked()
 	state.content, state.known = loaded.Content, last
 	s.mu.Unlock()
+	s.tell()
 	if own.key != "" {
 		used[own.key] = true
 	}
 	s.mirrors.settle(name, used)
+}
+
+func (s *source) tell() {
+	if s.changed != nil {
+		s.changed()
+	}
 }
 
 func (s *source) render(
@@ -237,6 +246,7 @@ func (s *source) Forget(name string) {
 	s.mu.Lock()
 	delete(s.states, name)
 	s.mu.Unlock()
+	s.tell()
 	s.mirrors.settle(name, nil)
 }
 

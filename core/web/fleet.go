@@ -285,14 +285,14 @@ func summed(server api.Server) api.Server {
 		server.Text = PendingText(store.Server{RemoteAddr: server.RemoteAddr, OnboardingKey: server.OnboardingKey})
 	case server.Disabled:
 		server.Text = "disabled, its key is refused: varan server enable " + server.Name
+	case !server.Enabled:
+		server.Text = "disabled by its declaration, its agent is refused: set enabled = true"
 	case server.PublicKey == "" && !server.Online:
 		server.Text = "no agent ever joined under that name"
 	case !server.Online:
 		server.Text = "its agent is not connected"
 	case server.Agent.EngineError != "":
 		server.Text = "Docker does not answer: " + server.Agent.EngineError
-	case !server.Enabled:
-		server.Text = "disabled"
 	default:
 		return server
 	}
