@@ -98,11 +98,11 @@ func (c *Certificates) Run(ctx context.Context) {
 		},
 	})
 	host, port := split(c.cfg.Address)
-	magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(magic, certmagic.ACMEIssuer{
+	magic.Issuers = []certmagic.Issuer{anyAccount{certmagic.NewACMEIssuer(magic, certmagic.ACMEIssuer{
 		CA: c.cfg.Directory, TrustedRoots: c.cfg.Roots, Email: c.cfg.Email, Agreed: true, Logger: log,
 		// The listener shows the proof; no other port is opened, and no other core shares the work.
 		DisableHTTPChallenge: true, DisableDistributedSolvers: true, ListenHost: host, AltTLSALPNPort: port,
-	})}
+	})}}
 	c.magic.Store(magic)
 	for _, domain := range c.cfg.Domains {
 		if err := magic.ManageAsync(ctx, []string{domain}); err != nil {
@@ -111,6 +111,12 @@ func (c *Certificates) Run(ctx context.Context) {
 	}
 	<-ctx.Done()
 }
+
+// anyAccount is an issuer that may renew what another account got. The e-mail decides the account,
+// and an e-mail changes: of the same configuration, or because certmagic gives that of one listener
+// to those that have none. An authority refuses an order that is said to replace a certificate of
+// another account, so none is said to; certmagic says it only for an issuer of its own type.
+type anyAccount struct{ *certmagic.ACMEIssuer }
 
 // split is the address as the issuer wants it.
 func split(addr net.Addr) (host string, port int) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/varanhq/varan/core/acme"
 	"github.com/varanhq/varan/core/acme/acmetest"
+	"github.com/varanhq/varan/internal/backoff"
 )
 
 // patience is longer than what is waited for before a failed attempt is made again.
@@ -79,7 +80,7 @@ func must(t *testing.T, err error) {
 func (l *listener) run(t *testing.T, cfg acme.Config) {
 	t.Helper()
 	l.told = make(chan string, 100)
-	cfg.Address, cfg.Logger = l.Addr(), slog.New(slog.DiscardHandler)
+	cfg.Address, cfg.Logger = l.Addr(), slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg.Tell = func(failed bool, text string) {
 		if failed {
 			text = "failed: " + text
@@ -123,20 +124,27 @@ func (l *listener) until(t *testing.T, name string, fine func(*x509.Certificate)
 			return cert
 		}
 		last = err
+		_ = backoff.Pause(t.Context(), 5*time.Millisecond)
 	}
 	t.Fatalf("no such certificate is ever shown: %v", last)
 	return nil
 }
 
+// hears waits for a text. On a machine too slow for the authority there are failures before it.
 func (l *listener) hears(t *testing.T, want string) {
 	t.Helper()
-	select {
-	case text := <-l.told:
-		if !strings.Contains(text, want) {
-			t.Errorf("told: %s; want %s", text, want)
+	for late := time.After(patience); ; {
+		select {
+		case text := <-l.told:
+			switch {
+			case strings.Contains(text, want):
+				return
+			case !strings.HasPrefix(text, "failed: "):
+				t.Fatalf("told: %s; want %s", text, want)
+			}
+		case <-late:
+			t.Fatalf("nobody is told: %s", want)
 		}
-	case <-time.After(patience):
-		t.Fatalf("nobody is told: %s", want)
 	}
 }
 
@@ -164,6 +172,7 @@ func TestACertificateIsObtainedServedAndKept(t *testing.T) {
 		t.Errorf("without roots %s is believed", cert.Subject)
 	}
 	l.stop()
+	asked := authority.Orders()
 
 	kept(t, filepath.Dir(dir))
 	cfg.Storage = acme.NewStorage(dir)
@@ -173,8 +182,8 @@ func TestACertificateIsObtainedServedAndKept(t *testing.T) {
 		t.Errorf("another certificate after a restart (-before +after):\n%s", diff)
 	}
 	l.until(t, "agents.example.com", whole)
-	if n := authority.Orders(); n != 2 {
-		t.Errorf("the authority was asked %d times for 2 names", n)
+	if n := authority.Orders(); n != asked {
+		t.Errorf("the authority was asked %d times more for what is kept", n-asked)
 	}
 	// Whoever names none of the domains gets the first one's.
 	if _, err := l.shown(t, "10.0.0.1", l.roots); err == nil || !strings.Contains(err.Error(), "certificate is valid for core.example.com") &&
@@ -215,16 +224,21 @@ func kept(t *testing.T, dir string) {
 func TestACertificateIsRenewedBeforeItExpires(t *testing.T) {
 	t.Parallel()
 	l, authority := listen(t, 8*time.Second)
-	l.run(t, acme.Config{
+	cfg := acme.Config{
 		Storage: acme.NewStorage(t.TempDir()), Domains: []string{"core.example.com"}, Directory: authority.Directory,
-		Roots: pool(t, authority.Vouched), Every: 50 * time.Millisecond,
-	})
+		Roots: pool(t, authority.Vouched), Every: 50 * time.Millisecond, Email: "ops@example.com",
+	}
+	l.run(t, cfg)
 	first := l.until(t, "core.example.com", func(*x509.Certificate) bool { return true })
+	l.hears(t, "the certificate of core.example.com was obtained")
+	l.stop()
+	// Another e-mail is another account, which may renew what the first one got.
+	cfg.Email = "security@example.com"
+	l.run(t, cfg)
 	second := l.until(t, "core.example.com", func(c *x509.Certificate) bool { return c.SerialNumber.Cmp(first.SerialNumber) != 0 })
 	if !second.NotAfter.After(first.NotAfter) {
 		t.Errorf("the renewed one expires at %s, the old one at %s", second.NotAfter, first.NotAfter)
 	}
-	l.hears(t, "the certificate of core.example.com was obtained")
 	l.hears(t, "the certificate of core.example.com was renewed")
 }
 
