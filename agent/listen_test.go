@@ -29,6 +29,7 @@ type listening struct {
 	agentAddr string
 	dir       string
 	logs      *logBuffer
+	stop      func() // ends the agent
 }
 
 func newListening(t *testing.T, change func(*agent.Config, *realCore)) *listening {
@@ -61,12 +62,13 @@ func newListening(t *testing.T, change func(*agent.Config, *realCore)) *listenin
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	l.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(l.stop)
 	return l
 }
 
@@ -129,6 +131,7 @@ func TestACoreThatIsNotPinnedLearnsNothingByDialling(t *testing.T) {
 	if !ok || !refused.Key.IsZero() {
 		t.Errorf("a core with another key learned %+v", refused)
 	}
+	l.stop() // it may still be about to write
 	if !strings.Contains(l.logs.String(), "not pinned") {
 		t.Errorf("the agent does not say so:\n%s", l.logs.String())
 	}

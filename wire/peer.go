@@ -58,6 +58,7 @@ type Peer struct {
 
 	mu       sync.Mutex
 	err      error               // why the connection ended; nil while it lives
+	closing  bool                // Close was called: whatever ends the connection, we chose it
 	nextOwn  uint32              // the id of our next request
 	lastPeer uint32              // the id of the other side's last
 	calls    *call               // ours, until answered
@@ -135,7 +136,7 @@ func (p *Peer) Start(ctx context.Context, ended func(error)) {
 func (p *Peer) reason() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if errors.Is(p.err, errStopped) {
+	if p.closing || errors.Is(p.err, errStopped) {
 		return nil
 	}
 	return p.err
@@ -146,6 +147,9 @@ var errStopped = errors.New("stopped")
 
 // Close tells the other side why and ends the connection, at the latest when ctx ends.
 func (p *Peer) Close(ctx context.Context, reason *Error) {
+	p.mu.Lock()
+	p.closing = p.closing || p.err == nil
+	p.mu.Unlock()
 	defer context.AfterFunc(ctx, func() { p.fail(errStopped) })()
 	if payload, err := encode(reason); err == nil {
 		_ = p.send(ctx, frameBye, 0, nil, payload)

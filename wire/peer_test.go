@@ -380,3 +380,32 @@ func wait(t *testing.T, d time.Duration) {
 	defer timer.Stop()
 	<-timer.C
 }
+
+// slowClose is a connection whose writer learns that it wrote only after the other side hung up.
+type slowClose struct {
+	wire.MessageConn
+
+	hungUp <-chan struct{}
+}
+
+func (c slowClose) WriteMessage(message []byte) error {
+	err := c.MessageConn.WriteMessage(message)
+	<-c.hungUp
+	return err
+}
+
+func TestWhoeverClosedEndsWellWhenTheOtherSideHangsUpFirst(t *testing.T) {
+	ac, cc := wire.Pipe()
+	agent := wire.NewPeer(ac, wire.PeerConfig{Initiator: true})
+	hungUp := make(chan struct{})
+	core := wire.NewPeer(slowClose{cc, hungUp}, wire.PeerConfig{})
+	agentEnded := run(t, agent)
+	ended := make(chan error, 1)
+	core.Start(t.Context(), func(err error) { ended <- err })
+	go core.Close(t.Context(), wire.Errorf(wire.CodeReplaced, "epoch 2 took over"))
+	wantCode(t, <-agentEnded, wire.CodeReplaced)
+	close(hungUp)
+	if err := <-ended; err != nil {
+		t.Errorf("the side that closed ended with %v", err)
+	}
+}
