@@ -16,6 +16,7 @@ import (
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 var (
@@ -116,7 +117,7 @@ func (u *updates) near(name string) string {
 // globalAutoUpdate looks at everything that polls for updates and deploys what is newer where
 // the stacks say so.
 func (c *core) globalAutoUpdate(ctx context.Context, x *fleet.Execution, news func(string)) (string, error) {
-	req := update.Request{Mode: update.Auto, Actor: "GlobalAutoUpdate", News: news}
+	req := update.Request{Mode: update.Auto, Actor: "GlobalAutoUpdate", Parent: procedure.RunOf(ctx), News: news}
 	if x.Param("skip_auto_update").Bool {
 		req.Mode = update.Check
 	}

@@ -41,7 +41,7 @@ func (r *Reconciler) Apply(ctx context.Context, req ApplyRequest) (Run, RunResul
 	if err != nil {
 		return Run{}, RunResult{}, err
 	}
-	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Plan: p, Approved: req.Approved}
+	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Parent: req.Parent, Plan: p, Approved: req.Approved}
 
 	e := l.prepare(run, &loaded, &in, req)
 	if e == nil {

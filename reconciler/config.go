@@ -107,8 +107,8 @@ type ApplyRequest struct {
 	Approved []string
 	// Override goes outside of sync windows that let people.
 	Override *plan.Override
-	// Actor is the name of the person or key that asked.
-	Actor string
+	// Actor is the name of the person or key that asked, Parent the run of a procedure that did.
+	Actor, Parent string
 	// Watch is called with the events of this run, one at a time; optional. It must not
 	// block for long.
 	Watch func(Event)

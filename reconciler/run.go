@@ -30,8 +30,10 @@ type Run struct {
 	Sync    string  `json:"sync"`
 	Trigger Trigger `json:"trigger"`
 	// Actor is who asked: "webhook", "poll" or the name of an API key.
-	Actor string    `json:"actor"`
-	Plan  plan.Plan `json:"plan"`
+	Actor string `json:"actor"`
+	// Parent is the run of a procedure that asked for this one.
+	Parent string    `json:"parent,omitempty"`
+	Plan   plan.Plan `json:"plan"`
 	// Approved are the ids of the gates a person consented to.
 	Approved []string  `json:"approved,omitempty"`
 	Started  time.Time `json:"started"`

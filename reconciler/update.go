@@ -15,8 +15,9 @@ type UpdateRequest struct {
 	// Causes say which services have a newer image, and which.
 	Causes map[string]plan.Cause
 	// All renews the images of all services, not only of those.
-	All   bool
-	Actor string
+	All bool
+	// Actor and Parent are as in ApplyRequest.
+	Actor, Parent string
 	// Watch is as in ApplyRequest.
 	Watch func(Event)
 }
@@ -46,7 +47,7 @@ func (r *Reconciler) Update(ctx context.Context, req UpdateRequest) (Run, OpResu
 	if whyNot != "" {
 		return Run{}, OpResult{}, fmt.Errorf("update %s on %s: %w: %s", req.Stack, req.Server, ErrKeptBack, whyNot)
 	}
-	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Plan: images}
+	run := Run{Sync: req.Sync, Trigger: TriggerManual, Actor: req.Actor, Parent: req.Parent, Plan: images}
 	e := l.prepare(run, &loaded, &in, ApplyRequest{Watch: req.Watch})
 	// A deploy that gets its turn first must not be undone.
 	e.images, e.verify = []string{}, true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/audit"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 const eventColumns = `id, at, recorded_at, kind, sync, stack, server, actor, text, cause, run, op, source_commit, status,
@@ -42,10 +43,12 @@ func (s *Store) putEvent(ctx context.Context, tx *sql.Tx, e api.Event) (id int64
 	if len(e.Text) > maxEventText {
 		e.Text = e.Text[:maxEventText] + " ..."
 	}
+	if e.Run == "" { // what a procedure has done is of its run
+		e.Run = procedure.RunOf(ctx)
+	}
 	if e.Cause == 0 && e.Run != "" {
-		row := tx.QueryRowContext(ctx, "SELECT coalesce(min(id), 0) FROM events WHERE run = $1 AND run <> ''", e.Run)
-		if err := row.Scan(&e.Cause); err != nil {
-			return 0, fmt.Errorf("find what began run %s: %w", e.Run, err)
+		if e.Cause, err = beginOf(ctx, tx, e.Run); err != nil {
+			return 0, err
 		}
 	}
 	head, err := markOf(tx.QueryRowContext(ctx, "SELECT head_id, head_hash FROM event_chain"))

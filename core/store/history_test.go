@@ -9,9 +9,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/plan"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 func planned(commit string, stacks ...plan.StackState) plan.Plan {
@@ -65,7 +67,7 @@ func TestTheFleetAsItWas(t *testing.T) {
 func TestACommitLeadsToItsRunAndOps(t *testing.T) {
 	t.Parallel()
 	s := open(t, config(t, newClock()))
-	_, err := s.WebhookSeen(t.Context(), "h", func(bool) api.Event { return api.Event{Kind: "webhook", Sync: "main", Text: "push"} })
+	_, _, err := s.WebhookSeen(t.Context(), "h", func(bool) api.Event { return api.Event{Kind: "webhook", Sync: "main", Text: "push"} })
 	must(t, err)
 	p := planned("a")
 	p.Ops = []plan.Op{{ID: "create web@alpha", Kind: plan.OpCreate, Stack: "web", Server: "alpha"}}
@@ -83,17 +85,55 @@ func TestACommitLeadsToItsRunAndOps(t *testing.T) {
 	if len(events) != 1 || events[0].Status != "succeeded" || events[0].DurationMS == 0 || events[0].Op != p.Ops[0].ID {
 		t.Fatalf("of the stack: %+v", events)
 	}
-	var chain []string
-	for e := events[0]; ; {
-		chain = append(chain, e.Kind)
+	chain := chainOf(t, s, events[0])
+	if diff := cmp.Diff([]string{"op", "run", "plan", "sync", "webhook"}, chain); diff != "" {
+		t.Errorf("causes (-want +got):\n%s", diff)
+	}
+}
+
+// chainOf are the kinds of a record and of what led to it, the first cause last.
+func chainOf(t *testing.T, s *store.Store, e api.Event) (kinds []string) {
+	t.Helper()
+	for {
+		kinds = append(kinds, e.Kind)
 		if e.Cause == 0 {
-			break
+			return kinds
 		}
+		var err error
 		e, err = s.Event(t.Context(), e.Cause)
 		must(t, err)
 	}
-	if diff := cmp.Diff([]string{"op", "run", "plan", "sync", "webhook"}, chain); diff != "" {
+}
+
+func TestAScheduleLeadsThroughProceduresToOps(t *testing.T) {
+	t.Parallel()
+	s := open(t, config(t, newClock()))
+	due := time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC)
+	must(t, s.BeginProcedure(t.Context(), procedure.Run{
+		ID: "p1", Procedure: "nightly", Trigger: reconciler.TriggerSchedule, Actor: procedure.ScheduleActor, Created: due,
+		Fire: &procedure.Fire{Expression: "0 3 * * *", Due: due},
+	}))
+	must(t, s.BeginProcedure(t.Context(), procedure.Run{
+		ID: "p2", Procedure: "inner", Parent: "p1", Trigger: reconciler.TriggerSchedule, Actor: procedure.ScheduleActor, Created: due,
+	}))
+	p := planned("a")
+	p.Ops = []plan.Op{{ID: "update web@alpha", Kind: plan.OpUpdate, Stack: "web", Server: "alpha"}}
+	must(t, s.Planned(t.Context(), "main", reconciler.TriggerPoll, "poll", p)) // it is no cause of what a procedure asks for
+	must(t, s.Begin(t.Context(), reconciler.Run{
+		ID: "r1", Sync: "main", Trigger: reconciler.TriggerManual, Actor: "procedure inner", Parent: "p2", Plan: p, Started: due,
+	}))
+	must(t, s.OpStarted(t.Context(), "r1", "o1", p.Ops[0]))
+	must(t, s.OpEnded(t.Context(), "r1", p.Ops[0], reconciler.OpResult{Op: p.Ops[0].ID, Status: reconciler.OpSucceeded, Ended: due.Add(time.Minute)}))
+	ops, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 10}, Kinds: []string{"op"}})
+	must(t, err)
+	if diff := cmp.Diff([]string{"op", "run", "procedure", "schedule"}, chainOf(t, s, ops[0])); diff != "" {
 		t.Errorf("causes (-want +got):\n%s", diff)
+	}
+	run, err := s.Event(t.Context(), ops[0].Cause)
+	must(t, err)
+	want := `commit aaaaaaaa ("sa") is applied, asked for by procedure inner: nothing to do`
+	if run.Text != want {
+		t.Errorf("the run is told as %q", run.Text)
 	}
 }
 

@@ -68,15 +68,15 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		if err != nil {
 			return err
 		}
-		cause, err := causeOfRun(ctx, tx, run.Sync, run.Trigger, run.Plan.Commit.ID)
+		cause, err := causeOfRun(ctx, tx, run)
 		if err != nil {
 			return fmt.Errorf("find what led to it: %w", err)
 		}
 		return s.addEvent(ctx, tx, api.Event{
 			At: run.Started, Kind: "run", Sync: run.Sync, Actor: run.Actor, Run: run.ID, Commit: run.Plan.Commit.ID,
 			Status: string(api.OpRunning), Cause: cause,
-			Text: fmt.Sprintf("run %s of commit %s started by %s: %s",
-				run.ID, run.Plan.Commit.Short(), run.Trigger, totals(run.Plan.Totals)),
+			Text: fmt.Sprintf("commit %s (%s) is applied, %s: %s",
+				run.Plan.Commit.Short(), about(run.Plan.Commit), askedBy(run.Trigger, run.Actor), totals(run.Plan.Totals)),
 		})
 	})
 	if err != nil {
@@ -86,12 +86,42 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 }
 
 func totals(t plan.Totals) string {
-	text := fmt.Sprintf("%d to create, %d to update, %d to heal, %d to restart, %d to remove, %d blocked",
-		t.Create, t.Update, t.Heal, t.Restart, t.Remove, t.Blocked)
-	if t.Resources > 0 {
-		text += fmt.Sprintf(", %d resources to record", t.Resources)
+	var parts []string
+	for _, part := range []struct {
+		count int
+		text  string
+	}{
+		{t.Create, "to create"}, {t.Update, "to update"}, {t.Heal, "to heal"}, {t.Restart, "to restart"}, {t.Remove, "to remove"},
+		{t.Blocked, "blocked"}, {t.Resources, "resources to record"},
+	} {
+		if part.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.text))
+		}
 	}
-	return text
+	return cmp.Or(strings.Join(parts, ", "), "nothing to do")
+}
+
+// askedBy says who or what set work going.
+func askedBy(trigger reconciler.Trigger, actor string) string {
+	switch trigger {
+	case reconciler.TriggerManual:
+		return "asked for by " + cmp.Or(actor, "somebody")
+	case reconciler.TriggerPoll:
+		return "found by polling"
+	case reconciler.TriggerWebhook:
+		return "after a webhook"
+	case reconciler.TriggerReport:
+		return "after a report of " + actor
+	case reconciler.TriggerResult:
+		return "after what was done before"
+	case reconciler.TriggerStart:
+		return "when core started"
+	case reconciler.TriggerTime:
+		return "when its time came"
+	case reconciler.TriggerSchedule:
+		return "by a schedule"
+	}
+	return "by " + string(trigger)
 }
 
 // OpStarted records that an order is about to be sent.
@@ -176,7 +206,7 @@ func (s *Store) tellEnd(ctx context.Context, tx *sql.Tx, run string, result reco
 	for _, op := range result.Ops {
 		counts[op.Status]++
 	}
-	e.Text = fmt.Sprintf("run %s of commit %s ended: %s", run, commit.Short(), words(string(result.Status)))
+	e.Text = fmt.Sprintf("commit %s was applied: %s", commit.Short(), words(string(result.Status)))
 	for _, status := range slices.Sorted(maps.Keys(counts)) {
 		e.Text += fmt.Sprintf(", %d %s", counts[status], words(string(status)))
 	}

@@ -57,7 +57,7 @@ func TestRunsOfProceduresAreKept(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"procedure: procedure nightly failed: stage one: it will not",
 		"procedure: StopStack web@alpha: failed: it will not",
-		"procedure: procedure nightly begun by manual",
+		"procedure: procedure nightly begun, asked for by ada",
 	}, texts); diff != "" {
 		t.Error(diff)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/plan"
 )
@@ -17,7 +19,7 @@ func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Tri
 		if err := s.keepStates(ctx, tx, sync, p); err != nil {
 			return fmt.Errorf("keep the stacks' states: %w", err)
 		}
-		cause, err := causeOfRun(ctx, tx, sync, trigger, p.Commit.ID)
+		cause, err := causeOfRun(ctx, tx, reconciler.Run{Sync: sync, Trigger: trigger, Plan: p})
 		if err != nil {
 			return err
 		}
@@ -28,7 +30,7 @@ func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Tri
 		if commit != p.Commit.ID && p.Commit.ID != "" {
 			if cause, err = s.putEvent(ctx, tx, api.Event{
 				Kind: "sync", Sync: sync, Actor: actor, Commit: p.Commit.ID, Cause: cause,
-				Text: fmt.Sprintf("commit %s read, woken by %s: %s", p.Commit.Short(), trigger, about(p)),
+				Text: fmt.Sprintf("commit %s (%s) was read, %s", p.Commit.Short(), about(p.Commit), askedBy(trigger, actor)),
 			}); err != nil {
 				return err
 			}
@@ -47,14 +49,14 @@ func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Tri
 	return nil
 }
 
-// about is a commit's subject and author.
-func about(p plan.Plan) string {
-	if p.Commit.Subject == "" {
+// about is a commit's subject and author, without the address of the latter.
+func about(c fleet.Commit) string {
+	if c.Subject == "" {
 		return "no subject"
 	}
-	text := fmt.Sprintf("%q", p.Commit.Subject)
-	if p.Commit.Author != "" {
-		text += " by " + p.Commit.Author
+	text := fmt.Sprintf("%q", c.Subject)
+	if name, _, _ := strings.Cut(c.Author, " <"); name != "" {
+		text += " by " + name
 	}
 	return text
 }
@@ -69,16 +71,30 @@ func (*Store) lastPlanned(ctx context.Context, tx *sql.Tx, sync string) (commit,
 	return commit, text, err
 }
 
-// causeOfRun is the number of the record that led to a plan or run of a sync: the newest that
-// tells of its commit, or the delivery that woke it if that is newer; zero when nothing of
-// either is known.
-func causeOfRun(ctx context.Context, tx *sql.Tx, sync string, trigger reconciler.Trigger, commit string) (id int64, err error) {
+// causeOfRun is the number of the record that led to a plan or run of a sync: the begin of the
+// procedure's run that asked for it. Without one it is the newest record that tells of its
+// commit, or the delivery that woke it if that is newer; zero when nothing is known.
+func causeOfRun(ctx context.Context, tx *sql.Tx, run reconciler.Run) (id int64, err error) {
+	if run.Parent != "" {
+		if id, err = beginOf(ctx, tx, run.Parent); err != nil || id != 0 {
+			return id, err
+		}
+	}
 	row := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (
 		SELECT id FROM events WHERE sync = $1 AND sync <> '' AND kind IN ('sync', 'plan') AND source_commit = $2 AND source_commit <> ''
 			AND id > (SELECT head_id - 10000 FROM event_chain)
 		UNION ALL
 		SELECT id FROM (SELECT id FROM events WHERE $3 AND sync = $1 AND sync <> '' AND kind = 'webhook' ORDER BY at DESC, id DESC LIMIT 1))`,
-		sync, commit, trigger == reconciler.TriggerWebhook)
+		run.Sync, run.Plan.Commit.ID, run.Trigger == reconciler.TriggerWebhook)
 	err = row.Scan(&id)
 	return id, err
+}
+
+// beginOf is the number of the record that tells of the begin of a run; zero when it is gone.
+func beginOf(ctx context.Context, tx *sql.Tx, run string) (id int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT coalesce(min(id), 0) FROM events WHERE run = $1 AND run <> ''", run).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("find what began run %s: %w", run, err)
+	}
+	return id, nil
 }

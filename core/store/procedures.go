@@ -41,7 +41,13 @@ func (s *Store) BeginProcedure(ctx context.Context, run procedure.Run) error {
 				return err
 			}
 		}
-		return s.addEvent(ctx, tx, begun(run))
+		told := begun(run)
+		if run.Parent != "" {
+			if told.Cause, err = beginOf(ctx, tx, run.Parent); err != nil {
+				return err
+			}
+		}
+		return s.addEvent(ctx, tx, told)
 	})
 	if err != nil {
 		return fmt.Errorf("record run %s of a procedure: %w", run.ID, err)

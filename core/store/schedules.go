@@ -86,8 +86,11 @@ func claim(ctx context.Context, tx *sql.Tx, run procedure.Run) error {
 // begun is what the history says of the begin of a run.
 func begun(run procedure.Run) api.Event {
 	e := api.Event{
-		At: run.Created, Kind: "procedure", Actor: run.Actor, Run: run.ID, Status: string(run.Status),
-		Text: fmt.Sprintf("%s begun by %s", runName(run), run.Trigger),
+		At: run.Created, Kind: "procedure", Actor: run.Actor, Run: run.ID, Status: string(run.Status), Cause: run.Cause,
+		Text: fmt.Sprintf("%s begun, %s", runName(run), askedBy(run.Trigger, run.Actor)),
+	}
+	if run.Parent != "" {
+		e.Text = runName(run) + " begun by another procedure"
 	}
 	if f := run.Fire; f != nil {
 		e.Kind, e.Text = "schedule", fmt.Sprintf("%s begun by its schedule, due %s", runName(run), f.Due.Format("2006-01-02 15:04:05 MST"))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/reconciler/procedure"
 )
 
 const (
@@ -113,9 +114,9 @@ func (*Store) admit(ctx context.Context, from queryer, publicKey string, now tim
 
 // promote gives a next key the place of the current one (R5).
 func (s *Store) promote(ctx context.Context, tx *sql.Tx, now time.Time, a *Admitted, publicKey string) error {
-	var actor string
-	row := tx.QueryRowContext(ctx, "DELETE FROM rotations WHERE server = $1 RETURNING actor", a.Server)
-	if err := row.Scan(&actor); err != nil {
+	var actor, run string
+	row := tx.QueryRowContext(ctx, "DELETE FROM rotations WHERE server = $1 RETURNING actor, run", a.Server)
+	if err := row.Scan(&actor, &run); err != nil {
 		return err
 	}
 	row = tx.QueryRowContext(ctx, "SELECT public_key FROM keys WHERE server = $1 AND state = 'current'", a.Server)
@@ -138,7 +139,7 @@ func (s *Store) promote(ctx context.Context, tx *sql.Tx, now time.Time, a *Admit
 		}
 	}
 	return s.addEvent(ctx, tx, api.Event{
-		At: now, Kind: "key", Server: a.Server, Actor: actor, Text: text + "; the new one is " + publicKey,
+		At: now, Kind: "key", Server: a.Server, Actor: actor, Run: run, Text: text + "; the new one is " + publicKey,
 	})
 }
 
@@ -175,8 +176,8 @@ func (s *Store) StartRotation(ctx context.Context, server, id, actor string, eme
 		if _, err := tx.ExecContext(ctx, "DELETE FROM keys WHERE state = 'retired' AND since <= $1", stamp(now.Add(-KeyGrace))); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO rotations (server, id, emergency, actor, started_at) VALUES ($1, $2, $3, $4, $5)",
-			server, id, emergency, actor, stamp(now))
+		_, err = tx.ExecContext(ctx, "INSERT INTO rotations (server, id, emergency, actor, run, started_at) VALUES ($1, $2, $3, $4, $5, $6)",
+			server, id, emergency, actor, procedure.RunOf(ctx), stamp(now))
 		return err
 	})
 	if err != nil {

@@ -249,7 +249,7 @@ func TestOfManyEqualWebhooksAtOnceOneIsNew(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			replay, err := s.WebhookSeen(t.Context(), "hash", func(replay bool) api.Event {
+			_, replay, err := s.WebhookSeen(t.Context(), "hash", func(replay bool) api.Event {
 				return api.Event{Kind: "webhook", Text: fmt.Sprintf("replay %v", replay)}
 			})
 			if err != nil {
@@ -277,7 +277,7 @@ func TestWebhookReplaysAreSeenForADayAndAcrossRestarts(t *testing.T) {
 	s := open(t, cfg)
 	seen := func() bool {
 		t.Helper()
-		replay, err := s.WebhookSeen(t.Context(), "hash", func(replay bool) api.Event {
+		_, replay, err := s.WebhookSeen(t.Context(), "hash", func(replay bool) api.Event {
 			return api.Event{Kind: "webhook", Text: fmt.Sprintf("replay %v", replay)}
 		})
 		must(t, err)

@@ -24,18 +24,20 @@ type webhooks struct {
 	writing bool
 }
 
-// webhookSeen is one of them. done is closed when replay and err say what became of it.
+// webhookSeen is one of them. done is closed when record, replay and err say what became of it.
 type webhookSeen struct {
 	hash   string
 	event  func(replay bool) api.Event
+	record int64
 	replay bool
 	err    error
 	done   chan struct{}
 }
 
 // WebhookSeen remembers a webhook by its hash and records what came of it in the same
-// transaction. It reports whether the same was seen in the last day.
-func (s *Store) WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error) {
+// transaction. It returns the number of that record, and whether the same was seen in the last
+// day.
+func (s *Store) WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (record int64, replay bool, err error) {
 	w := &webhookSeen{hash: hash, event: event, done: make(chan struct{})}
 	s.webhooks.mu.Lock()
 	s.webhooks.waiting = append(s.webhooks.waiting, w)
@@ -47,9 +49,9 @@ func (s *Store) WebhookSeen(ctx context.Context, hash string, event func(replay 
 	}
 	<-w.done
 	if w.err != nil {
-		return false, fmt.Errorf("record a webhook: %w", w.err)
+		return 0, false, fmt.Errorf("record a webhook: %w", w.err)
 	}
-	return w.replay, nil
+	return w.record, w.replay, nil
 }
 
 // writeWebhooks writes until none waits.
@@ -83,7 +85,7 @@ func (s *Store) seeWebhooks(ctx context.Context, tx *sql.Tx, batch []*webhookSee
 		}
 		w.replay = n == 0
 		fresh = fresh || n > 0
-		if err := s.addEvent(ctx, tx, w.event(w.replay)); err != nil {
+		if w.record, err = s.putEvent(ctx, tx, w.event(w.replay)); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,7 @@ func (l *look) deploy(ctx context.Context, t target, found []api.Update, due []s
 		l.req.News(fmt.Sprintf("updating %s on %s: %s", t.stack.Name, t.stack.Server, strings.Join(due, ", ")))
 		_, result, err := l.cfg.Fleet.Update(ctx, reconciler.UpdateRequest{
 			Sync: t.sync, Stack: t.stack.Name, Server: t.stack.Server, Causes: causesOf(found, due),
-			All: t.stack.Updates.AllServices, Actor: l.req.Actor, Watch: l.watch,
+			All: t.stack.Updates.AllServices, Actor: l.req.Actor, Parent: l.req.Parent, Watch: l.watch,
 		})
 		switch {
 		case errors.Is(err, reconciler.ErrKeptBack):

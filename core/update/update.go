@@ -78,7 +78,8 @@ type Request struct {
 	Mode Mode
 	// Stack narrows it to one stack or deployment, whether or not it polls for updates.
 	Stack string
-	Actor string
+	// Actor and Parent are as in reconciler.UpdateRequest.
+	Actor, Parent string
 	// News are told a person who watches; optional.
 	News func(text string)
 }

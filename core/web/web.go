@@ -112,8 +112,9 @@ type HookStore interface {
 	WebhookSecret(ctx context.Context, sync string) (fleet.Secret, error)
 	// Hook is that of a stack or repo, with the sync that declares it.
 	Hook(ctx context.Context, kind, name string) (sync string, hook fleet.Hook, err error)
-	// WebhookSeen remembers a delivery and its event, and reports a replay.
-	WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (replay bool, err error)
+	// WebhookSeen remembers a delivery and its event, of which it returns the number, and reports a
+	// replay.
+	WebhookSeen(ctx context.Context, hash string, event func(replay bool) api.Event) (record int64, replay bool, err error)
 }
 
 // ServerStore keeps the servers that joined.

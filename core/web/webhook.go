@@ -294,7 +294,7 @@ func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, to t
 	reason, concerned := concerns(d.kind, to.branch, ref, event)
 	sum := sha256.Sum256(append([]byte(d.provider+"\x00"+hookPath(d)+"\x00"+d.action+"\x00"), d.body...))
 	ctx := context.WithoutCancel(r.Context()) // a host that hangs up early must not lose the push
-	replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
+	record, replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
 		return api.Event{Kind: "webhook", Sync: to.sync.Name, Actor: d.provider, Text: hookText(d, reason, concerned, replay)}
 	})
 	if err != nil {
@@ -304,7 +304,7 @@ func (s *server) accept(w http.ResponseWriter, r *http.Request, d delivery, to t
 	answer := api.Accepted{Accepted: concerned, Sync: to.sync.Name, Action: "none", Reason: reason}
 	switch {
 	case concerned && to.force && !replay:
-		if err := s.deployForced(ctx, d.name); err != nil {
+		if err := s.deployForced(ctx, d.name, record); err != nil {
 			writeError(w, s.failure(ctx, procedureError(err)))
 			return
 		}
@@ -332,10 +332,11 @@ func (s *server) overHook(w http.ResponseWriter, d delivery, to target) {
 	})
 }
 
-// deployForced deploys a stack as somebody would who asks for it by name.
-func (s *server) deployForced(ctx context.Context, stack string) error {
+// deployForced deploys a stack as somebody would who asks for it by name. cause is the number of
+// the record that led to it.
+func (s *server) deployForced(ctx context.Context, stack string, cause int64) error {
 	x := fleet.Execution{Type: "DeployStack", Enabled: true, Params: []fleet.Param{{Name: "stack", Text: stack}}}
-	_, _, err := s.Procedures.Start(ctx, procedure.Request{Execution: &x, Trigger: reconciler.TriggerWebhook, Actor: "webhook"})
+	_, _, err := s.Procedures.Start(ctx, procedure.Request{Execution: &x, Trigger: reconciler.TriggerWebhook, Actor: "webhook", Cause: cause})
 	return err
 }
 

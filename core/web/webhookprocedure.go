@@ -92,7 +92,7 @@ func (s *server) acceptProcedure(w http.ResponseWriter, r *http.Request, d deliv
 	reason, concerned := concerns("procedure", follows, ref, cmp.Or(r.Header.Get("X-Github-Event"), r.Header.Get("X-Gitlab-Event")))
 	sum := sha256.Sum256(append([]byte(d.provider+"\x00"+"procedure\x00"+name+"\x00"+branch+"\x00"), d.body...))
 	ctx := context.WithoutCancel(r.Context()) // a host that hangs up early must not lose the push
-	replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
+	record, replay, err := s.Store.WebhookSeen(ctx, hex.EncodeToString(sum[:]), func(replay bool) api.Event {
 		return api.Event{Kind: "webhook", Actor: d.provider, Text: strings.Replace(hookText(d, reason, concerned, replay), "sync woken for", "run asked of", 1)}
 	})
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *server) acceptProcedure(w http.ResponseWriter, r *http.Request, d deliv
 			return
 		}
 		_, coalesced, err := s.Procedures.Start(ctx, procedure.Request{
-			Procedure: name, Inputs: inputs, Trigger: reconciler.TriggerWebhook, Actor: "webhook", Coalesce: true,
+			Procedure: name, Inputs: inputs, Trigger: reconciler.TriggerWebhook, Actor: "webhook", Cause: record, Coalesce: true,
 		})
 		if err != nil {
 			writeError(w, s.failure(ctx, procedureError(err)))

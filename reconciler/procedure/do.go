@@ -146,7 +146,7 @@ const busyPause = time.Second
 // apply applies the stacks of one sync. Those that an agent is at work on are waited for.
 func (x *run) apply(ctx context.Context, u *unit) []Step {
 	req := reconciler.ApplyRequest{
-		Sync: u.targets[0].Sync, Actor: x.actor(), StopSeconds: u.execution.Int(u.verb.stopTime), Watch: x.follow(u),
+		Sync: u.targets[0].Sync, Actor: x.actor(), Parent: x.record.ID, StopSeconds: u.execution.Int(u.verb.stopTime), Watch: x.follow(u),
 	}
 	for i := range u.steps {
 		req.Only = append(req.Only, u.steps[i].Stack)
@@ -280,7 +280,7 @@ func became(run reconciler.Run, result reconciler.RunResult, concerns func(plan.
 // sync applies a sync, or the stacks of it that are chosen.
 func (x *run) sync(ctx context.Context, u *unit) []Step {
 	p, step := u.execution, &u.steps[0]
-	req := reconciler.ApplyRequest{Sync: p.Text("sync"), Actor: x.actor(), Watch: x.follow(u)}
+	req := reconciler.ApplyRequest{Sync: p.Text("sync"), Actor: x.actor(), Parent: x.record.ID, Watch: x.follow(u)}
 	if typ := p.Text("resource_type"); typ != "" || len(p.List("resources")) > 0 {
 		only, err := x.selection(ctx, p)
 		if err != nil {

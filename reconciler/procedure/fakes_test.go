@@ -65,7 +65,7 @@ func in(t *testing.T, test func(w *world)) {
 			Applier: w, Hosts: w, Alerts: w, Journal: w, Logger: slog.New(slog.DiscardHandler),
 			Maintenance: procedure.Maintenance{
 				"ClearRepoCache": func(ctx context.Context, e *fleet.Execution, _ func(string)) (string, error) {
-					return "done " + e.Type, w.act(ctx, "maintain "+e.Type)
+					return "done " + e.Type + " in " + procedure.RunOf(ctx), w.act(ctx, "maintain "+e.Type)
 				},
 			},
 			Catalog: func(context.Context) (procedure.Catalog, error) {
@@ -205,12 +205,15 @@ func (w *world) Apply(ctx context.Context, req reconciler.ApplyRequest) (reconci
 	if len(req.Forced) > 0 {
 		what += " forced"
 	}
+	if req.Parent == "" {
+		return reconciler.Run{}, reconciler.RunResult{}, errors.New("it is not said which run asks")
+	}
 	if err := w.act(ctx, what); err != nil {
 		return reconciler.Run{}, reconciler.RunResult{}, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	run := reconciler.Run{ID: "run", Sync: req.Sync, Plan: plan.Plan{Commit: fleet.Commit{ID: "c0ffee"}}}
+	run := reconciler.Run{ID: "run", Sync: req.Sync, Parent: req.Parent, Plan: plan.Plan{Commit: fleet.Commit{ID: "c0ffee"}}}
 	result := reconciler.RunResult{Status: reconciler.OpSucceeded}
 	for _, t := range w.catalog.Stacks {
 		if t.Sync != req.Sync || len(req.Only) > 0 && !slices.Contains(req.Only, t.Name) {

@@ -9,7 +9,7 @@ import (
 )
 
 // Task carries out a maintenance execution and says in words what it did. It hears through
-// ctx when core stops or the execution's time is up; news is for a person who watches and may
+// ctx when core stops or the execution's time is up, and of which run it is, see RunOf; news is for a person who watches and may
 // be called from any goroutine. The text counts also when there is an error: a task that did
 // half of its work says so.
 type Task func(ctx context.Context, x *fleet.Execution, news func(text string)) (text string, err error)
@@ -35,6 +35,19 @@ func (m Maintenance) check() error {
 	return nil
 }
 
+type runKey struct{}
+
+func withRun(ctx context.Context, run string) context.Context {
+	return context.WithValue(ctx, runKey{}, run)
+}
+
+// RunOf is the id of the run whose execution has work done; empty when none has. Whoever
+// records what was done names it, so that it can be told what led to it.
+func RunOf(ctx context.Context) string {
+	run, _ := ctx.Value(runKey{}).(string)
+	return run
+}
+
 // maintain carries out a maintenance execution in its turn.
 func (x *run) maintain(ctx context.Context, u *unit) []Step {
 	step := u.steps[0]
@@ -47,7 +60,7 @@ func (x *run) maintain(ctx context.Context, u *unit) []Step {
 	case <-ctx.Done():
 		return all(u, StatusCanceled, errShutdown.Error())
 	}
-	text, err := x.r.cfg.Maintenance[u.execution.Type](ctx, u.execution, func(text string) { x.progress(&step, text) })
+	text, err := x.r.cfg.Maintenance[u.execution.Type](withRun(ctx, x.record.ID), u.execution, func(text string) { x.progress(&step, text) })
 	u.steps[0].Text = text
 	return said(ctx, u, err)
 }

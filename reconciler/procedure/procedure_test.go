@@ -178,7 +178,7 @@ func TestOfAMaintenanceTaskOneIsUnderWay(t *testing.T) {
 			runs = append(runs, run)
 		}
 		for _, run := range runs {
-			if run = w.await(run); run.Status != procedure.StatusSucceeded || run.Steps[0].Text != "done ClearRepoCache" {
+			if run = w.await(run); run.Status != procedure.StatusSucceeded || run.Steps[0].Text != "done ClearRepoCache in "+run.ID {
 				t.Errorf("%s: %s, says %q", run.Status, run.Reason, run.Steps[0].Text)
 			}
 		}

@@ -43,6 +43,8 @@ type Run struct {
 	ParentStep int `json:"parent_step,omitempty"`
 	// Fire is the time that the run is for, when it is one of a schedule.
 	Fire *Fire `json:"fire,omitempty"`
+	// Cause is the number of the record in the history that led to it, of a delivery say.
+	Cause int64 `json:"cause,omitempty"`
 	// FailureAlert is what the procedure says about a run that fails.
 	FailureAlert bool `json:"failure_alert,omitempty"`
 	// Stages are what is run, as it was declared when the run began.
@@ -118,6 +120,8 @@ type Request struct {
 	Actor string
 	// Fire is the time of a schedule that the run is for.
 	Fire *Fire
+	// Cause is the number of the record in the history that led to it; zero when none did.
+	Cause int64
 	// Coalesce lets a run of the same procedure that still waits for its turn stand for
 	// this one too.
 	Coalesce bool

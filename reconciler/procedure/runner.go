@@ -162,7 +162,7 @@ func (r *Runner) Start(ctx context.Context, req Request) (started Run, coalesced
 		return Run{}, false, err
 	}
 	record := Run{
-		ID: uuid.Must(uuid.NewV7()).String(), Procedure: req.Procedure, Trigger: req.Trigger, Actor: req.Actor, Fire: req.Fire,
+		ID: uuid.Must(uuid.NewV7()).String(), Procedure: req.Procedure, Trigger: req.Trigger, Actor: req.Actor, Fire: req.Fire, Cause: req.Cause,
 		Status: StatusQueued, Steps: []Step{}, Created: time.Now(),
 	}
 	if req.Execution != nil {
