@@ -128,7 +128,8 @@ func (c content) Blob(_ context.Context, digest fleet.Digest) ([]byte, error) {
 	return nil, errors.New("no such blob")
 }
 
-func newPair(tb testing.TB) (*realCore, *fakeengine.Engine) {
+// newRealCore starts a core on loopback that knows no agent, and has a token for one.
+func newRealCore(tb testing.TB) *realCore {
 	tb.Helper()
 	key, err := noise.GenerateKey()
 	if err != nil {
@@ -139,6 +140,12 @@ func newPair(tb testing.TB) (*realCore, *fakeengine.Engine) {
 		registry: &registry{token: wire.NewOnboardingToken(key.Public().Fingerprint()), keys: map[noise.PublicKey]string{}},
 	}
 	core.start()
+	return core
+}
+
+func newPair(tb testing.TB) (*realCore, *fakeengine.Engine) {
+	tb.Helper()
+	core := newRealCore(tb)
 	engine := fakeengine.New("alpha")
 	a, err := agent.New(agent.Config{
 		Dir: tb.TempDir(), Server: "alpha", Cores: []string{"http://" + core.addr}, Engine: engine,

@@ -17,7 +17,6 @@ import (
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/testutil/fakeengine"
-	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/noise"
 	"github.com/varanhq/varan/wire/ws"
 )
@@ -34,22 +33,14 @@ type listening struct {
 
 func newListening(t *testing.T, change func(*agent.Config, *realCore)) *listening {
 	t.Helper()
-	key, err := noise.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	core := &realCore{
-		t: t, key: key, addr: "127.0.0.1:0",
-		registry: &registry{token: wire.NewOnboardingToken(key.Public().Fingerprint()), keys: map[noise.PublicKey]string{}},
-	}
-	core.start()
+	core := newRealCore(t)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &listening{realCore: core, agentAddr: listener.Addr().String(), dir: t.TempDir(), logs: &logBuffer{}}
 	cfg := agent.Config{
-		Dir: l.dir, Server: "alpha", Engine: fakeengine.New("alpha"), CorePublicKeys: []string{key.Public().String()},
+		Dir: l.dir, Server: "alpha", Engine: fakeengine.New("alpha"), CorePublicKeys: []string{core.key.Public().String()},
 		Listen: agent.ListenConfig{Listener: listener}, Logger: slog.New(slog.NewTextHandler(l.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {

@@ -16,10 +16,9 @@ import (
 	"github.com/varanhq/varan/fleet"
 )
 
-// cutOff starts an agent in a process of its own with an order that recreates a
-// container, and kills it when the engine was told to stop the old one. It returns the
-// worker's process id.
-func cutOff(t *testing.T, h *host, o fleet.Order) int {
+// killedAt starts an agent in a process of its own with an order, and kills it at an event of
+// the engine.
+func killedAt(t *testing.T, h *host, o fleet.Order, at client.Filters) {
 	t.Helper()
 	b, err := json.Marshal(errand{Server: h.server, Dir: h.dir, Order: o, Blobs: h.blobs})
 	if err != nil {
@@ -29,9 +28,7 @@ func cutOff(t *testing.T, h *host, o fleet.Order) int {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	events := h.cl.Events(t.Context(), client.EventsListOptions{
-		Filters: make(client.Filters).Add("event", "kill").Add("label", fleet.LabelServer+"="+h.server),
-	})
+	events := h.cl.Events(t.Context(), client.EventsListOptions{Filters: at})
 	cmd := exec.Command(os.Args[0], "agent", path)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -42,12 +39,19 @@ func cutOff(t *testing.T, h *host, o fleet.Order) int {
 	case err := <-events.Err:
 		t.Fatal(err)
 	case <-t.Context().Done():
-		t.Fatal("the container was not recreated")
+		t.Fatal("the event did not come")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
+}
+
+// cutOff has an agent recreate a container and kills it when the engine was told to stop the old
+// one. It returns the worker's process id.
+func cutOff(t *testing.T, h *host, o fleet.Order) int {
+	t.Helper()
+	killedAt(t, h, o, make(client.Filters).Add("event", "kill").Add("label", fleet.LabelServer+"="+h.server))
 	raw, err := os.ReadFile(filepath.Join(h.dir, "journal", o.ID+".json"))
 	if err != nil {
 		t.Fatal(err)

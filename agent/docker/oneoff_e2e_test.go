@@ -3,12 +3,8 @@
 package docker_test
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -133,33 +129,10 @@ func TestARunIsNeverBegunTwice(t *testing.T) {
 			r := h.release("once"+strings.ReplaceAll(name, " ", ""), nil, "", svc{name: "web", yaml: "command: [sleep]"})
 			h.mustApply(r)
 			o := h.oneOff(r, fleet.OneOff{Service: "web"})
-			b, err := json.Marshal(errand{Server: h.server, Dir: h.dir, Order: o, Blobs: h.blobs})
-			if err != nil {
-				t.Fatal(err)
-			}
-			path := filepath.Join(t.TempDir(), "errand.json")
-			if err := os.WriteFile(path, b, 0o600); err != nil {
-				t.Fatal(err)
-			}
 			began := time.Now().Add(-time.Second)
-			started := h.cl.Events(t.Context(), client.EventsListOptions{
-				Filters: make(client.Filters).Add("event", "start").Add("label", fleet.LabelOrder+"="+o.ID),
-			})
-			cmd := exec.Command(os.Args[0], "agent", path)
-			cmd.Stderr = os.Stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-started.Messages:
-			case err := <-started.Err:
-				t.Fatal(err)
-			}
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			_ = cmd.Wait()
+			killedAt(t, h, o, make(client.Filters).Add("event", "start").Add("label", fleet.LabelOrder+"="+o.ID))
 			id := h.oneOffs(r)[0]
+			var err error
 			if gone {
 				_, err = h.cl.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{Force: true})
 			} else {

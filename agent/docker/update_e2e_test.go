@@ -4,9 +4,6 @@ package docker_test
 
 import (
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,25 +14,9 @@ import (
 	"github.com/varanhq/varan/internal/testutil/imageregistry"
 )
 
-// appBinary is the program that the containers of the tests run.
-func appBinary(t *testing.T) []byte {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "app")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bin, "./testdata/app")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	content, err := os.ReadFile(bin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
-}
-
 func TestAnUpdateTakesTheNewImagesAndGoesBackToTheOldOnes(t *testing.T) {
 	h := newHost(t)
-	app := appBinary(t)
+	app := imageregistry.App(t)
 	reg := imageregistry.Open(t)
 	push := func(ref, mark string, cmd ...string) string {
 		return reg.Push(ref, imageregistry.Image{Binary: app, Cmd: cmd, Mark: mark, Index: true})

@@ -4,9 +4,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,22 +14,6 @@ import (
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/testutil/imageregistry"
 )
-
-// smallApp is a static program of two megabytes that sleeps or exits as it is told.
-func smallApp(t *testing.T) []byte {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "app")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bin, "../../agent/docker/testdata/app")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	content, err := os.ReadFile(bin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
-}
 
 // updated is a stack of two services, app and side, with images of a registry.
 type updated struct {
@@ -104,7 +85,7 @@ func (u *updated) waitAlert(typ fleet.AlertType, over bool) {
 
 func TestNewerImagesAreDeployedAndBadOnesUndone(t *testing.T) {
 	t.Parallel()
-	u := &updated{newWorld(t, api.SyncSpec{AutoApply: true}, "alpha"), imageregistry.Open(t), smallApp(t)}
+	u := &updated{newWorld(t, api.SyncSpec{AutoApply: true}, "alpha"), imageregistry.Open(t), imageregistry.App(t)}
 	t.Cleanup(func() {
 		for _, ref := range []string{"app:1.0", "side:1.0"} {
 			_, _ = u.docker.ImageRemove(t.Context(), u.registry.Host+"/"+ref, client.ImageRemoveOptions{Force: true})
