@@ -18,10 +18,14 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/backoff"
+	"github.com/varanhq/varan/internal/diskspace"
 )
 
 // flushTimeout bounds the wait at shutdown for core to take the last outcomes.
 const flushTimeout = 5 * time.Second
+
+// diskReserve is enough for the records of orders that make room.
+const diskReserve = 256 << 10
 
 // Agent serves one host. See New.
 type Agent struct {
@@ -33,6 +37,7 @@ type Agent struct {
 	news     *news
 	sessions *sessions
 	rests    *rests
+	disk     *diskspace.Guard
 	// settled has capacity 1: it wakes flush when core took an outcome.
 	settled chan struct{}
 	// renew has capacity 1: it has the link make a new session, with the next key.
@@ -100,8 +105,12 @@ func load(cfg Config) (*Agent, error) {
 		settled:  make(chan struct{}, 1),
 		renew:    make(chan struct{}, 1),
 	}
+	a.disk = diskspace.New(diskspace.Config{
+		Dir: cfg.Dir, Reserve: diskReserve, Statfs: cfg.Statfs, Limit: func() diskspace.Limit { return cfg.LowDisk },
+	})
 	a.jobs = &jobs{
-		engine: cfg.Engine, ledger: ledger, log: cfg.Logger,
+		lowDisk: a.disk.Low,
+		engine:  cfg.Engine, ledger: ledger, log: cfg.Logger,
 		vet:      a.vet,
 		blobs:    func(order string) Blobs { return &blobs{agent: a, order: order} },
 		changed:  a.news.mark,

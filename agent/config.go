@@ -13,6 +13,7 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/atomicfile"
+	"github.com/varanhq/varan/internal/diskspace"
 	"github.com/varanhq/varan/wire"
 )
 
@@ -60,6 +61,10 @@ type Config struct {
 	// Verify checks the signature of a Git commit, which is the content of the object, and
 	// says who signed it. With it, releases of commits that fail are refused. Optional.
 	Verify func(commit []byte) (by string, err error)
+	// LowDisk is from where on the disk with Dir is too full for new orders. Optional; Statfs
+	// tells of the disk, default the system's.
+	LowDisk diskspace.Limit
+	Statfs  func(dir string) (diskspace.Space, error)
 	// Drain bounds the wait for orders under way at shutdown. Optional, default 30 s.
 	Drain time.Duration
 	// KeepAlive is how often core is pinged, so that a proxy between does not take the

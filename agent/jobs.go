@@ -27,6 +27,7 @@ const (
 var (
 	errStopping = errors.New("the agent is shutting down")
 	errTooMany  = errors.New("the agent has too many orders in hand")
+	errLowDisk  = errors.New("the disk with the agent's state is nearly full")
 )
 
 // jobs carries out orders. Their life has nothing to do with any session: an order that
@@ -39,8 +40,10 @@ type jobs struct {
 	// ended, settled that core took an outcome; progress must not block.
 	blobs func(order string) Blobs
 	// vet refuses what the host does not believe; nil lets the engine do it.
-	vet      func(ctx context.Context, order fleet.Order) *fleet.Outcome
-	changed  func(stack string)
+	vet     func(ctx context.Context, order fleet.Order) *fleet.Outcome
+	changed func(stack string)
+	// lowDisk says that there is no room for new work, and how much there is.
+	lowDisk  func() (text string, low bool)
 	settled  func()
 	progress func(fleet.Progress)
 	// wake has capacity 1: run looks at queue after each receive.
@@ -147,10 +150,26 @@ func (j *jobs) reserve(order fleet.Order) (*job, *fleet.Outcome, error) {
 		return nil, nil, errStopping
 	case len(j.running) >= maxJobs:
 		return nil, nil, errTooMany
+	case fills(order.Kind):
+		if text, low := j.lowDisk(); low {
+			return nil, nil, fmt.Errorf("%w: %s", errLowDisk, text)
+		}
 	}
 	jb := &job{order: order, recorded: make(chan struct{})}
 	j.running[order.ID] = jb
 	return jb, nil, nil
+}
+
+// fills reports whether an order takes room on the disk. What stops or removes something, or
+// puts back what ran, goes on when there is little.
+func fills(kind fleet.OrderKind) bool {
+	switch kind {
+	case fleet.OrderApply, fleet.OrderPull, fleet.OrderUpdate, fleet.OrderRun, fleet.OrderAdopt:
+		return true
+	case fleet.OrderHeal, fleet.OrderRemove, fleet.OrderRestart, fleet.OrderStop, fleet.OrderStart,
+		fleet.OrderPause, fleet.OrderUnpause, fleet.OrderDown:
+	}
+	return false
 }
 
 // enqueue hands an order to run; j.mu is held.

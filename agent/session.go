@@ -274,7 +274,7 @@ func (s *session) apply(ctx context.Context, req wire.OrderRequest) (any, error)
 	switch {
 	case errors.Is(err, errStopping):
 		return nil, &wire.Error{Code: wire.CodeShutdown, Message: err.Error(), Retryable: true}
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, errTooMany), errors.Is(err, errLowDisk):
 		return nil, &wire.Error{Code: wire.CodeBusy, Message: err.Error(), Retryable: true}
 	case err != nil:
 		s.log.ErrorContext(ctx, "an order could not be recorded", slog.String("order", order.ID), slog.Any("err", err))

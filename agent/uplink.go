@@ -31,6 +31,8 @@ const (
 	callTimeout = 30 * time.Second
 	// observeTimeout bounds one reading of the engine.
 	observeTimeout = time.Minute
+	// diskEvery is how often it is looked for room on the disk.
+	diskEvery = 30 * time.Second
 	// maxReport keeps a report well below what one message may hold, maxStack is what
 	// core accepts of one stack.
 	maxReport = 4 << 20
@@ -47,6 +49,7 @@ type uplink struct {
 	news    *news
 	log     *slog.Logger
 	base    fleet.AgentInfo
+	lowDisk func() (text string, low bool)
 	observe chan observation // requests of core, answered by run
 	// rereadEvery is how often everything is read although no event asked for it.
 	rereadEvery time.Duration
@@ -68,7 +71,7 @@ type observation struct {
 
 func newUplink(a *Agent, peer *wire.Peer, log *slog.Logger) *uplink {
 	return &uplink{
-		peer: peer, engine: a.cfg.Engine, jobs: a.jobs, news: a.news, log: log, base: a.info,
+		peer: peer, engine: a.cfg.Engine, jobs: a.jobs, news: a.news, log: log, base: a.info, lowDisk: a.disk.Low,
 		rereadEvery: a.cfg.Reread, observe: make(chan observation), told: map[string]fleet.Digest{}, fullOwed: true,
 	}
 }
@@ -79,8 +82,9 @@ func (u *uplink) run(ctx context.Context) error {
 	u.news.mark("")
 	// Another session's uplink may be waiting for what this one was woken for.
 	defer poke(u.news.wake)
-	reread := time.NewTicker(u.rereadEvery)
+	reread, disk := time.NewTicker(u.rereadEvery), time.NewTicker(diskEvery)
 	defer reread.Stop()
+	defer disk.Stop()
 	for {
 		again, err := u.round(ctx)
 		if err != nil {
@@ -93,6 +97,10 @@ func (u *uplink) run(ctx context.Context) error {
 		case <-timer.C:
 		case <-reread.C:
 			u.news.mark("")
+		case <-disk.C:
+			if text, _ := u.lowDisk(); text != u.toldInfo.LowDisk {
+				u.news.mark("")
+			}
 		case request := <-u.observe:
 			u.answer(ctx, request)
 		}
@@ -174,6 +182,7 @@ func (u *uplink) readAll(ctx context.Context) ([]fleet.StackReport, error) {
 		info.EngineError = err.Error()
 	}
 	u.info = describe(u.base, info)
+	u.info.LowDisk, _ = u.lowDisk()
 	return observed, err
 }
 

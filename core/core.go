@@ -25,6 +25,7 @@ import (
 	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/internal/diskspace"
 	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/reconciler/procedure"
@@ -62,6 +63,8 @@ type Config struct {
 	LogLevel *slog.LevelVar
 	// Listener is served on instead of Settings.Listen, by a test without sockets. Optional.
 	Listener net.Listener
+	// Statfs tells of the disk that a directory is on; optional, default the system's.
+	Statfs func(dir string) (diskspace.Space, error)
 	// Ready is called once the core serves, with the address it does so at; optional.
 	Ready func(addr net.Addr)
 }
@@ -81,6 +84,7 @@ type core struct {
 	source     *source
 	hub        *hub.Hub
 	keyring    *keyService
+	disk       *diskspace.Guard
 	reconciler *reconciler.Reconciler
 	operations *operations
 	scheduler  *procedure.Scheduler
@@ -117,6 +121,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := d.whole(); err != nil {
 		return err
 	}
+	if err := c.guardDisk(); err != nil {
+		return err
+	}
 	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
@@ -150,9 +157,9 @@ func (c *core) wire(ctx context.Context) (err error) {
 	if err := c.wireHub(ctx); err != nil {
 		return err
 	}
-	c.source.agents = c.hub
+	c.source.agents, c.source.lowDisk = c.hub, c.disk.Low
 	c.reconciler, err = reconciler.New(reconciler.Config{
-		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Controls: c.store, Past: c.source,
+		Source: c.source, Fleet: c.hub, Journal: &journal{Store: c.store, core: c}, Controls: controls{c.store, c}, Past: c.source,
 		Logger: c.cfg.Logger, Drain: c.settings().HTTP.DrainTimeout,
 	})
 	if err != nil {
@@ -317,7 +324,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 	}
 	handler, err := web.New(web.Config{
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates, Dials: c.dials,
-		Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c, Backups: c.backups,
+		LowDisk: c.disk.Low, Warnings: c.warnings, Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c, Backups: c.backups,
 		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
 		HookRates: func() web.HookRates {
 			s := &c.settings().Webhook
@@ -360,6 +367,10 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 	})
 	group.Go(func() error {
 		c.prune(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		c.watchDisk(ctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -62,13 +62,19 @@ type rig struct {
 	addr string
 	log  *logBuffer
 	stop func()
+	// tune changes what the core is started with; optional.
+	tune func(*core.Config)
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{
-		t: t, dir: filepath.Join(t.TempDir(), "data"), addr: "127.0.0.1:0", log: &logBuffer{}, stop: func() {},
-	}
+	return newRigIn(t, filepath.Join(t.TempDir(), "data"), func(*core.Config) {})
+}
+
+// newRigIn is one in a directory, and with a configuration, of the test's own.
+func newRigIn(t *testing.T, dir string, tune func(*core.Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: dir, addr: "127.0.0.1:0", log: &logBuffer{}, stop: func() {}, tune: tune}
 	key, err := core.Init(t.Context(), r.dir)
 	must(t, err)
 	r.Client = &api.Client{Key: key, HTTP: &http.Client{Transport: &http.Transport{}}}
@@ -91,13 +97,13 @@ func (r *rig) start() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan net.Addr, 1), make(chan error, 1)
-	s := settingsFor(r.t, r.dir, r.addr)
-	go func() {
-		done <- core.Run(ctx, core.Config{
-			Settings: s, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-			Ready: func(addr net.Addr) { ready <- addr },
-		})
-	}()
+	cfg := core.Config{
+		Settings: settingsFor(r.t, r.dir, r.addr),
+		Logger:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Ready:    func(addr net.Addr) { ready <- addr },
+	}
+	r.tune(&cfg)
+	go func() { done <- core.Run(ctx, cfg) }()
 	select {
 	case addr := <-ready:
 		r.addr, r.BaseURL = addr.String(), "http://"+addr.String()

@@ -65,6 +65,7 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 // view is what alerts are about.
 func (c *core) view(ctx context.Context) (alert.View, error) {
 	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses(), Runs: c.operations.Active(), Flapping: c.hub.Flapping()}
+	v.LowDisk, _ = c.disk.Low()
 	pending, err := c.store.PendingServers(ctx)
 	if err != nil {
 		return alert.View{}, err
@@ -93,6 +94,11 @@ func (c *core) catalog(ctx context.Context) (procedure.Catalog, error) {
 	}
 	if out.Suspended, err = c.suspendedProcedures(ctx); err != nil {
 		return out, err
+	}
+	if text, low := c.disk.Low(); low {
+		for _, p := range out.Procedures {
+			out.Suspended[p.Name] = "core's disk is nearly full: " + text
+		}
 	}
 	for server := range c.hub.Observed() {
 		out.Servers = append(out.Servers, server)

@@ -62,6 +62,8 @@ type LimitSettings struct {
 	Handshakes       int           `key:"handshakes" env:"VARAN_LIMITS_HANDSHAKES" default:"256" min:"1" max:"100000" reload:"dynamic" doc:"handshakes of agents under way at one time"`
 	HandshakesPerNet int           `key:"handshakes_per_network" env:"VARAN_LIMITS_HANDSHAKES_PER_NETWORK" default:"16" min:"1" max:"100000" reload:"dynamic" doc:"those of one /24, or /56 of IPv6"`
 	Connections      int           `key:"connections_per_address" env:"VARAN_LIMITS_CONNECTIONS_PER_ADDRESS" default:"4096" min:"1" max:"1000000" reload:"dynamic" doc:"connections that one address may have, over all listeners; trusted proxies have no limit"`
+	FreePercent      int           `key:"free_percent" env:"VARAN_LIMITS_FREE_PERCENT" default:"5" min:"0" max:"100" reload:"dynamic" doc:"nothing new begins while less than this part of the disk with the data directory is free, and also less than free_mib; 0 is never"`
+	FreeMiB          int           `key:"free_mib" env:"VARAN_LIMITS_FREE_MIB" default:"512" min:"0" max:"1048576" reload:"dynamic" doc:"the same in MiB; 0 is never"`
 	AgentTimeout     time.Duration `key:"agent_timeout" env:"VARAN_LIMITS_AGENT_TIMEOUT" default:"75s" min:"30s" reload:"static" doc:"how long an agent may be silent before it counts as gone"`
 }
 

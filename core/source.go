@@ -44,6 +44,8 @@ type source struct {
 	keyring *sops.Keyring
 	// agents is the way to the servers' hosts; nil before there is one.
 	agents agents
+	// lowDisk says that nothing more should be fetched, and why; set before the first load.
+	lowDisk func() (text string, low bool)
 	// own are the procedures of core itself; nil before there are any.
 	own func(ctx context.Context) ([]spec.Procedure, error)
 	// changed is called when a sync says something else than before; nil before anybody listens.
@@ -286,10 +288,10 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 		return ownTree{}, unreadable(settings.Name, err)
 	}
 	own := ownTree{repository: m.Location().String(), key: m.key}
-	tree, _, err := m.Fetch(ctx)
+	tree, _, err := s.fetch(ctx, m)
 	if err != nil {
 		last, ok := m.Current()
-		if _, loaded := s.Desired(settings.Name); loaded || !ok || ctx.Err() != nil {
+		if _, loaded := s.Desired(settings.Name); loaded && !errors.Is(err, errLowDisk) || !ok || ctx.Err() != nil {
 			return own, unreadable(settings.Name, err)
 		}
 		s.logger.LogAttrs(ctx, slog.LevelWarn, "repository does not answer, using its last commit",
@@ -299,6 +301,19 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 	own.tree, own.commit = tree, tree.Commit()
 	own.unsigned, err = s.believe(ctx, settings, m, tree)
 	return own, err
+}
+
+// errLowDisk keeps repositories from growing on a disk that is nearly full.
+var errLowDisk = errors.New("core's disk is nearly full")
+
+// fetch gets the head of a repository, if there is room for it.
+func (s *source) fetch(ctx context.Context, m *mirror) (*git.Tree, bool, error) {
+	if s.lowDisk != nil {
+		if _, low := s.lowDisk(); low {
+			return nil, false, errLowDisk
+		}
+	}
+	return m.Fetch(ctx)
 }
 
 // place is where a sync's repository is. A declared one names an account of core's, and one
@@ -360,6 +375,8 @@ func unreadable(name string, err error) error {
 // hintFor says what helps against each kind of failure.
 func hintFor(err error) string {
 	switch {
+	case errors.Is(err, errLowDisk):
+		return "make room on core's host: nothing is fetched until then"
 	case errors.Is(err, git.ErrAuth):
 		return "check the sync's user name, token or key"
 	case errors.Is(err, git.ErrHostKey):

@@ -76,6 +76,9 @@ const (
 	AlertKeyRotationFailed AlertType = "KeyRotationFailed"
 	// AlertApprovalPending: a run of a procedure waits for somebody's approval.
 	AlertApprovalPending AlertType = "ApprovalPending"
+	// AlertDiskLow: the disk of core or of an agent's state is nearly full. Komodo's ServerDisk
+	// is of the disks of a host, by its own thresholds.
+	AlertDiskLow AlertType = "DiskLow"
 	// AlertBackupFailed: core was not backed up.
 	AlertBackupFailed AlertType = "BackupFailed"
 )
@@ -88,7 +91,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", AlertScheduleRun,
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
-		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed, AlertDuplicateIdentity,
+		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed, AlertDuplicateIdentity, AlertDiskLow,
 	}
 }
 

@@ -37,6 +37,9 @@ type AgentInfo struct {
 	// AllowedRegistries are where the policy lets images come from, as ImageAllowed reads
 	// them; empty is anywhere.
 	AllowedRegistries []string `json:"allowed_registries,omitempty"`
+	// LowDisk says how full the disk with the agent's state is, when it is nearly full and
+	// the agent takes no new orders; empty otherwise.
+	LowDisk string `json:"low_disk,omitempty"`
 	// Foreign are the Compose projects on the host that Varan neither made nor took over;
 	// sorted by name.
 	Foreign []ForeignProject `json:"foreign,omitempty"`

@@ -292,7 +292,7 @@ func blockedError(blocked []plan.Blocked) error {
 		case plan.BlockRollout:
 			continue // its turn comes
 		case plan.BlockBad, plan.BlockForeign, plan.BlockBusy, plan.BlockPolicy,
-			plan.BlockHeld, plan.BlockLoop, plan.BlockSuspended, plan.BlockWindow:
+			plan.BlockHeld, plan.BlockLoop, plan.BlockSuspended, plan.BlockWindow, plan.BlockDisk:
 			e.Code = exit.Failed
 		}
 		count++

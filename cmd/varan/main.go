@@ -164,7 +164,7 @@ func explainRefusal(err error, refusal *api.Error) error {
 	case api.CodeUnauthorized:
 		e.Hint = "varan login, or set VARAN_API_KEY" // core's own hint is for HTTP clients
 	case api.CodeBadRequest, api.CodeForbidden, api.CodeNotFound, api.CodeConflict, api.CodeTooLarge,
-		api.CodeRateLimited, api.CodeInternal:
+		api.CodeRateLimited, api.CodeInternal, api.CodeNoRoom:
 	}
 	return e
 }

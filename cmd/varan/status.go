@@ -77,6 +77,9 @@ func (a *app) showPast(cmd *cobra.Command, client *api.Client, at time.Time) err
 
 func (a *app) printStatus(status api.Status, now time.Time) {
 	s := styleFor(a.stdout)
+	for _, warning := range status.Warnings {
+		fmt.Fprintln(a.stdout, s.red("warning:"), printable(warning))
+	}
 	if len(status.Servers)+len(status.Syncs) == 0 {
 		fmt.Fprintln(a.stdout, "Nothing here yet. Add a source with `varan sync add NAME URL`, "+
 			"and a server with `varan onboarding-key create`.")

@@ -26,6 +26,8 @@ type View struct {
 	// for something and whose limits refused agents.
 	Pending []Pending
 	Tried   []Tried
+	// LowDisk says how full core's own disk is, when it is nearly full.
+	LowDisk string
 	// Flapping are the servers whose sessions push each other off.
 	Flapping []string
 	// Runs are the runs of procedures under way.
@@ -97,6 +99,7 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 	watchSyncs(v, report)
 	watchImages(v, held, report, kept)
 	watchOnboarding(v, report)
+	watchDisks(v, report)
 	watchRuns(v, report)
 	for key := range w.seen {
 		if !current[key] {
@@ -146,6 +149,27 @@ func watchServers(
 		}
 	}
 	return held
+}
+
+// watchDisks reports those that are nearly full.
+func watchDisks(v View, report func(Alert, int, time.Duration)) {
+	if v.LowDisk != "" {
+		report(Alert{
+			Key: "disk/", Type: fleet.AlertDiskLow, Level: LevelCritical, Target: fleet.ResourceName{Kind: "core", Name: "core"},
+			Text: "core's disk is nearly full, nothing new begins until there is room: " + v.LowDisk,
+			Data: map[string]any{"id": "core", "name": "core", "text": v.LowDisk},
+		}, 1, 0)
+	}
+	for name, r := range v.Observed {
+		if low := r.Agent.LowDisk; low != "" {
+			report(Alert{
+				Key: "disk/" + name, Type: fleet.AlertDiskLow, Level: LevelCritical, Server: name,
+				Target: fleet.ResourceName{Kind: "server", Name: name},
+				Text:   fmt.Sprintf("the disk of server %s is nearly full, its agent takes no new orders until there is room: %s", name, low),
+				Data:   map[string]any{"id": name, "name": name, "text": low},
+			}, 1, 0)
+		}
+	}
 }
 
 // stacks reports those that are not well.

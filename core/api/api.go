@@ -30,6 +30,7 @@ const (
 	CodeRateLimited  ErrorCode = "rate-limited" // 429
 	CodeInternal     ErrorCode = "internal"     // 500: a fault of ours; core's log has it
 	CodeUnavailable  ErrorCode = "unavailable"  // 503: try again: shutting down, or an agent is away
+	CodeNoRoom       ErrorCode = "no-room"      // 507: core's disk is nearly full
 )
 
 // Error is the one shape of every failure.

@@ -63,7 +63,7 @@ var EventKinds = map[string]string{
 	"checkpoint": "records that were deleted because of their age",
 	"config":     "the settings of core",
 	"control":    "suspensions, rollbacks, releases and other decisions of people",
-	"core":       "starts and stops of core",
+	"core":       "core itself: starts and stops, its disk, its clock",
 	"heal":       "what an agent repaired by itself while core was away",
 	"key":        "keys of the API, of agents and of core",
 	"login":      "API keys: first uses and refusals",

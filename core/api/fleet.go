@@ -15,6 +15,8 @@ type Status struct {
 	// Suspensions are those in force, Rollouts those that are not done.
 	Suspensions []plan.Suspension `json:"suspensions,omitempty"`
 	Rollouts    []plan.Rollout    `json:"rollouts,omitempty"`
+	// Warnings are sentences about core itself: that its disk is nearly full.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Server is a Docker host as core knows it.

@@ -40,7 +40,7 @@ func cleanAgent(a fleet.AgentInfo) fleet.AgentInfo {
 		Engine: clean(a.Engine), EngineAPI: clean(a.EngineAPI), EngineError: clean(a.EngineError),
 		LocalSecrets: cleanSecrets(a.LocalSecrets), HostCommands: a.HostCommands,
 		Tier: cleanTier(a.Tier), AllowedRegistries: cleanRegistries(a.AllowedRegistries),
-		Foreign: cleanForeign(a.Foreign),
+		Foreign: cleanForeign(a.Foreign), LowDisk: clean(a.LowDisk),
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *server) status(ctx context.Context, _ *none) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, err
 	}
-	status := api.Status{Stacks: view.stacks(), Syncs: []api.Sync{}}
+	status := api.Status{Stacks: view.stacks(), Syncs: []api.Sync{}, Warnings: s.Warnings()}
 	if status.Suspensions, err = s.Store.Suspensions(ctx); err != nil {
 		return status, err
 	}
@@ -293,6 +293,8 @@ func summed(server api.Server) api.Server {
 		server.Text = "its agent is not connected"
 	case server.Agent.EngineError != "":
 		server.Text = "Docker does not answer: " + server.Agent.EngineError
+	case server.Agent.LowDisk != "":
+		server.Text = "its disk is nearly full, it takes no new orders: " + server.Agent.LowDisk
 	default:
 		return server
 	}

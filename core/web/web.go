@@ -215,7 +215,7 @@ type CoreControl interface {
 	Settings() []api.Setting
 }
 
-// Config wires the handlers. All of it is required but AgentBinaries, HookSecret, HookRates and Now.
+// Config wires the handlers. All of it is required but what says that it is optional.
 type Config struct {
 	// AgentBinaries is a directory of release binaries that new hosts may fetch; optional.
 	AgentBinaries string
@@ -225,6 +225,10 @@ type Config struct {
 	// HookRates limit webhooks; default 60 of one, 600 of all, and 30 that are refused.
 	HookRates func() HookRates
 	Core      CoreControl
+	// LowDisk says how full core's disk is, when nothing new may begin; optional.
+	LowDisk func() (text string, low bool)
+	// Warnings are sentences about core itself; optional.
+	Warnings func() []string
 	// Backups are core's own; optional.
 	Backups    Backups
 	Store      Store
@@ -243,7 +247,8 @@ type Config struct {
 	Version api.Version
 	// Ready reports why core cannot serve.
 	Ready func(ctx context.Context) error
-	Now   func() time.Time
+	// Now is optional.
+	Now func() time.Time
 }
 
 type server struct {
@@ -267,9 +272,17 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.HookRates == nil {
 		cfg.HookRates = func() HookRates { return HookRates{PerHook: 60, Total: 600, Refused: 30} }
 	}
+	if cfg.LowDisk == nil {
+		cfg.LowDisk = func() (string, bool) { return "", false }
+	}
+	if cfg.Warnings == nil {
+		cfg.Warnings = func() []string { return nil }
+	}
 	s := &server{Config: cfg, programs: newPrograms(cfg.AgentBinaries), hooks: newHookLimits(cfg.HookRates)}
 	guarded := http.NewServeMux()
-	s.register(humago.New(guarded, openAPI(cfg.Version.Version)))
+	a := humago.New(guarded, openAPI(cfg.Version.Version))
+	a.UseMiddleware(s.refuseOnFullDisk)
+	s.register(a)
 	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, &api.Error{
 			Status: http.StatusNotFound, Code: api.CodeNotFound, Message: "there is nothing here",

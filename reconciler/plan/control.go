@@ -14,6 +14,8 @@ type Control struct {
 	Suspensions []Suspension
 	Holds       []Hold
 	Rollouts    []Rollout
+	// LowDisk says that core's disk is nearly full: nothing new begins, and what makes room goes on.
+	LowDisk bool
 }
 
 // Kinds of resource that a Suspension is of, beside those of stacks.
@@ -124,6 +126,7 @@ func (p *planner) controls() {
 			it.block(BlockWindow, text, hint)
 		}
 	}
+	p.fullDisks()
 	i := slices.IndexFunc(p.in.Control.Suspensions, func(s Suspension) bool {
 		return s.Kind == KindSync && s.Name == p.in.Desired.Sync && s.InForce(p.in.Now)
 	})
@@ -134,6 +137,27 @@ func (p *planner) controls() {
 		if c := &p.plan.Resources[k]; c.Blocked == "" {
 			s := &p.in.Control.Suspensions[i]
 			c.Blocked, c.Hint = s.Text(), "varan resume "+s.Resource()
+		}
+	}
+}
+
+// fullDisks blocks what would fill a disk that is nearly full. Removals go on, and so does
+// putting back what ran, unless the agent has no room for the order.
+func (p *planner) fullDisks() {
+	const text, hint = "core's disk is nearly full", "make room on core's host: varan status says where; it goes on by itself then"
+	for _, list := range p.work {
+		for _, it := range list {
+			if p.in.Control.LowDisk && it.op.Kind != OpHeal {
+				it.block(BlockDisk, text, hint)
+			}
+			if low := p.in.Observed[it.server].Agent.LowDisk; low != "" {
+				it.block(BlockDisk, "the disk of server "+it.server+" is nearly full: "+low, "make room on it; it goes on by itself then")
+			}
+		}
+	}
+	for i := range p.plan.Resources {
+		if c := &p.plan.Resources[i]; c.Blocked == "" && p.in.Control.LowDisk {
+			c.Blocked, c.Hint = text, hint
 		}
 	}
 }

@@ -30,6 +30,14 @@ func drawControl(t *rapid.T, in plan.Input) plan.Input {
 		}
 		in.Control.Suspensions = append(in.Control.Suspensions, s)
 	}
+	in.Control.LowDisk = rapid.IntRange(0, 5).Draw(t, "core's disk is full") == 0
+	in.Observed = maps.Clone(in.Observed)
+	for _, name := range slices.Sorted(maps.Keys(in.Observed)) {
+		if report := in.Observed[name]; rapid.IntRange(0, 5).Draw(t, "disk is full") == 0 {
+			report.Agent.LowDisk = "1.0 MiB of 1.0 GiB are free"
+			in.Observed[name] = report
+		}
+	}
 	for _, s := range in.Desired.Stacks {
 		if rapid.IntRange(0, 3).Draw(t, "held") > 0 {
 			continue
@@ -105,6 +113,10 @@ func TestNoPlanGoesAgainstWhatPeopleDecided(t *testing.T) {
 				if h.Stack == op.Stack && h.Server == op.Server && h.Bad == op.Release && op.Release != "" && !loopForced {
 					t.Fatalf("%s although %s", op.ID, h.Text())
 				}
+			}
+			fills := op.Kind != plan.OpRemove && (in.Control.LowDisk && op.Kind != plan.OpHeal || in.Observed[op.Server].Agent.LowDisk != "")
+			if fills {
+				t.Fatalf("%s although a disk is nearly full", op.ID)
 			}
 			if drawnWindow(in, op.Server) {
 				t.Fatalf("%s outside of its windows", op.ID)

@@ -236,6 +236,7 @@ const (
 	BlockSuspended  BlockReason = "suspended"  // a person suspended it
 	BlockWindow     BlockReason = "window"     // no sync window is open
 	BlockRollout    BlockReason = "rollout"    // other servers come first
+	BlockDisk       BlockReason = "disk"       // a disk is nearly full, core's or the server's
 )
 
 // Blocked is an op that cannot run now.

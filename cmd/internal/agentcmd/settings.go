@@ -16,6 +16,7 @@ import (
 	"github.com/varanhq/varan/agent/policy"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/buildinfo"
+	"github.com/varanhq/varan/internal/diskspace"
 )
 
 // Settings are all settings of an agent; docs/configuration.md is made from the tags. The
@@ -45,6 +46,8 @@ type Settings struct {
 	Parallel       int           `key:"parallel" flag:"parallel" env:"VARAN_PARALLEL" default:"4" min:"1" max:"256" reload:"static" doc:"how many stacks are changed at a time"`
 	Drain          time.Duration `key:"drain" flag:"drain" env:"VARAN_DRAIN" default:"30s" min:"0s" max:"1h" reload:"static" doc:"how long to wait at shutdown for work that is under way"`
 	HealAfter      time.Duration `key:"heal_after" flag:"heal-after" env:"VARAN_HEAL_AFTER" default:"1m" min:"1s" max:"24h" reload:"static" doc:"how long core must be away before stacks of syncs with self_heal are put back without it"`
+	FreePercent    int           `key:"free_percent" env:"VARAN_FREE_PERCENT" default:"5" min:"0" max:"100" reload:"static" doc:"no new orders are taken while less than this part of the disk with the state directory is free, and also less than free_mib; 0 is never"`
+	FreeMiB        int           `key:"free_mib" env:"VARAN_FREE_MIB" default:"512" min:"0" max:"1048576" reload:"static" doc:"the same in MiB; 0 is never"`
 	Log            LogSettings   `key:"log"`
 }
 
@@ -59,6 +62,7 @@ func (s *Settings) config(logger *slog.Logger) (agent.Config, error) {
 	cfg := agent.Config{
 		Cores: s.Cores, CorePublicKeys: s.CorePublicKeys, CAFile: s.CAFile, InsecureSkipVerify: s.InsecureSkip, Proxy: s.Proxy,
 		OnboardingToken: s.OnboardingKey, Logger: logger, Version: buildinfo.Version(), Drain: s.Drain, HealAfter: s.HealAfter,
+		LowDisk: diskspace.Limit{Percent: s.FreePercent, MiB: s.FreeMiB},
 	}
 	if cfg.Listen.Address = s.listenAddress(); cfg.Listen.Address != "" {
 		cfg.Listen.Allowed, cfg.Listen.Plain = s.AllowedIPs, !s.ListenTLS
