@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
@@ -33,15 +34,20 @@ func (s *Store) Control(ctx context.Context, sync string) (plan.Control, error) 
 
 // Suspensions lists those in force.
 func (s *Store) Suspensions(ctx context.Context) ([]plan.Suspension, error) {
-	found, err := list(ctx, s.reader, func(row scanner) (u plan.Suspension, err error) {
-		err = row.Scan(&u.Kind, &u.Name, &u.Server, stampColumn{&u.Until}, &u.Reason, &u.By, stampColumn{&u.At})
-		return u, err
-	}, `SELECT kind, name, server, until_at, reason, actor, at FROM suspensions
-		WHERE until_at = 0 OR until_at > $1 ORDER BY kind, name, server`, stamp(s.clock()))
+	all, err := s.suspended.get(ctx, s, table{}, s.readSuspensions)
 	if err != nil {
 		return nil, fmt.Errorf("list suspensions: %w", err)
 	}
-	return found, nil
+	now := s.clock()
+	return slices.DeleteFunc(slices.Clone(all), func(u plan.Suspension) bool { return !u.Until.IsZero() && !u.Until.After(now) }), nil
+}
+
+// readSuspensions lists all, those that ended included.
+func (s *Store) readSuspensions(ctx context.Context) ([]plan.Suspension, error) {
+	return list(ctx, s.reader, func(row scanner) (u plan.Suspension, err error) {
+		err = row.Scan(&u.Kind, &u.Name, &u.Server, stampColumn{&u.Until}, &u.Reason, &u.By, stampColumn{&u.At})
+		return u, err
+	}, `SELECT kind, name, server, until_at, reason, actor, at FROM suspensions ORDER BY kind, name, server`)
 }
 
 // Suspend records a suspension, in place of the one there was. Those that ended are dropped.
@@ -99,14 +105,16 @@ func suspensionEvent(u plan.Suspension, actor, text string) api.Event {
 
 // Holds lists the releases of a sync that are held back; of all syncs when it is empty.
 func (s *Store) Holds(ctx context.Context, sync string) ([]plan.Hold, error) {
-	holds, err := list(ctx, s.reader, func(row scanner) (h plan.Hold, err error) {
-		err = row.Scan(jsonColumn{&h}, jsonColumn{&h.Release})
-		return h, err
-	}, "SELECT hold, release FROM holds WHERE $1 = '' OR sync = $1 ORDER BY stack, server", sync)
+	holds, err := s.holds.get(ctx, s, sync, func(ctx context.Context) ([]plan.Hold, error) {
+		return list(ctx, s.reader, func(row scanner) (h plan.Hold, err error) {
+			err = row.Scan(jsonColumn{&h}, jsonColumn{&h.Release})
+			return h, err
+		}, "SELECT hold, release FROM holds WHERE $1 = '' OR sync = $1 ORDER BY stack, server", sync)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list holds: %w", err)
 	}
-	return holds, nil
+	return slices.Clone(holds), nil
 }
 
 // Hold records holds, all or none, each in place of the one there was.
@@ -176,14 +184,16 @@ func (s *Store) Unhold(ctx context.Context, holds []plan.Hold, actor, why string
 
 // Rollouts lists the last rollout of every stack of a sync; of all syncs when it is empty.
 func (s *Store) Rollouts(ctx context.Context, sync string) ([]plan.Rollout, error) {
-	rollouts, err := list(ctx, s.reader, func(row scanner) (r plan.Rollout, err error) {
-		err = row.Scan(jsonColumn{&r}, jsonColumn{&r.Before})
-		return r, err
-	}, "SELECT rollout, before FROM rollouts WHERE $1 = '' OR sync = $1 ORDER BY stack, sync", sync)
+	rollouts, err := s.rollouts.get(ctx, s, sync, func(ctx context.Context) ([]plan.Rollout, error) {
+		return list(ctx, s.reader, func(row scanner) (r plan.Rollout, err error) {
+			err = row.Scan(jsonColumn{&r}, jsonColumn{&r.Before})
+			return r, err
+		}, "SELECT rollout, before FROM rollouts WHERE $1 = '' OR sync = $1 ORDER BY stack, sync", sync)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list rollouts: %w", err)
 	}
-	return rollouts, nil
+	return slices.Clone(rollouts), nil
 }
 
 // SaveRollouts records how far rollouts are. text says for each what happened; empty is

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,6 +62,64 @@ func TestTheFleetAsItWas(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string(nil), look(start.Add(90*time.Minute))); diff != "" {
 		t.Errorf("what was replaced is still there:\n%s", diff)
+	}
+}
+
+func TestAStateIsAsOldAsItIsAfterARestartAndUnderAnotherSync(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	cfg := config(t, c)
+	s, start := open(t, cfg), c.now
+	web := plan.StackState{Stack: "web", Server: "alpha", Sync: fleet.Synced, Health: fleet.Healthy}
+	wiki := plan.StackState{Stack: "wiki", Server: "alpha", Sync: fleet.Synced, Health: fleet.Healthy}
+	planned := func(sync string, stacks ...plan.StackState) {
+		t.Helper()
+		must(t, s.Planned(t.Context(), sync, reconciler.TriggerPoll, "poll", planned("a", stacks...)))
+		c.now = c.now.Add(time.Hour)
+	}
+	want := func(want ...string) {
+		t.Helper()
+		states, err := s.StatesAt(t.Context(), c.now)
+		must(t, err)
+		var got []string
+		for _, p := range states {
+			got = append(got, fmt.Sprintf("%s of %s since %s", p.Name, p.Source, p.Since.Sub(start)))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	planned("main", web, wiki)
+	must(t, s.Close())
+	s = open(t, cfg)
+	planned("main", web, wiki)
+	want("web of main since 0s", "wiki of main since 0s")
+	planned("main", web) // wiki leaves
+	want("web of main since 0s")
+	planned("other", web) // and web is taken over, which does not end when main has it no more
+	planned("main")
+	want("web of other since 3h0m0s")
+	planned("main", wiki)
+	planned("other")
+	want("wiki of main since 5h0m0s")
+}
+
+// A plan that could not be recorded is no state of anything.
+func TestAStateIsKeptOnlyWithItsTransaction(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	web := plan.StackState{Stack: "web", Server: "alpha", Sync: fleet.Synced, Health: fleet.Healthy}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		if s.Planned(gone, "main", reconciler.TriggerPoll, "poll", planned("a", web)) == nil {
+			t.Fatal("recorded for somebody who went away")
+		}
+	}
+	must(t, s.Planned(t.Context(), "main", reconciler.TriggerPoll, "poll", planned("a", web)))
+	if states, err := s.StatesAt(t.Context(), c.now); err != nil || len(states) != 1 {
+		t.Errorf("%v, %v", states, err)
 	}
 }
 

@@ -20,29 +20,33 @@ import (
 // keepRuns is how many runs stay in the journal, besides the last of every stack.
 const keepRuns = 2000
 
+// owned is a stack with the sync that owns it.
+type owned struct {
+	plan.Owned
+	sync string
+}
+
 // Inventory is what the sync owns, and what the other syncs that still exist do.
 func (s *Store) Inventory(ctx context.Context, sync string) ([]plan.Owned, map[string]string, error) {
-	type entry struct {
-		plan.Owned
-		sync string
-	}
-	entries, err := list(ctx, s.reader, func(row scanner) (e entry, err error) {
-		err = row.Scan(&e.Stack, &e.Server, &e.Project, jsonColumn{&e.After}, &e.Kind, &e.sync)
-		return e, err
-	}, `SELECT stack, server, project, stack_after, kind, sync FROM inventory
-		WHERE sync = $1 OR sync IN (SELECT name FROM syncs) ORDER BY stack, server`, sync)
+	entries, err := s.owned.get(ctx, s, sync, func(ctx context.Context) ([]owned, error) {
+		return list(ctx, s.reader, func(row scanner) (e owned, err error) {
+			err = row.Scan(&e.Stack, &e.Server, &e.Project, jsonColumn{&e.After}, &e.Kind, &e.sync)
+			return e, err
+		}, `SELECT stack, server, project, stack_after, kind, sync FROM inventory
+			WHERE sync = $1 OR sync IN (SELECT name FROM syncs) ORDER BY stack, server`, sync)
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the inventory of sync %q: %w", sync, err)
 	}
-	owned, foreign := []plan.Owned{}, map[string]string{}
+	own, foreign := []plan.Owned{}, map[string]string{}
 	for _, e := range entries {
 		if e.sync == sync {
-			owned = append(owned, e.Owned)
+			own = append(own, e.Owned)
 		} else {
 			foreign[e.Stack] = e.sync
 		}
 	}
-	return owned, foreign, nil
+	return own, foreign, nil
 }
 
 // Begin records a run with its plan.

@@ -15,6 +15,8 @@ import (
 // Planned implements reconciler.Journal: it tells the history of a commit that a sync had not
 // read before, and of a plan in which there is something to do, and keeps how each stack is.
 func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Trigger, actor string, p plan.Plan) error {
+	s.states.mu.Lock()
+	defer s.states.mu.Unlock()
 	err := s.write(ctx, func(tx *sql.Tx) error {
 		if err := s.keepStates(ctx, tx, sync, p); err != nil {
 			return fmt.Errorf("keep the stacks' states: %w", err)
@@ -44,6 +46,7 @@ func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Tri
 		})
 	})
 	if err != nil {
+		s.states.last = nil
 		return fmt.Errorf("record the plan of sync %q: %w", sync, err)
 	}
 	return nil

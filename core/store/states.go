@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/varanhq/varan/core/api"
@@ -20,63 +21,84 @@ func scanState(row scanner) (p api.PastStack, err error) {
 	return p, err
 }
 
-// keepStates records how the stacks of a sync are, for those that changed.
+// states are the last ones of all places. Only Planned writes them, so that it need not read
+// through what a sync was in all its life to say what is new.
+type states struct {
+	mu sync.Mutex
+	// last is nil until it is read, and again when it may not be what was committed.
+	last map[stackPlace]api.PastStack
+}
+
+// keepStates records how the stacks of a sync are, for those that changed. The caller holds
+// the lock of the states, and drops them when its transaction fails.
 func (s *Store) keepStates(ctx context.Context, tx *sql.Tx, sync string, p plan.Plan) error {
-	known, err := s.knownStates(ctx, tx, sync)
-	if err != nil {
-		return err
+	if s.states.last == nil {
+		last, err := lastStates(ctx, tx)
+		if err != nil {
+			return err
+		}
+		s.states.last = last
 	}
 	now := s.clock()
 	present := map[stackPlace]bool{}
-	for _, state := range p.Stacks {
-		at := stackPlace{state.Stack, state.Server}
+	for i := range p.Stacks {
+		at := stackPlace{p.Stacks[i].Stack, p.Stacks[i].Server}
 		present[at] = true
-		last, ok := known[at]
-		next := api.PastStack{
-			Name: state.Stack, Server: state.Server, Since: now, Source: sync, Sync: state.Sync, Health: state.Health, Text: state.Text,
-			// What runs is what was deployed last, until it is as Git says again.
-			Commit: last.Commit, Release: last.Release,
-		}
-		if state.Sync == fleet.Synced {
-			next.Commit = p.Commit.ID
-			if next.Release, err = lastRelease(ctx, tx, at); err != nil {
-				return err
-			}
-		}
-		if ok && last.Sync == next.Sync && last.Health == next.Health && last.Text == next.Text && last.Commit == next.Commit {
-			continue
-		}
-		if err := putState(ctx, tx, next); err != nil {
+		if err := s.keepState(ctx, tx, now, sync, p.Commit.ID, &p.Stacks[i]); err != nil {
 			return err
 		}
 	}
-	for at, last := range known {
-		if !present[at] && last.Sync != "" {
-			if err := putState(ctx, tx, api.PastStack{Name: at.stack, Server: at.server, Since: now, Source: sync, Text: "no longer there"}); err != nil {
+	for at, last := range s.states.last {
+		if last.Source == sync && !present[at] && last.Sync != "" {
+			gone := api.PastStack{Name: at.stack, Server: at.server, Since: now, Source: sync, Text: "no longer there"}
+			if err := putState(ctx, tx, gone); err != nil {
 				return err
 			}
+			delete(s.states.last, at)
 		}
 	}
 	return nil
 }
 
-// knownStates are the last states of the stacks that a sync had.
-func (*Store) knownStates(ctx context.Context, tx *sql.Tx, sync string) (known map[stackPlace]api.PastStack, err error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+stateColumns+` FROM stack_states AS t WHERE sync = $1
-		AND at = (SELECT max(at) FROM stack_states WHERE stack = t.stack AND server = t.server)`, sync)
+func (s *Store) keepState(ctx context.Context, tx *sql.Tx, now time.Time, sync, commit string, state *plan.StackState) error {
+	at := stackPlace{state.Stack, state.Server}
+	last, ok := s.states.last[at]
+	if ok && last.Source != sync {
+		last, ok = api.PastStack{}, false
+	}
+	next := api.PastStack{
+		Name: state.Stack, Server: state.Server, Since: now, Source: sync, Sync: state.Sync, Health: state.Health, Text: state.Text,
+		// What runs is what was deployed last, until it is as Git says again.
+		Commit: last.Commit, Release: last.Release,
+	}
+	if state.Sync == fleet.Synced {
+		next.Commit = commit
+	}
+	if ok && last.Sync == next.Sync && last.Health == next.Health && last.Text == next.Text && last.Commit == next.Commit {
+		return nil
+	}
+	if state.Sync == fleet.Synced {
+		var err error
+		if next.Release, err = lastRelease(ctx, tx, at); err != nil {
+			return err
+		}
+	}
+	s.states.last[at] = next
+	return putState(ctx, tx, next)
+}
+
+// lastStates are the last states of all stacks that are there.
+func lastStates(ctx context.Context, tx *sql.Tx) (map[stackPlace]api.PastStack, error) {
+	all, err := list(ctx, tx, scanState, "SELECT "+stateColumns+` FROM stack_states AS t
+		WHERE at = (SELECT max(at) FROM stack_states WHERE stack = t.stack AND server = t.server) AND sync_state <> ''`)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = closing(rows, err) }()
-	known = map[stackPlace]api.PastStack{}
-	for rows.Next() {
-		state, err := scanState(rows)
-		if err != nil {
-			return nil, err
-		}
-		known[stackPlace{state.Name, state.Server}] = state
+	last := make(map[stackPlace]api.PastStack, len(all))
+	for _, state := range all {
+		last[stackPlace{state.Name, state.Server}] = state
 	}
-	return known, rows.Err()
+	return last, nil
 }
 
 func lastRelease(ctx context.Context, tx *sql.Tx, at stackPlace) (release fleet.Digest, err error) {

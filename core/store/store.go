@@ -19,9 +19,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	_ "modernc.org/sqlite" // the database/sql driver
+	"modernc.org/sqlite"
+
+	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/reconciler/plan"
 )
 
 // Errors that callers branch on.
@@ -56,6 +60,20 @@ type Store struct {
 	reader *sql.DB
 	sealer sealer
 	clock  func() time.Time
+
+	// writes counts what was committed. What is asked for all the time is kept until it moves.
+	writes    atomic.Uint64
+	servers   memo[string, []Server] // by condition
+	keys      memo[table, []api.OnboardingKey]
+	updates   memo[table, []api.Update]
+	suspended memo[table, []plan.Suspension]
+	// These are by sync.
+	syncs    memo[string, api.Sync]
+	owned    memo[string, []owned]
+	holds    memo[string, []plan.Hold]
+	rollouts memo[string, []plan.Rollout]
+
+	states states
 
 	mu sync.Mutex
 	// records are kept by sync; generation counts how often they were dropped.
@@ -122,10 +140,11 @@ func connect(path string, conns int, extra string) (*sql.DB, error) {
 	dsn := (&url.URL{Scheme: "file", Path: abs}).String() + "?" + extra +
 		"&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=cache_size(-512)&_pragma=journal_size_limit(4194304)"
-	db, err := sql.Open("sqlite", dsn)
+	connector, err := sqlite.NewConnector(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	db := sql.OpenDB(statements{connector})
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
@@ -188,7 +207,9 @@ func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
 		_ = tx.Rollback() // the first error is the one that tells
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	err = tx.Commit()
+	s.writes.Add(1) // also after an error, which need not mean that nothing was written
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
@@ -196,7 +217,9 @@ func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // exec runs one statement as its own transaction and returns the number of rows it changed.
 func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	return affected(s.writer.ExecContext(ctx, query, args...))
+	result, err := s.writer.ExecContext(ctx, query, args...)
+	s.writes.Add(1)
+	return affected(result, err)
 }
 
 // affected is the number of rows a statement changed.

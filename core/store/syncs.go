@@ -126,8 +126,9 @@ func (s *Store) Syncs(ctx context.Context) ([]api.Sync, error) {
 
 // Sync returns one sync, without its state.
 func (s *Store) Sync(ctx context.Context, name string) (api.Sync, error) {
-	row := s.reader.QueryRowContext(ctx, "SELECT "+syncColumns+" FROM syncs WHERE name = $1", name)
-	sync, err := found(scanSync(row))
+	sync, err := s.syncs.get(ctx, s, name, func(ctx context.Context) (api.Sync, error) {
+		return found(scanSync(s.reader.QueryRowContext(ctx, "SELECT "+syncColumns+" FROM syncs WHERE name = $1", name)))
+	})
 	if err != nil {
 		return sync, fmt.Errorf("read sync %q: %w", name, err)
 	}

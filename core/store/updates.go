@@ -4,20 +4,25 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/varanhq/varan/core/api"
 )
 
 // Updates is what is known of newer images, by stack, server and service.
 func (s *Store) Updates(ctx context.Context) ([]api.Update, error) {
-	updates, err := list(ctx, s.reader, func(row scanner) (u api.Update, err error) {
-		err = row.Scan(jsonColumn{&u})
-		return u, err
-	}, "SELECT data FROM image_updates ORDER BY stack, server, service")
+	updates, err := s.updates.get(ctx, s, table{}, s.readUpdates)
 	if err != nil {
 		return nil, fmt.Errorf("list image updates: %w", err)
 	}
-	return updates, nil
+	return slices.Clone(updates), nil
+}
+
+func (s *Store) readUpdates(ctx context.Context) ([]api.Update, error) {
+	return list(ctx, s.reader, func(row scanner) (u api.Update, err error) {
+		err = row.Scan(jsonColumn{&u})
+		return u, err
+	}, "SELECT data FROM image_updates ORDER BY stack, server, service")
 }
 
 // PutUpdates replaces what is known of a stack on a server, and records events with it.
