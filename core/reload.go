@@ -113,6 +113,9 @@ func (c *core) reload(only []string) (api.Reloaded, error) {
 	if c.cfg.LogLevel != nil {
 		c.cfg.LogLevel.Set(next.Log.SlogLevel())
 	}
+	if c.scheduler != nil {
+		c.scheduler.Changed() // the time zone may be another
+	}
 	if len(only) == 0 || slices.Contains(only, authTable) {
 		c.guard.Reload()
 	}

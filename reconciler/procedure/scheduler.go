@@ -20,6 +20,9 @@ import (
 const (
 	// lookEvery bounds the time between two looks at the clock: it may have been set.
 	lookEvery = time.Minute
+	// readEvery bounds the time between two readings of what is declared. Whoever declares
+	// something else says so by Changed.
+	readEvery = 15 * time.Minute
 	// retryAfter is how long to wait when a run could not be begun.
 	retryAfter = 5 * time.Second
 	// onTime is how late a time may be seen without having been missed.
@@ -101,6 +104,9 @@ type Scheduler struct {
 
 	entries map[string]*entry
 	marks   map[string]Mark
+	// stale says that what is declared, or the clock, is another than when it was read.
+	stale  bool
+	readAt time.Time
 	// queue is what is due and has not begun, in order; wake when to look again.
 	queue []*entry
 	wake  time.Time
@@ -163,6 +169,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		case <-timer.C:
 			err = s.pass(ctx)
 		case <-s.changed:
+			s.stale = true
 			err = s.pass(ctx)
 		case <-s.room:
 		}
@@ -188,8 +195,12 @@ func (s *Scheduler) pass(ctx context.Context) error {
 			s.marks[m.Procedure] = m
 		}
 	}
-	if err := s.read(ctx, now); err != nil {
-		return err
+	if s.stale || s.steady.Sub(s.readAt) >= readEvery {
+		s.stale = true // until it was read
+		if err := s.read(ctx, now); err != nil {
+			return err
+		}
+		s.stale, s.readAt = false, s.steady
 	}
 	s.queue, s.wake = s.queue[:0], now.Add(lookEvery)
 	for _, e := range s.entries {
@@ -234,6 +245,7 @@ func (s *Scheduler) look(ctx context.Context) time.Time {
 	if !s.wall.IsZero() {
 		step := now.Sub(s.wall) - steady.Sub(s.steady)
 		if step.Abs() > clockStep {
+			s.stale = true
 			way := "forward"
 			if step < 0 {
 				way = "back"

@@ -164,6 +164,8 @@ type plant struct {
 	ahead time.Duration
 	told  []string
 	fired int
+	// reads counts how often it was asked what is declared.
+	reads int
 	halt  func()
 }
 
@@ -223,7 +225,12 @@ func (p *plant) boot() {
 			defer p.mu.Unlock()
 			return p.zone
 		},
-		Procedures: func(context.Context) ([]fleet.Procedure, bool, error) { return declared(), true, nil },
+		Procedures: func(context.Context) ([]fleet.Procedure, bool, error) {
+			p.mu.Lock()
+			p.reads++
+			p.mu.Unlock()
+			return declared(), true, nil
+		},
 		Now: func() time.Time {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -270,6 +277,29 @@ func TestProceduresRunByTheirSchedules(t *testing.T) {
 		})
 		if p.fired != 2 {
 			t.Errorf("%d alerts for 2 runs that ask for one", p.fired)
+		}
+		p.halt()
+	})
+}
+
+// What is declared is read when somebody says that it changed, and now and then in case nobody did.
+func TestAnIdleSchedulerReadsLittle(t *testing.T) {
+	t.Parallel()
+	plants(t, func(p *plant) {
+		p.boot()
+		days(1)
+		p.mu.Lock()
+		idle := p.reads
+		p.mu.Unlock()
+		if idle < 24 || idle > 4*24+1 {
+			t.Errorf("read %d times in a day", idle)
+		}
+		p.declareAt("backup", "every minute", nil)
+		p.scheduler.Changed()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(p.ledger.began()) == 0 {
+			t.Error("what was declared did not run")
 		}
 		p.halt()
 	})
