@@ -252,10 +252,11 @@ func (c *core) listener() func(reconciler.Event) {
 	}
 }
 
-// declarationsChanged is told that a commit may have changed an address, or which servers
-// take part.
+// declarationsChanged is told that a commit may have changed an address, a schedule, or which
+// servers take part.
 func (c *core) declarationsChanged() {
 	c.dials.Poke()
+	c.scheduler.Changed()
 	c.outOfService.poke()
 }
 

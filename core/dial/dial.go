@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	// checkEvery is how often the targets are looked at without being told.
-	checkEvery = 3 * time.Second
+	// checkEvery is how often the targets are looked at without being told: whoever changes
+	// them tells.
+	checkEvery = time.Minute
 	// dialTimeout bounds the outer connection; the handshake has a limit of its own.
 	dialTimeout = 15 * time.Second
 	// renewAfter is when a new connection is made beside a good one, before the agent would
@@ -49,7 +50,7 @@ type Hub interface {
 
 // Config is what a Service needs.
 type Config struct {
-	// Targets are the servers to dial, by name; required. It is asked often.
+	// Targets are the servers to dial, by name; required. It is asked when Poke was called.
 	Targets func() map[string]Target
 	// Hub is required.
 	Hub Hub
