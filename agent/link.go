@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// renewalCheck is how often a session is asked whether its keys are due for renewal.
-	renewalCheck = time.Minute
+	// renewalCheck is how often a session is asked whether its keys are due for renewal. Few
+	// links carry in that time what keys may carry beyond that.
+	renewalCheck = 10 * time.Minute
 	// settledAge is how long a session must last for the next one to be dialled without
 	// delay. Two agents with one key, which push each other off, never get there.
 	settledAge = 30 * time.Second
