@@ -20,6 +20,8 @@ type repository struct {
 	dir  string
 	repo *git.Repository
 	head plumbing.Hash
+	// blobs are those that were written; most of a commit's files are as they were.
+	blobs map[string]plumbing.Hash
 }
 
 func newRepository(tb testing.TB, dir string) *repository {
@@ -27,7 +29,7 @@ func newRepository(tb testing.TB, dir string) *repository {
 	repo, err := git.PlainInit(dir, true)
 	must(tb, err)
 	must(tb, repo.Storer.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, plumbing.Main)))
-	return &repository{t: tb, dir: dir, repo: repo}
+	return &repository{t: tb, dir: dir, repo: repo, blobs: map[string]plumbing.Hash{}}
 }
 
 // commit makes these files, by path, the whole of the branch main.
@@ -62,22 +64,31 @@ func (r *repository) tree(files map[string]string) plumbing.Hash {
 			below[dir][rest] = content
 			continue
 		}
-		blob := r.repo.Storer.NewEncodedObject()
-		blob.SetType(plumbing.BlobObject)
-		w, err := blob.Writer()
-		must(r.t, err)
-		_, err = w.Write([]byte(content))
-		must(r.t, err)
-		must(r.t, w.Close())
-		hash, err := r.repo.Storer.SetEncodedObject(blob)
-		must(r.t, err)
-		tree.Entries = append(tree.Entries, object.TreeEntry{Name: name, Mode: filemode.Regular, Hash: hash})
+		tree.Entries = append(tree.Entries, object.TreeEntry{Name: name, Mode: filemode.Regular, Hash: r.blob(content)})
 	}
 	for _, dir := range slices.Sorted(maps.Keys(below)) {
 		tree.Entries = append(tree.Entries, object.TreeEntry{Name: dir, Mode: filemode.Dir, Hash: r.tree(below[dir])})
 	}
 	slices.SortFunc(tree.Entries, byName)
 	return r.store(tree)
+}
+
+func (r *repository) blob(content string) plumbing.Hash {
+	hash, ok := r.blobs[content]
+	if ok {
+		return hash
+	}
+	blob := r.repo.Storer.NewEncodedObject()
+	blob.SetType(plumbing.BlobObject)
+	w, err := blob.Writer()
+	must(r.t, err)
+	_, err = w.Write([]byte(content))
+	must(r.t, err)
+	must(r.t, w.Close())
+	hash, err = r.repo.Storer.SetEncodedObject(blob)
+	must(r.t, err)
+	r.blobs[content] = hash
+	return hash
 }
 
 // byName is the order of a tree: a folder sorts as if its name ended with a slash.

@@ -32,7 +32,7 @@ import (
 
 const (
 	// keepAlive spares the bubble millions of pings.
-	keepAlive = 20 * time.Minute
+	keepAlive = time.Hour
 	// poll is how often core looks at the repository.
 	poll = 30 * time.Minute
 	// settle is how long a fleet without faults may take to be as it should: a poll, the
@@ -200,7 +200,7 @@ func (w *world) startCore() {
 	if _, err := settings.Load(s, settings.Source{Defaults: map[string]string{"dir": w.path("core")}}); err != nil {
 		w.Fatal(err)
 	}
-	s.LocalRoots, s.Limits.AgentTimeout, s.Alerts.Every = []string{w.dir}, 3*keepAlive, 5*time.Minute
+	s.LocalRoots, s.Limits.AgentTimeout, s.Alerts.Every = []string{w.dir}, 3*keepAlive, 10*time.Minute
 	go func() {
 		done <- core.Run(ctx, core.Config{
 			Settings: s, Listener: listener, Logger: w.log, Ready: func(net.Addr) { close(ready) },
