@@ -109,9 +109,9 @@ func (a *app) historyShowCommand() *cobra.Command {
 func (a *app) printChain(s style, chain api.EventChain) {
 	e := &chain.Event
 	for i := range chain.Causes {
-		a.printLink(s, &chain.Causes[i], i, "")
+		a.printLink(s, &chain.Causes[i], indent(i), "")
 	}
-	a.printLink(s, e, len(chain.Causes), "  <- this one")
+	a.printLink(s, e, indent(len(chain.Causes)), "  <- this one")
 	facts := [][2]string{
 		{"recorded", lateText(e)},
 		{"by", e.Actor},
@@ -146,14 +146,17 @@ func (a *app) printChain(s style, chain api.EventChain) {
 	if len(chain.Effects) > 0 {
 		fmt.Fprintf(a.stdout, "\n%s\n", s.bold("then"))
 		for i := range chain.Effects {
-			a.printLink(s, &chain.Effects[i], 1, "")
+			a.printLink(s, &chain.Effects[i], indent(1), "")
 		}
 	}
 }
 
+// indent shows how far a record is from the first cause.
+func indent(depth int) string { return strings.Repeat("  ", min(depth, 8)) }
+
 // printLink prints one record of a chain of causes.
-func (a *app) printLink(s style, e *api.Event, depth int, note string) {
-	head := fmt.Sprintf("%s%d  %s  %s", strings.Repeat("  ", min(depth, 8)), e.ID, e.At.Local().Format(time.DateTime), e.Kind)
+func (a *app) printLink(s style, e *api.Event, before, note string) {
+	head := fmt.Sprintf("%s%d  %s  %s", before, e.ID, e.At.Local().Format(time.DateTime), e.Kind)
 	if of := subject(e); of != "" {
 		head += " " + of
 	}

@@ -17,9 +17,17 @@ import (
 
 func (a *app) whyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "why STACK",
-		Short: "Explain a stack: which commit, file, field, service and host, and what to do next",
-		Args:  cobra.ExactArgs(1),
+		Use:   "why STACK[@SERVER] | why KIND/NAME",
+		Short: "Explain a stack, server, sync or procedure: what led to it, what it waits for, what to do next",
+		Long: `Explain why a stack runs what it runs, why it changed or why it does not: which commit, file,
+field, service and host, and the records that led to it, from the container's change to the
+push, the schedule or the person. It explains servers, syncs and procedures as well.`,
+		Example: `  varan why web
+  varan why web@edge-1
+  varan why server/edge-1
+  varan why sync/home
+  varan why procedure/nightly`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -40,11 +48,14 @@ func (a *app) whyCommand() *cobra.Command {
 
 func (a *app) printWhy(why api.Why) {
 	s := styleFor(a.stdout)
-	head := s.bold(why.Stack)
-	if why.Server != "" {
+	head := s.bold(why.Name)
+	switch {
+	case why.Kind != "stack" && why.Kind != "":
+		head = why.Kind + " " + head
+	case why.Server != "":
 		head += " on " + s.bold(why.Server)
 	}
-	if why.Known {
+	if why.Known && why.Kind != "procedure" {
 		head += "  " + s.sync(why.Sync) + " / " + s.health(why.Health)
 	}
 	fmt.Fprintf(a.stdout, "%s\n%s\n", head, printable(why.Summary))
@@ -59,11 +70,31 @@ func (a *app) printWhy(why api.Why) {
 		}
 		fmt.Fprintln(a.stdout, line)
 	}
+	if len(why.Good) > 0 {
+		a.printBecause(s, "what was tried last", why.Because)
+		a.printBecause(s, "what led to what runs", why.Good)
+	} else {
+		a.printBecause(s, "what led to it", why.Because)
+	}
 	for i, next := range why.Next {
 		if i == 0 {
 			fmt.Fprintf(a.stdout, "\n%s\n", s.bold("next"))
 		}
 		fmt.Fprintln(a.stdout, "  "+printable(next))
+	}
+}
+
+// printBecause prints a record and what led to it.
+func (a *app) printBecause(s style, title string, chain []api.Event) {
+	for i := range chain {
+		if i == 0 {
+			fmt.Fprintf(a.stdout, "\n%s\n", s.bold(title))
+		}
+		arrow := "  "
+		if i > 0 {
+			arrow = "  <- "
+		}
+		a.printLink(s, &chain[i], arrow, "")
 	}
 }
 
@@ -88,7 +119,7 @@ func (a *app) printWhyFacts(s style, why api.Why) {
 		return
 	}
 	facts := [][2]string{
-		{"declared", why.Origin.String()},
+		{"declared", printable(why.Origin.String())},
 		{"desired", commitLine(why.Desired.Short(), why.Desired.Subject, why.Desired.ID)},
 		{"running", commitLine(why.Running.Short(), why.Running.Subject, why.Running.ID)},
 	}

@@ -79,9 +79,10 @@ func (c *Client) Stacks(ctx context.Context) ([]Stack, error) {
 	return get[[]Stack](ctx, c, "/stacks")
 }
 
-// Why explains a stack. It answers for an unknown stack too.
-func (c *Client) Why(ctx context.Context, stack string) (Why, error) {
-	return get[Why](ctx, c, stackPath(stack, "why"))
+// Why explains a resource: "web", "web@alpha", "server/alpha", "sync/home", "procedure/nightly". It
+// answers for an unknown one too.
+func (c *Client) Why(ctx context.Context, resource string) (Why, error) {
+	return get[Why](ctx, c, "/why?"+url.Values{"of": {resource}}.Encode())
 }
 
 // Diff says what applying would change in a stack.

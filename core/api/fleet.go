@@ -95,11 +95,12 @@ type Diff struct {
 	Notices []plan.Notice  `json:"notices,omitempty"`
 }
 
-// Why explains one stack. It always has a Summary.
+// Why explains one stack, server, sync or procedure. It always has a Summary.
 type Why struct {
-	Stack string `json:"stack"`
-	// Known is false when no sync declares the stack and no server runs it; Closest
-	// then holds similar names.
+	// Kind is "stack", "server", "sync" or "procedure".
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Known is false when there is none of that name; Closest then holds similar names.
 	Known   bool              `json:"known"`
 	Closest []string          `json:"closest,omitempty"`
 	Server  string            `json:"server,omitempty"`
@@ -115,14 +116,20 @@ type Why struct {
 	Details []WhyDetail `json:"details,omitempty"`
 	// LastOp is the last thing done to the stack.
 	LastOp *Op `json:"last_op,omitempty"`
+	// Because are the newest record of a change and what led to it, the first cause last: of a
+	// container, its op, the run of a commit, a procedure, its schedule. Good are the same of the
+	// newest that succeeded, when that is another.
+	Because []Event `json:"because,omitempty"`
+	Good    []Event `json:"good,omitempty"`
 	// Next says what to do, each a sentence or a command.
 	Next []string `json:"next,omitempty"`
 }
 
-// WhyDetail is one fact about a stack: what, where it runs, and where it was written.
+// WhyDetail is one fact: what, where it runs, and where it was written.
 type WhyDetail struct {
 	// Kind is a plan.CauseKind or "bad", "blocked", "gate", "notice", "last", "container",
-	// "invalid" or "error".
+	// "invalid", "error", "suspended", "update", "elsewhere", "server", "stack", "due", "poll", "run",
+	// "schedule", "skipped" or "next".
 	Kind    string `json:"kind"`
 	Service string `json:"service,omitempty"`
 	Action  string `json:"action,omitempty"`

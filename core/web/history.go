@@ -108,17 +108,11 @@ func (s *server) event(ctx context.Context, in *eventID) (api.EventChain, error)
 	if err != nil {
 		return api.EventChain{}, err
 	}
-	chain := api.EventChain{Event: e, Causes: []api.Event{}}
-	for at := e; at.Cause != 0 && at.Cause < at.ID && len(chain.Causes) < maxCauses; {
-		at, err = s.Store.Event(ctx, at.Cause)
-		if errors.Is(err, store.ErrNotFound) { // it was deleted because of its age
-			break
-		}
-		if err != nil {
-			return api.EventChain{}, err
-		}
-		chain.Causes = append(chain.Causes, at)
+	chain := api.EventChain{Event: e}
+	if chain.Causes, err = s.chain(ctx, e); err != nil {
+		return chain, err
 	}
+	chain.Causes = chain.Causes[1:]
 	slices.Reverse(chain.Causes)
 	if chain.Effects, err = s.Store.Effects(ctx, e, maxEffects); err != nil || e.Kind != "op" {
 		return chain, err

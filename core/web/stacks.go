@@ -41,7 +41,6 @@ type logsOf struct {
 }
 
 func (s *server) registerStacks(a huma.API) {
-	handle(s, a, route(http.MethodGet, "/stacks/{name}/why", "whyStack", "Why a stack is as it is"), s.why)
 	handle(s, a, route(http.MethodGet, "/stacks/{name}/diff", "diffStack", "What applying would change in a stack"), s.diff)
 	handle(s, a, route(http.MethodGet, "/stacks/{name}/history", "stackHistory", "What was done to a stack, newest first"),
 		func(ctx context.Context, in *historyOf) ([]api.Op, error) {
@@ -78,18 +77,6 @@ func (s *server) sourceOf(ctx context.Context, stack string) (source, error) {
 		}
 	}
 	return source{}, notFound(fmt.Sprintf("no sync declares a stack %q", stack), didYouMean(stack, names))
-}
-
-func (s *server) why(ctx context.Context, in *named) (api.Why, error) {
-	view, err := s.look(ctx)
-	if err != nil {
-		return api.Why{}, err
-	}
-	history, err := s.Store.History(ctx, in.Name, 0, 1)
-	if err != nil {
-		return api.Why{}, err
-	}
-	return explain(in.Name, view, history), nil
 }
 
 func (s *server) diff(ctx context.Context, in *named) (api.Diff, error) {

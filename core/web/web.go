@@ -337,6 +337,7 @@ func schemaName(t reflect.Type, hint string) string {
 
 func (s *server) register(a huma.API) {
 	s.registerFleet(a)
+	s.registerWhy(a)
 	s.registerKeys(a)
 	s.registerProjects(a)
 	s.registerSyncs(a)

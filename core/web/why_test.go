@@ -103,7 +103,7 @@ func TestWhyHasAnAnswerForEveryStateOfAStack(t *testing.T) {
 		},
 		"the repository is away": {
 			change:  func(s *reconciler.SyncStatus, _ *fleet.StackReport) { s.Error = "connection refused" },
-			summary: []string{"sync main cannot be read", "89abcdef stays in force", "connection refused"}, next: "varan get syncs",
+			summary: []string{"sync main cannot be read", "89abcdef stays in force", "connection refused"}, next: "varan sync show main",
 		},
 		"a container crashed": {
 			change: func(s *reconciler.SyncStatus, r *fleet.StackReport) {
@@ -165,6 +165,13 @@ func TestWhyTellsOfAFailureThatTheAgentDoesNotKnow(t *testing.T) {
 	must(t, err)
 	if !strings.Contains(why.Summary, "image a:2 does not exist") || why.LastOp == nil || why.Next[0] != "push the image" {
 		t.Errorf("why: %+v", why)
+	}
+	var kinds []string
+	for _, e := range why.Because {
+		kinds = append(kinds, e.Kind)
+	}
+	if diff := cmp.Diff([]string{"op", "run"}, kinds); diff != "" || why.Good != nil {
+		t.Errorf("what led to it (-want +got):\n%s", diff)
 	}
 	history, err := f.History(t.Context(), "web", api.Page{})
 	must(t, err)

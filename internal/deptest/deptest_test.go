@@ -117,6 +117,10 @@ func law() []rule {
 			ours: []string{"./sync/sops", "./internal/atomicfile"}, direct: true,
 		},
 		{
+			why: "explanations are pure", of: []string{"./core/why"}, deny: pure, direct: true,
+			ours: []string{"./core/why", "./fleet", "./reconciler", "./reconciler/plan", "./core/api"},
+		},
+		{
 			why: "procedures know only the reconciler", of: []string{"./reconciler/procedure"},
 			ours: []string{"./fleet", "./fleet/schedule", "./reconciler", "./reconciler/plan"},
 		},
