@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/atomicfile"
 	"github.com/varanhq/varan/internal/backoff"
 	"github.com/varanhq/varan/internal/diskspace"
 )
@@ -68,7 +69,23 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
+// clean removes what an agent that died left of files that it was writing: in its directory and
+// those right below it. What is further down belongs to stacks.
+func clean(cfg *Config) {
+	dirs := []string{cfg.Dir}
+	entries, err := os.ReadDir(cfg.Dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(cfg.Dir, e.Name()))
+		}
+	}
+	if err = errors.Join(err, atomicfile.Clean(dirs...)); err != nil {
+		cfg.Logger.Warn("files that were not finished are left", slog.Any("err", err)) // the next start tries again
+	}
+}
+
 func load(cfg Config) (*Agent, error) {
+	clean(&cfg)
 	id, err := loadIdentity(cfg)
 	if err != nil {
 		return nil, err

@@ -51,6 +51,41 @@ func placeAll(t *testing.T, dir string, r *fleet.Release, before []string, get f
 	return p.place(r, before)
 }
 
+func TestPlaceRemovesWhatAnAgentLeftThatDied(t *testing.T) {
+	dir := t.TempDir()
+	old, now := time.Now().Add(-2*time.Hour), time.Now()
+	var want []string
+	for name, at := range map[string]time.Time{
+		tempName("conf/b"): old, // gone
+		tempName("conf/c"): now, // another stack is writing it
+		"conf/.varan-notes": old,
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, "conf"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, at, at)); err != nil {
+			t.Fatal(err)
+		}
+		if at == now || strings.HasSuffix(name, "notes") {
+			want = append(want, filepath.Base(name))
+		}
+	}
+	r, get := placing(map[string]string{"conf/b": "2"})
+	if err := placeAll(t, dir, r, nil, get); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	entries, err := os.ReadDir(filepath.Join(dir, "conf"))
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(slices.Sorted(slices.Values(append(want, "b"))), got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
 func TestPlaceFollowsTheReleaseAndLeavesOtherFilesAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	first, get := placing(map[string]string{"a": "1", "conf/b": "2", "turns/into/dir": "3", "x.env": "S=1"})

@@ -39,6 +39,7 @@ func (e *Engine) writeModel(stack string, release *fleet.Release) (string, error
 	if err != nil {
 		return "", fmt.Errorf("make model directory: %w", err)
 	}
+	_ = atomicfile.Clean(dir) // what an agent that died left; the next deployment tries again
 	name := filepath.Join(dir, filepath.Base(e.modelPath(stack)))
 	return name, atomicfile.Write(name, out, 0o600)
 }

@@ -10,6 +10,8 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/varanhq/varan/fleet"
 )
@@ -39,7 +41,12 @@ func (p *placer) place(release *fleet.Release, before []string) error {
 	if err := unplace(p.root, gone); err != nil {
 		return err
 	}
+	tidied := map[string]bool{}
 	for _, f := range release.Files {
+		if dir := path.Dir(f.Path); !tidied[dir] {
+			tidied[dir] = true
+			tidy(p.root, dir)
+		}
 		if err := p.file(f); err != nil {
 			return fmt.Errorf("place %s: %w", f.Path, err)
 		}
@@ -134,7 +141,28 @@ func makeParent(root *os.Root, name string, mode fs.FileMode) error {
 	return root.MkdirAll(parent, mode)
 }
 
-func tempName(name string) string { return path.Join(path.Dir(name), ".varan-"+rand.Text()) }
+const tempPrefix = ".varan-"
+
+func tempName(name string) string { return path.Join(path.Dir(name), tempPrefix+rand.Text()) }
+
+// tempAge is when a file with the name of a temporary one was left by an agent that died:
+// writing one takes a moment, and several stacks may place files in a directory of the host.
+const tempAge = time.Hour
+
+// tidy removes from a directory what agents that died left there. What it cannot do, or see, the
+// next deployment tries again.
+func tidy(root *os.Root, dir string) {
+	entries, _ := fs.ReadDir(root.FS(), dir)
+	for _, e := range entries {
+		random, ok := strings.CutPrefix(e.Name(), tempPrefix)
+		if !ok || len(random) != len(rand.Text()) || !e.Type().IsRegular() && e.Type()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > tempAge {
+			_ = root.Remove(path.Join(dir, e.Name()))
+		}
+	}
+}
 
 // replace is atomicfile.Write inside a root.
 func replace(root *os.Root, name string, b []byte, mode fs.FileMode) error {
