@@ -121,6 +121,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := d.whole(); err != nil {
 		return err
 	}
+	if err := d.clean(); err != nil {
+		cfg.Logger.WarnContext(ctx, "files that were not finished are left", slog.Any("err", err)) // the next start tries again
+	}
 	if err := c.guardDisk(); err != nil {
 		return err
 	}

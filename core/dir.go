@@ -43,6 +43,22 @@ func (d dataDir) path(elem ...string) string {
 	return filepath.Join(append([]string{string(d)}, elem...)...)
 }
 
+// clean removes what a core that died left of files that it was writing, and of a restore whose
+// last step was to remove its place.
+func (d dataDir) clean() error {
+	dirs := []string{string(d), d.path("keys")}
+	err := filepath.WalkDir(d.path("acme"), func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && e.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	return errors.Join(err, atomicfile.Clean(dirs...), os.RemoveAll(d.path(restoringDir)))
+}
+
 // keys are the files of keys/.
 type keys struct {
 	core         keyfile.Keys
@@ -55,7 +71,7 @@ type keys struct {
 // was cut off is finished.
 func Init(ctx context.Context, dir string) (key fleet.Secret, err error) {
 	d := dataDir(dir)
-	if err := os.MkdirAll(d.path("mirrors"), 0o700); err != nil {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fleet.Secret{}, fmt.Errorf("create the data directory: %w", err)
 	}
 	unlock, err := d.lock()
@@ -65,6 +81,9 @@ func Init(ctx context.Context, dir string) (key fleet.Secret, err error) {
 	defer func() { err = errors.Join(err, unlock()) }()
 	if err := d.whole(); err != nil {
 		return fleet.Secret{}, err
+	}
+	if err := os.MkdirAll(d.path("mirrors"), 0o700); err != nil {
+		return fleet.Secret{}, fmt.Errorf("create the data directory: %w", err)
 	}
 	keys, err := d.createKeys()
 	if err != nil {

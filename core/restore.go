@@ -32,7 +32,7 @@ type RestoreConfig struct {
 }
 
 // restoringDir is where a restore has the files until all of them are there and whole. As long
-// as it holds keys, core does not start in the directory.
+// as it holds keys, or the directory has none, core does not start there.
 const restoringDir = ".restoring"
 
 // Restore makes a core's data directory of a backup. It is all there, or nothing that a core
@@ -156,13 +156,20 @@ func (f durable) Close() error { return errors.Join(f.Sync(), f.File.Close()) }
 
 // whole refuses a directory in which a restore was cut off.
 func (d dataDir) whole() error {
-	if _, err := os.Lstat(d.path(restoringDir, "keys")); err == nil {
+	_, err := os.Lstat(d.path(restoringDir))
+	if _, keys := os.Lstat(d.path("keys")); err == nil && (d.staged() || errors.Is(keys, fs.ErrNotExist)) {
 		return &api.Error{
 			Status: http.StatusConflict, Code: api.CodeConflict, Message: "a restore was cut off in " + string(d),
 			Hint: "run varan restore again",
 		}
 	}
 	return nil
+}
+
+// staged reports whether a restore has brought its keys, without which it puts nothing in place.
+func (d dataDir) staged() bool {
+	_, err := os.Lstat(d.path(restoringDir, "keys"))
+	return err == nil
 }
 
 // leftovers are what a restore that was cut off may have left in the directory, in the order in
@@ -175,10 +182,10 @@ func (d dataDir) vacant() error {
 	if err != nil {
 		return fmt.Errorf("read the data directory: %w", err)
 	}
-	cutOff := d.whole() != nil
+	cutOff, staged := d.whole() != nil, d.staged()
 	for _, e := range entries {
 		name := e.Name()
-		if name == "lock" || name == "lost+found" || cutOff && slices.Contains(leftovers, name) {
+		if name == "lock" || name == "lost+found" || staged && slices.Contains(leftovers, name) || cutOff && name == restoringDir {
 			continue
 		}
 		return &api.Error{

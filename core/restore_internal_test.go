@@ -126,6 +126,32 @@ func TestARestoreThatDiesLeavesNothingThatACoreStartsWith(t *testing.T) {
 	}
 }
 
+// A process may also die while the place of a restore is made, or removed.
+func TestARestoreThatDiesWithHalfAPlaceIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	data, identity := aBackup(t, func(*backup.Manifest) {})
+	for name, files := range map[string][]string{"nothing in it": nil, "no keys any more": {"varan.db"}} {
+		d := dataDir(filepath.Join(t.TempDir(), "restored"))
+		if err := os.MkdirAll(d.path(restoringDir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if err := os.WriteFile(d.path(restoringDir, f), []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Init(t.Context(), string(d)); err == nil {
+			t.Errorf("%s: another core is made in the directory", name)
+		}
+		if _, err := Restore(t.Context(), restoring(string(d), data, identity)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !opens(t, d) {
+			t.Errorf("%s: nothing starts", name)
+		}
+	}
+}
+
 func TestARestoreThatIsRefusedLeavesAnEmptyDirectory(t *testing.T) {
 	t.Parallel()
 	good, identity := aBackup(t, func(*backup.Manifest) {})

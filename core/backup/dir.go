@@ -59,13 +59,35 @@ func Temp(dir string) (*os.File, error) {
 
 const tempPattern = ".varan-*.partial"
 
-// Clean removes what backups that were cut off left behind.
+// Clean removes what backups that were cut off left behind, and their removals: files without a
+// name, and sums without their backup. Nobody may be making a backup.
 func Clean(dir string) error {
 	left, err := filepath.Glob(filepath.Join(escaped(dir), tempPattern))
+	halves, halvesErr := atomicfile.Left(dir, isSum)
+	files, filesErr := os.ReadDir(dir)
+	if errors.Is(filesErr, os.ErrNotExist) {
+		filesErr = nil
+	}
+	left, err = append(left, halves...), errors.Join(err, halvesErr, filesErr)
+	for _, f := range files {
+		if !isSum(f.Name()) || !f.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(dir, f.Name())
+		if _, err := os.Lstat(strings.TrimSuffix(path, sums)); errors.Is(err, os.ErrNotExist) {
+			left = append(left, path)
+		}
+	}
 	for _, name := range left {
 		err = errors.Join(err, os.Remove(name))
 	}
 	return err
+}
+
+// isSum reports whether a file is the sum of a backup, by its name.
+func isSum(name string) bool {
+	of, ok := strings.CutSuffix(name, sums)
+	return ok && entryName.MatchString(of)
 }
 
 // escaped is a directory as a pattern that matches it alone.

@@ -155,6 +155,9 @@ func TestWhatAKilledFetchLeftIsRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(store, ".HEAD.123.tmp"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	again := openWith(t, cfg, src)
 	if _, ok := again.Current(); !ok {
 		t.Error("the good store was not loaded")

@@ -84,6 +84,7 @@ func openStore(dir string, limits Limits) (s *store, head plumbing.Hash, branch 
 	if err != nil || checkBranch(string(name)) != nil {
 		return nil, head, "", fmt.Errorf("%w: malformed branch name", ErrCorrupt)
 	}
+	_ = atomicfile.Clean(dir) // what a process that died left; the next one tries again
 	s = newStore(dir, limits)
 	entries, err := os.ReadDir(s.packDir())
 	if err != nil {
