@@ -159,12 +159,12 @@ func (b *backups) keep(ctx context.Context, actor string, keys bool, news func(s
 	settings := b.core.settings().Backup
 	var removed []string
 	made, err = b.make(ctx, actor, &settings, b.place(&settings), news, func(temp string, made *api.Backup) error {
-		made.Reason, made.Name = reasonOf(keys), backup.Name(made.Created, keys)
-		if err := backup.Keep(temp, made.Name, made.SHA256); err != nil {
+		var err error
+		made.Reason = reasonOf(keys)
+		if made.Name, err = backup.Keep(temp, made.Created, keys, made.SHA256); err != nil {
 			return err
 		}
 		b.known = b.next
-		var err error
 		removed, err = backup.Prune(filepath.Dir(temp), settings.Keep)
 		return err
 	})

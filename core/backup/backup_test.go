@@ -224,7 +224,8 @@ func TestTheOldestBackupsGo(t *testing.T) {
 			must(t, err)
 			sha, _, err := backup.Sum(f)
 			must(t, errors.Join(err, f.Close()))
-			must(t, backup.Keep(f.Name(), backup.Name(day.AddDate(0, 0, i), keys), sha))
+			_, err = backup.Keep(f.Name(), day.AddDate(0, 0, i), keys, sha)
+			must(t, err)
 		}
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600))

@@ -110,17 +110,27 @@ func Sum(f *os.File) (sha string, size int64, err error) {
 	return hex.EncodeToString(hash.Sum(nil)), size, nil
 }
 
-// Keep gives a finished file its name in its directory. The sum is there first, so that a
-// backup never lacks it.
-func Keep(temp, name, sha string) error {
-	path := filepath.Join(filepath.Dir(temp), name)
+// Keep gives a finished file its name in its directory: that of the first second from at on that
+// no backup has, so that none replaces another. The sum is there first, so that a backup never
+// lacks it.
+func Keep(temp string, at time.Time, keys bool, sha string) (name string, err error) {
+	dir := filepath.Dir(temp)
+	for ; ; at = at.Add(time.Second) {
+		name = Name(at, keys)
+		if _, err := os.Lstat(filepath.Join(dir, name)); errors.Is(err, os.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", fmt.Errorf("find a name for the backup: %w", err)
+		}
+	}
+	path := filepath.Join(dir, name)
 	if err := atomicfile.Write(path+sums, []byte(sha+"  "+name+"\n"), 0o600); err != nil {
-		return err
+		return "", err
 	}
 	if err := (atomicfile.On{FS: atomicfile.OS{}}).Rename(temp, path); err != nil {
-		return fmt.Errorf("put the backup in place: %w", err)
+		return "", fmt.Errorf("put the backup in place: %w", err)
 	}
-	return nil
+	return name, nil
 }
 
 // List is the backups of a directory, newest first. A directory that is not there has none.

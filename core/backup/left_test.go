@@ -4,11 +4,42 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/varanhq/varan/core/backup"
 )
+
+func TestBackupsOfOneSecondAreTwo(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Date(2026, 1, 1, 1, 0, 59, 0, time.UTC)
+	for _, sha := range []string{"first", "second"} {
+		f, err := backup.Temp(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(sha); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backup.Keep(f.Name(), at, false, sha); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := backup.List(dir)
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("there are %+v, %v", entries, err)
+	}
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(dir, e.Name))
+		if string(content) != e.SHA256 || err != nil {
+			t.Errorf("%s is %q with the sum %q, %v", e.Name, content, e.SHA256, err)
+		}
+	}
+}
 
 func TestCleanRemovesHalvesOfBackups(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "[backups]")
