@@ -66,6 +66,8 @@ type fakeFleet struct {
 	fail func(fleet.Order) (fleet.Outcome, error, bool)
 	// content is shown what an order's blobs are read from; optional.
 	content func(reconciler.Content)
+	// looked is called after somebody looked at what runs; optional.
+	looked func()
 	// mute keeps reports back until Refresh.
 	mute      bool
 	refreshes int
@@ -89,8 +91,12 @@ func newFakeFleet(servers ...string) *fakeFleet {
 
 func (f *fakeFleet) Observed() fleet.Observed {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return maps.Clone(f.observed)
+	observed, looked := maps.Clone(f.observed), f.looked
+	f.mu.Unlock()
+	if looked != nil {
+		looked()
+	}
+	return observed
 }
 
 func (f *fakeFleet) Refresh(_ context.Context, _ []string) fleet.Observed {

@@ -36,8 +36,14 @@ type loop struct {
 	// unrecorded is why the last run could not be recorded, empty when it was.
 	unrecorded string
 	loading    bool
-	active     map[*execution]struct{}
-	attempts   attempts
+	// came are the servers that were heard of while the source was read, whose files and secrets
+	// may be missing from what is read.
+	came []string
+	// planning is set from before a pass looks at what runs until its plan is kept: what is told
+	// in between is in neither.
+	planning bool
+	active   map[*execution]struct{}
+	attempts attempts
 	// deploys are the last of each place that succeeded.
 	deploys map[place][]plan.Deploy
 	// awaits are stacks of other syncs that this one's come after.
@@ -120,6 +126,9 @@ func (l *loop) check(trigger Trigger, actor string) {
 func (l *loop) concerned(server string, stacks []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.planning {
+		return true
+	}
 	// The plan lists every stack that is desired or owned, by server and name.
 	find := func(stack string) (at int, found bool) {
 		return slices.BinarySearchFunc(l.status.Plan.Stacks, place{server, stack}, func(s plan.StackState, p place) int {
@@ -141,12 +150,37 @@ func (l *loop) concerned(server string, stacks []string) bool {
 func (l *loop) waits(server string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.waitsLocked(server)
+}
+
+func (l *loop) waitsLocked(server string) bool {
 	if l.status.Diagnostics.HasErrors() {
 		return true
 	}
 	return l.good != nil && slices.ContainsFunc(l.good.Desired.Stacks, func(s fleet.Stack) bool {
 		return s.Server == server && s.Unreadable != ""
 	})
+}
+
+// arrived notes that a server came.
+func (l *loop) arrived(server string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.loading {
+		l.came = append(l.came, server)
+	}
+}
+
+// missed asks for another look when what was read waits for a server that came meanwhile.
+func (l *loop) missed() {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.came, l.waitsLocked)
+	came := l.came
+	l.came = nil
+	l.mu.Unlock()
+	if i >= 0 {
+		l.poke(TriggerReport, came[i], false, nil)
+	}
 }
 
 // read loads the head of the sync's branch.
@@ -344,6 +378,7 @@ func (w *watch) accept(ctx, work context.Context, read reading) {
 		}
 		w.pass(ctx, work, loaded, by)
 	}
+	w.missed()
 }
 
 // schedule sets the time of the next look at the source.
@@ -374,6 +409,8 @@ type wakeUp struct {
 
 // pass plans, and begins what there is to do. It waits for none of it.
 func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
+	w.plans(true)
+	defer w.plans(false)
 	in, err := w.r.input(ctx, w.name, loaded, loaded.Policy)
 	if err != nil {
 		w.fail(ctx, err)
@@ -400,6 +437,12 @@ func (w *watch) pass(ctx, work context.Context, loaded *Loaded, by wakeUp) {
 	if !next.IsZero() {
 		w.retry.Reset(max(time.Until(next), settleFor))
 	}
+}
+
+func (l *loop) plans(now bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.planning = now
 }
 
 // plan makes the plan of a pass and keeps it. acts says whether the pass may carry it out.
@@ -439,7 +482,7 @@ func (w *watch) keep(p plan.Plan) (before plan.Plan) {
 	w.mu.Lock()
 	fresh := !w.status.Planned || w.status.Plan.ID != p.ID
 	before = w.status.Plan
-	w.status.Plan, w.status.Planned = p, true
+	w.status.Plan, w.status.Planned, w.planning = p, true, false
 	w.status.LastPass = p.Time
 	w.status.Error = ""
 	w.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,6 +363,22 @@ func TestOfflineServerCatchesUp(t *testing.T) {
 		b.pass(100 * time.Millisecond)
 		if got := len(b.fleet.dispatched()); got != 1 {
 			b.Errorf("%d orders", got)
+		}
+	})
+}
+
+func TestAServerThatComesWhileAPassLooksIsNotMissed(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.fleet.connect("beta", false)
+		b.commit("c1", stack("web", "beta", "1"))
+		b.fleet.looked = sync.OnceFunc(func() {
+			b.fleet.connect("beta", true)
+			b.r.PokeServer("beta", nil)
+		})
+	}, func(b *bench) {
+		b.pass(time.Second)
+		if got := len(b.fleet.dispatched()); got != 1 {
+			b.Errorf("%d orders\n%s", got, b.status().Plan)
 		}
 	})
 }

@@ -189,6 +189,9 @@ func (r *Reconciler) PokeServer(server string, stacks []string) {
 	}
 	r.mu.Unlock()
 	for _, l := range loops {
+		if len(stacks) == 0 {
+			l.arrived(server)
+		}
 		switch {
 		case len(stacks) == 0 && l.waits(server):
 			l.poke(TriggerReport, server, false, nil)

@@ -69,3 +69,23 @@ func TestAServerThatComesIsALookAtTheSourceForWhoWaitsForIt(t *testing.T) {
 		}
 	})
 }
+
+func TestAServerThatComesWhileTheSourceIsReadIsNotMissed(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.commit("c1", stack("db", "alpha", "1"))
+	}, func(b *bench) {
+		b.pass(time.Second)
+		loads := b.source.count()
+		b.source.set(func(s *fakeSource) { s.takes = 5 * time.Second })
+		b.commit("c2", stack("db", "alpha", "1"), fleet.Stack{Name: "web", Server: "alpha", Unreadable: "away"})
+		b.r.Poke("home", reconciler.TriggerWebhook, "webhook")
+		b.pass(time.Second)
+		b.commit("c2", stack("db", "alpha", "1"), stack("web", "alpha", "1"))
+		b.r.PokeServer("beta", nil)
+		b.r.PokeServer("alpha", nil)
+		b.pass(20 * time.Second)
+		if loads, orders := b.source.count()-loads, len(b.fleet.dispatched()); loads != 2 || orders != 2 {
+			b.Errorf("%d loads, want 2; %d orders, want 2", loads, orders)
+		}
+	})
+}
