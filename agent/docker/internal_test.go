@@ -56,8 +56,8 @@ func TestPlaceRemovesWhatAnAgentLeftThatDied(t *testing.T) {
 	old, now := time.Now().Add(-2*time.Hour), time.Now()
 	var want []string
 	for name, at := range map[string]time.Time{
-		tempName("conf/b"): old, // gone
-		tempName("conf/c"): now, // another stack is writing it
+		tempName("conf/b"):  old, // gone
+		tempName("conf/c"):  now, // another stack is writing it
 		"conf/.varan-notes": old,
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, "conf"), 0o700); err != nil {
@@ -67,7 +67,7 @@ func TestPlaceRemovesWhatAnAgentLeftThatDied(t *testing.T) {
 		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, at, at)); err != nil {
 			t.Fatal(err)
 		}
-		if at == now || strings.HasSuffix(name, "notes") {
+		if at.Equal(now) || strings.HasSuffix(name, "notes") {
 			want = append(want, filepath.Base(name))
 		}
 	}
