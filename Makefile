@@ -24,6 +24,7 @@ SIM_CASES ?= 1000
 CRASH_ROUNDS ?= 100
 CRASH ?= sample
 CRASH_BUDGET ?= 60s
+CRASH_WORKERS ?= 4
 
 .PHONY: help build demo test e2e sim crash lint check bench fuzz generate generate-check fmt clean
 
@@ -44,8 +45,8 @@ e2e: build ## all tests that need Docker
 		$(GO) test -tags e2e -count=1 -timeout $(E2E_TIMEOUT) -p 1 ./agent/docker/... ./internal/e2e/...
 
 crash: build ## kill real processes: CRASH_ROUNDS times (100), then before system calls for CRASH_BUDGET (60s) a scenario, or CRASH=all
-	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_CRASH_ROUNDS=$(CRASH_ROUNDS) CRASH=$(CRASH) CRASH_BUDGET=$(CRASH_BUDGET) \
-		$(GO) test -v -count=1 -timeout 300m ./internal/crash
+	VARAN_BIN=$(CURDIR)/$(BIN)/varan VARAN_CRASH_ROUNDS=$(CRASH_ROUNDS) CRASH=$(CRASH) CRASH_BUDGET=$(CRASH_BUDGET) CRASH_WORKERS=$(CRASH_WORKERS) \
+		$(GO) test -v -count=1 -timeout 300m -parallel $(CRASH_WORKERS) ./internal/crash
 
 sim: ## SIM_SEEDS simulated months of 20 servers (default 100) and SIM_CASES of the model (1000)
 	VARAN_SIM_SEEDS=$(SIM_SEEDS) $(GO) test -count=1 -timeout 60m ./internal/sim -rapid.checks=$(SIM_CASES)

@@ -10,7 +10,7 @@ import (
 )
 
 // leftName are the names that Temp gives to files.
-var leftName = regexp.MustCompile(`^\.(.+)\.[0-9]+\.tmp$`)
+var leftName = regexp.MustCompile(`^\.(.+)\.\d+\.tmp$`)
 
 // Left lists what Write and Create left in a directory when their process died: regular files
 // with the names that they give, for a file whose name is wanted. It knows such a file from one

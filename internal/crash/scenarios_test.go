@@ -71,7 +71,7 @@ func newLab(t *testing.T, bin string, s scenario) *lab {
 	t.Helper()
 	l := &lab{
 		t: t, scenario: s, bin: bin, template: filepath.Join(t.TempDir(), "template"), addr: freeAddr(t),
-		repo: &repo{Server: gitserver.New(t)}, left: map[string]int{},
+		repo: &repo{Server: gitserver.New(t)},
 	}
 	l.repo.commit()
 	out, err := exec.CommandContext(t.Context(), bin, "core", "init", "--dir", filepath.Join(l.template, "core")).Output()
@@ -80,7 +80,7 @@ func newLab(t *testing.T, bin string, s scenario) *lab {
 	}
 	l.key = strings.TrimSpace(string(out))
 	first := &try{lab: l, dir: l.template, names: map[string]func(){}}
-	first.core = l.start(nil, first.coreArgs(), nil)
+	first.core = l.start(untraced, first.coreArgs(), nil)
 	defer first.close()
 	if !first.ready(t.Context()) {
 		t.Fatalf("core does not serve: %s", first.core.log.String())
@@ -108,7 +108,8 @@ func newLab(t *testing.T, bin string, s scenario) *lab {
 // try is one run of a scenario, in a directory of its own.
 type try struct {
 	*lab
-	spot        spot
+	at          int    // the call before which the process dies
+	last        string // which one that was
 	dir         string
 	core, agent *traced
 	env         []string          // of the agent
@@ -117,14 +118,12 @@ type try struct {
 	started     string // the run that was said to have begun
 	// promised are looked for after the restart: what core said was done.
 	promised []func(ctx context.Context) error
-	failed   bool
 }
 
 func (y *try) violated(format string, args ...any) {
 	y.t.Helper()
-	y.failed = true
 	y.violations++
-	y.t.Errorf("killed at %s %d: %s", y.spot.call, y.spot.n, fmt.Sprintf(format, args...))
+	y.t.Errorf("killed before call %d, %q: %s", y.at, strings.ReplaceAll(y.last, y.dir, ""), fmt.Sprintf(format, args...))
 }
 
 func (y *try) coreArgs() []string {
@@ -166,7 +165,8 @@ func (y *try) await(what string, ok func(context.Context) bool) {
 	ctx, cancel := context.WithTimeout(y.t.Context(), back)
 	defer cancel()
 	if !poll(ctx, ok) {
-		y.violated("not within %v: %s\n%s", back, what, y.core.log.String())
+		status, err := y.client().Status(y.t.Context())
+		y.violated("not within %v: %s\n%+v %v\n%s", back, what, status, err, y.core.log.String())
 	}
 }
 
@@ -277,7 +277,7 @@ func (y *try) checkAll() {
 		y.violated("core does not serve: %s", y.core.log.String())
 		return
 	}
-	if !y.scenario.agent && y.names["alpha"] == nil {
+	if y.scenario.victim != ofAgent && y.names["alpha"] == nil {
 		y.join("alpha", "") // it died before the agent was started
 	}
 	y.await("alpha is connected", y.online("alpha"))
@@ -367,22 +367,14 @@ func (y *try) checkDatabase() {
 	}
 }
 
-// checkFiles counts what is left of files that were being written. One try leaves one of a kind
-// at most; more would grow with every crash.
+// checkFiles wants nothing left of files that were being written: it would be more with every crash.
 func (y *try) checkFiles() {
-	found := map[string]int{}
-	_ = filepath.WalkDir(y.dir, func(path string, d fs.DirEntry, err error) error {
-		name := filepath.Base(path)
-		if err == nil && !d.IsDir() && (strings.HasSuffix(name, ".tmp") || strings.HasPrefix(name, "tmp_")) {
-			dir, _ := filepath.Rel(y.dir, filepath.Dir(path))
-			found[dir]++
+	_ = filepath.WalkDir(y.dir, func(path string, _ fs.DirEntry, err error) error {
+		for _, pattern := range []string{"*.tmp", "tmp_*", "*.partial", ".backup", ".restoring"} {
+			if is, _ := filepath.Match(pattern, filepath.Base(path)); is && err == nil {
+				y.violated("%s is left", strings.TrimPrefix(path, y.dir))
+			}
 		}
 		return nil
 	})
-	for dir, n := range found {
-		y.left[dir]++
-		if n > 1 {
-			y.violated("%d temporary files are left in %s", n, dir)
-		}
-	}
 }

@@ -3,39 +3,23 @@
 package crash_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// syscalls are those after which something else is on disk, or is promised to be.
-var syscalls = []string{
-	"write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "ftruncate",
-}
-
-// spot is a moment to die at: before the process's nth call. The tracer counts for each thread,
-// so it is the first thread to make that many which dies, and the rest with it.
-type spot struct {
-	call string
-	n    int
-}
-
 // scenario is some work of a real process that dies in the middle of it.
 type scenario struct {
-	name string
-	// agent says that the agent is killed, not core.
-	agent bool
+	name   string
+	victim victim
 	// prepare makes what every try starts from; optional.
 	prepare func(l *lab)
 	// work has the process do it. It returns when that is done, or when ctx ends because the
@@ -45,83 +29,178 @@ type scenario struct {
 	check func(try *try)
 }
 
-// plan is how many spots are tried: all with CRASH=all, otherwise what fits into $CRASH_BUDGET
-// for each scenario.
-func plan(t *testing.T) (all bool, budget time.Duration) {
+// victim is the process that is killed.
+type victim int
+
+const (
+	ofCore victim = iota
+	ofAgent
+	ofRestore // varan restore, into the place of a core that is gone
+)
+
+// number is what a variable of the environment says, or what holds without it.
+func number(t *testing.T, name string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("CRASH_BUDGET")
-	if os.Getenv("CRASH") == "all" {
-		return true, 0
-	}
+	text := os.Getenv(name)
 	if text == "" {
-		t.Skip("kills processes for minutes; make crash, or CRASH_BUDGET=60s, runs it")
+		return otherwise
 	}
-	budget, err := time.ParseDuration(text)
-	if err != nil {
-		t.Fatalf("CRASH_BUDGET is %q, not a time like 60s", text)
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s is %q, not a number from 1", name, text)
 	}
-	return false, budget
+	return n
 }
 
-// needTracer skips where processes may not be traced.
-func needTracer(t *testing.T) {
+// plan is which moments are tried: all with CRASH=all, or only $CRASH_AT, again and again, or
+// otherwise any, as many as fit into $CRASH_BUDGET for each scenario.
+type plan struct {
+	all    bool
+	at     int
+	budget time.Duration
+}
+
+func planned(t *testing.T) plan {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
+	text := os.Getenv("CRASH_BUDGET")
+	p := plan{all: os.Getenv("CRASH") == "all", at: number(t, "CRASH_AT", 0)}
+	if text == "" && !p.all {
+		t.Skip("kills processes for minutes; make crash, or CRASH_BUDGET=60s, runs it")
 	}
-	out, err := exec.CommandContext(t.Context(), "strace", "-f", "-qq", "-o", os.DevNull, "true").CombinedOutput()
-	if err != nil {
-		t.Skipf("tracing is not permitted here: %v %s", err, out)
+	var err error
+	if p.budget, err = time.ParseDuration(text); err != nil && !p.all {
+		t.Fatalf("CRASH_BUDGET is %q, not a time like 60s", text)
 	}
+	return p
 }
 
 // TestKilledAtEverySystemCall runs each scenario again and again, kills the process before
-// another system call each time, starts it normally, and looks at what is left.
+// another system call each time, starts it normally, and looks at what is left. CRASH_WORKERS
+// do so at once, each with a directory, an address and a repository of its own.
 func TestKilledAtEverySystemCall(t *testing.T) {
-	all, budget := plan(t)
-	needTracer(t)
+	p := planned(t)
 	bin := program(t)
+	needTracer(t, bin)
+	workers := number(t, "CRASH_WORKERS", 2)
 	only := os.Getenv("CRASH_ONLY")
 	for _, s := range scenarios() {
 		if only != "" && s.name != only {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			l := newLab(t, bin, s)
-			spots := l.count()
-			if at := os.Getenv("CRASH_AT"); at != "" { // to look at one again, like "fsync 3"
-				var one spot
-				if _, err := fmt.Sscanf(at, "%s %d", &one.call, &one.n); err != nil {
-					t.Fatalf("CRASH_AT: %v", err)
+			m := &moments{plan: p}
+			t.Run("workers", func(t *testing.T) {
+				for i := range workers {
+					t.Run(strconv.Itoa(i), func(t *testing.T) {
+						t.Parallel()
+						m.work(newLab(t, bin, s))
+					})
 				}
-				spots = slices.Repeat([]spot{one}, 20)
-			}
-			known := len(spots)
-			if !all {
-				seed := uint64(time.Now().UnixNano())
-				random := rand.New(rand.NewPCG(seed, 2))
-				random.Shuffle(known, func(i, j int) { spots[i], spots[j] = spots[j], spots[i] })
-			}
-			tried, died, started := 0, 0, time.Now()
-			for i := 0; i < len(spots) && (all || time.Since(started) < budget); i++ {
-				killed := l.try(spots[i])
-				tried++
-				if !killed {
-					continue
-				}
-				died++
-				// Another run may make more calls than the one that was counted.
-				if last := spots[i]; all && (i+1 == len(spots) || spots[i+1].call != last.call) {
-					spots = slices.Insert(spots, i+1, spot{last.call, last.n + 1})
-				}
-			}
-			t.Logf("CRASH %s: %d of %d spots tried in %v, the process died at %d, %d violations; files left behind: %v",
-				s.name, tried, max(known, tried), time.Since(started).Round(time.Second), died, l.violations, l.left)
+			})
+			t.Logf("CRASH %s: killed before %d of %d calls in %v, %d tries in all, %d violations",
+				s.name, len(m.died), max(m.counted, m.highest), time.Since(m.started).Round(time.Second), m.tried, m.violations)
 		})
 	}
 }
 
-// lab is what the tries of one scenario share.
+const (
+	// settledAfter is how many tries in a row must live through more calls than were counted, for
+	// the calls to be all there are: one run makes a few more than another.
+	settledAfter = 4
+	// passes is how often a call is tried that no process got to, because it made fewer that time.
+	passes = 4
+)
+
+// moments gives out the calls to die before.
+type moments struct {
+	plan  plan
+	first sync.Once
+
+	mu       sync.Mutex
+	started  time.Time
+	counted  int   // calls of a run that nobody killed
+	order    []int // what is tried in this pass; with all, more than were counted are in the first
+	next     int
+	pass     int
+	survived int          // tries in a row beyond the counted ones that lived
+	died     map[int]bool // the calls before which a process died
+	highest  int
+	tried    int
+	// violations are over all workers.
+	violations int
+}
+
+func (m *moments) work(l *lab) {
+	m.first.Do(func() {
+		counted := l.count()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.counted, m.started, m.died = counted, time.Now(), map[int]bool{}
+		seed := uint64(time.Now().UnixNano())
+		m.order = rand.New(rand.NewPCG(seed, 2)).Perm(m.counted)
+	})
+	for {
+		at, ok := m.take()
+		if !ok {
+			break
+		}
+		killed := l.run(at).last != ""
+		m.mu.Lock()
+		m.tried++
+		if killed {
+			m.died[at] = true
+			m.highest = max(m.highest, at)
+		}
+		switch {
+		case killed:
+			m.survived = 0
+		case at > m.counted:
+			m.survived++
+		}
+		m.mu.Unlock()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.violations += l.violations
+}
+
+func (m *moments) take() (at int, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.next++
+	switch {
+	case m.plan.at > 0:
+		return m.plan.at, m.next <= 20
+	case m.plan.all:
+		return m.takeAll()
+	case m.next > m.counted || time.Since(m.started) > m.plan.budget:
+		return 0, false
+	}
+	return m.order[m.next-1] + 1, true
+}
+
+// takeAll gives out one call after the other, until there are no more, and then those again that
+// nobody died before.
+func (m *moments) takeAll() (at int, ok bool) {
+	if m.pass == 0 && m.survived < settledAfter {
+		return m.next, true
+	}
+	for m.pass == 0 || m.next > len(m.order) {
+		m.pass++
+		if m.pass >= passes {
+			return 0, false
+		}
+		m.next, m.order = 1, nil
+		for n := 1; n <= max(m.counted, m.highest); n++ {
+			if !m.died[n] {
+				m.order = append(m.order, n)
+			}
+		}
+	}
+	return m.order[m.next-1], true
+}
+
+// lab is what the tries of one worker share.
 type lab struct {
 	t          *testing.T
 	scenario   scenario
@@ -129,18 +208,23 @@ type lab struct {
 	template   string // the directory that every try starts with a copy of
 	addr       string
 	key        string
-	secret     string // of the sync's webhook
+	secret     string   // of the sync's webhook
+	identity   string   // the file that opens backups
+	env        []string // of core
 	repo       *repo
 	schedules  []string
 	violations int
-	// left counts the temporary files that were found after a restart, by their kind.
-	left map[string]int
 }
 
-// freeAddr is one that core can have again after each start.
+// labs counts the addresses that were given out.
+var labs atomic.Int32
+
+// freeAddr is one that core can have again after each start: not of 127.0.0.1, of which the
+// system would give the port to somebody else while core is dead.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+labs.Add(1)%254, 1+pid/254%254, 1+pid%254))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,119 +232,27 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// traced is a process under a tracer, or without one when args are empty.
-type traced struct {
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	dead chan struct{} // closed when it has ended
-}
-
-func (l *lab) start(tracer, args, env []string) *traced {
+// count runs the scenario once without a kill and returns how many calls it makes.
+func (l *lab) count() int {
 	l.t.Helper()
-	argv := slices.Concat(tracer, []string{l.bin}, args)
-	p := &traced{cmd: exec.Command(argv[0], argv[1:]...), dead: make(chan struct{})}
-	p.cmd.Env = slices.Concat(os.Environ(), env)
-	p.cmd.Stderr = &p.log
-	if err := p.cmd.Start(); err != nil {
-		l.t.Fatal(err)
+	p := l.run(0)
+	if p.made == 0 || p.status.Signaled() {
+		l.t.Fatalf("the tracer saw %d calls, and the process ended as %v", p.made, p.status)
 	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.dead)
-	}()
-	return p
+	return p.made
 }
 
-// stop asks it to end. It reports whether it was killed instead, now or before.
-func (p *traced) stop() (killed bool) {
-	select {
-	case <-p.dead:
-	default:
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	}
-	timer := time.AfterFunc(back, func() { _ = p.cmd.Process.Kill() })
-	defer timer.Stop()
-	<-p.dead
-	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
-}
-
-// tracerFor traces the one call, and kills before the nth; with n 0 it writes all calls to out.
-// With -D it is the tracer that is the child: signals reach the process itself.
-func tracerFor(s spot, out string) []string {
-	tracer := []string{"strace", "-D", "-f", "-qq", "-e", "signal=none", "-o", out}
-	if s.n == 0 {
-		return append(tracer, "-e", "trace="+strings.Join(syscalls, ","))
-	}
-	return append(tracer, "-e", "trace="+s.call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", s.call, s.n))
-}
-
-// count runs the scenario once without a kill and returns every spot it has.
-func (l *lab) count() (spots []spot) {
+// run does the work once, kills before one call, and checks what is left.
+func (l *lab) run(at int) *traced {
 	l.t.Helper()
-	out := filepath.Join(l.t.TempDir(), "calls")
-	if l.run(spot{}, out) {
-		l.t.Fatal("the process was killed without anybody killing it")
-	}
-	f, err := os.Open(out)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
-	perThread, most := map[string]int{}, map[string]int{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 2 {
-			continue
-		}
-		call, _, ok := strings.Cut(fields[1], "(")
-		if !ok {
-			continue // the end of a call that was begun before
-		}
-		perThread[fields[0]+call]++
-		most[call] = max(most[call], perThread[fields[0]+call])
-	}
-	for _, call := range syscalls {
-		for n := range most[call] {
-			spots = append(spots, spot{call, n + 1})
-		}
-	}
-	if len(spots) == 0 {
-		l.t.Fatal("the tracer saw no call")
-	}
-	return spots
-}
-
-// try kills at one spot and checks. It reports whether the process got there.
-func (l *lab) try(s spot) (killed bool) { return l.run(s, os.DevNull) }
-
-func (l *lab) run(s spot, out string) (killed bool) {
-	l.t.Helper()
-	try := &try{lab: l, spot: s, dir: filepath.Join(l.t.TempDir(), "try"), names: map[string]func(){}}
-	if err := os.CopyFS(try.dir, os.DirFS(l.template)); err != nil {
-		l.t.Fatal(err)
-	}
+	try := &try{lab: l, at: at, dir: filepath.Join(l.t.TempDir(), "try"), names: map[string]func(){}}
+	must(l.t, os.CopyFS(try.dir, os.DirFS(l.template)))
 	private(l.t, try.dir)
 	defer func() { _ = os.RemoveAll(try.dir) }()
 	defer try.close()
-	tracer := tracerFor(s, out)
-	var victim *traced
-	if l.scenario.agent {
-		try.core = l.start(nil, try.coreArgs(), nil)
-		if !try.ready(l.t.Context()) {
-			try.violated("core does not serve: %s", try.core.log.String())
-			return false
-		}
-		try.setUp()
-		try.agent = l.start(tracer, try.agentArgs(), try.env)
-		victim = try.agent
-	} else {
-		try.core = l.start(tracer, try.coreArgs(), nil)
-		victim = try.core
-	}
+	victim := try.begin()
 	ctx, cancel := context.WithTimeout(l.t.Context(), 2*back)
+	defer cancel()
 	go func() {
 		select {
 		case <-victim.dead:
@@ -268,7 +260,7 @@ func (l *lab) run(s spot, out string) (killed bool) {
 		case <-ctx.Done():
 		}
 	}()
-	if !l.scenario.agent && try.ready(ctx) {
+	if l.scenario.victim == ofCore && try.ready(ctx) {
 		try.join("alpha", "")
 	}
 	l.scenario.work(ctx, try)
@@ -276,14 +268,48 @@ func (l *lab) run(s spot, out string) (killed bool) {
 		try.violated("the work did not end: %s", victim.log.String())
 	}
 	cancel()
-	killed = victim.stop()
-	if l.scenario.agent {
-		try.agent = l.start(nil, try.agentArgs(), try.env)
-	} else {
-		try.core = l.start(nil, try.coreArgs(), nil)
+	victim.stop()
+	try.last = victim.last
+	if victim.last == "" && (!victim.status.Exited() || victim.status.ExitStatus() != 0) {
+		try.violated("nobody killed it, and it ended as %#x: %s", victim.status, victim.log.String())
 	}
+	try.again()
 	try.checkAll()
-	return killed
+	return victim
+}
+
+// begin starts the processes, one of them under the tracer.
+func (y *try) begin() *traced {
+	y.t.Helper()
+	switch y.scenario.victim {
+	case ofCore:
+		y.core = y.start(y.at, y.coreArgs(), y.lab.env)
+		return y.core
+	case ofAgent:
+		y.core = y.start(untraced, y.coreArgs(), y.lab.env)
+		if !y.ready(y.t.Context()) {
+			y.t.Fatalf("core does not serve: %s", y.core.log.String())
+		}
+		y.setUp()
+		y.agent = y.start(y.at, y.agentArgs(), y.env)
+		return y.agent
+	case ofRestore:
+	}
+	return y.start(y.at, y.restoreArgs(), nil)
+}
+
+// again starts what was killed, as its operator would.
+func (y *try) again() {
+	y.t.Helper()
+	switch y.scenario.victim {
+	case ofAgent:
+		y.agent = y.start(untraced, y.agentArgs(), y.env)
+	case ofRestore:
+		y.finishRestore()
+		y.core = y.start(untraced, y.coreArgs(), y.lab.env)
+	case ofCore:
+		y.core = y.start(untraced, y.coreArgs(), y.lab.env)
+	}
 }
 
 // private gives a copy the permissions that keys must have.
@@ -299,6 +325,6 @@ func private(t *testing.T, dir string) {
 		return os.Chmod(path, 0o600)
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(fmt.Errorf("make the copy private: %w", err))
 	}
 }

@@ -31,8 +31,15 @@ func scenarios() []scenario {
 		{name: "rotation", work: workRotation, check: checkRotation},
 		{name: "procedure", work: workProcedure, check: checkProcedure},
 		{name: "migration", prepare: oldDatabase, work: func(ctx context.Context, y *try) { y.ready(ctx) }, check: checkMigration},
-		{name: "agent joins", agent: true, work: func(ctx context.Context, y *try) { poll(ctx, y.online("alpha")) }, check: checkAgentJoined},
-		{name: "agent rotates", agent: true, work: workRotation, check: checkRotation},
+		{name: "core's key", work: workCoreKey, check: checkCoreKey},
+		{name: "backup", prepare: withBackups, work: workBackup, check: checkBackup},
+		{name: "agent joins", victim: ofAgent, work: func(ctx context.Context, y *try) { poll(ctx, y.online("alpha")) }, check: checkAgentJoined},
+		{name: "agent rotates", victim: ofAgent, work: workRotation, check: checkRotation},
+		{name: "agent pins", victim: ofAgent, work: workCoreKey, check: checkCoreKey},
+		{
+			name: "restore", victim: ofRestore, prepare: withLostCore, work: func(ctx context.Context, _ *try) { <-ctx.Done() },
+			check: func(y *try) { y.await("the head runs", y.deployed) },
+		},
 	}
 }
 
@@ -97,6 +104,31 @@ func checkRotation(y *try) {
 	if len(files) != 1 || len(keys.Servers) != 1 {
 		y.t.Logf("keys of the server: %+v\nfiles of its agent: %q", keys.Servers, files)
 	}
+}
+
+func workCoreKey(ctx context.Context, y *try) {
+	if !poll(ctx, y.online("alpha")) {
+		return
+	}
+	_, _ = y.client().RotateKeys(ctx, api.KeyRotation{Core: true}, nil) // it is cut off
+}
+
+// checkCoreKey wants core's key to change once more, after which only that one is left.
+func checkCoreKey(y *try) {
+	var fault error
+	y.await("core's key changes once more", func(ctx context.Context) bool {
+		report, err := y.client().RotateKeys(ctx, api.KeyRotation{Core: true}, nil)
+		fault = err
+		return err == nil && len(report.Results) == 1 && report.Results[0].Status == api.KeyRotated
+	})
+	if fault != nil {
+		y.t.Logf("core's key is not changed: %v", fault)
+	}
+	y.await("one key of core is left", func(context.Context) bool {
+		files, err := filepath.Glob(filepath.Join(y.dir, "core", "keys", "*core.key*"))
+		return err == nil && len(files) == 1
+	})
+	y.await("alpha is connected to it", y.online("alpha"))
 }
 
 // workProcedure runs the procedure and notes the run once core told of it.
