@@ -31,6 +31,17 @@ func TestSessionBeginsWithHelloAndAFullReport(t *testing.T) {
 	})
 }
 
+func TestEveryReportSaysWhatTimeItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		s := <-r.core.sessions
+		if report := <-s.reports; !report.Time.Equal(time.Now()) {
+			t.Errorf("the report is of %s, it is %s", report.Time, time.Now())
+		}
+	})
+}
+
 func TestChangesAreReportedOnceAndAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -31,8 +31,8 @@ const (
 	callTimeout = 30 * time.Second
 	// observeTimeout bounds one reading of the engine.
 	observeTimeout = time.Minute
-	// diskEvery is how often it is looked for room on the disk.
-	diskEvery = 30 * time.Second
+	// hostEvery is how often it is looked at the disk and the clock.
+	hostEvery = 30 * time.Second
 	// maxReport keeps a report well below what one message may hold, maxStack is what
 	// core accepts of one stack.
 	maxReport = 4 << 20
@@ -59,6 +59,7 @@ type uplink struct {
 	toldInfo fleet.AgentInfo         // what core was told last
 	told     map[string]fleet.Digest // likewise, by stack
 	fullOwed bool                    // core has not had a full report yet
+	toldAt   time.Time               // the clock that core was told
 	quiet    time.Time               // no report before
 	busyAt   time.Time               // when busy stacks were last reported
 }
@@ -82,9 +83,9 @@ func (u *uplink) run(ctx context.Context) error {
 	u.news.mark("")
 	// Another session's uplink may be waiting for what this one was woken for.
 	defer poke(u.news.wake)
-	reread, disk := time.NewTicker(u.rereadEvery), time.NewTicker(diskEvery)
+	reread, host := time.NewTicker(u.rereadEvery), time.NewTicker(hostEvery)
 	defer reread.Stop()
-	defer disk.Stop()
+	defer host.Stop()
 	for {
 		again, err := u.round(ctx)
 		if err != nil {
@@ -97,8 +98,8 @@ func (u *uplink) run(ctx context.Context) error {
 		case <-timer.C:
 		case <-reread.C:
 			u.news.mark("")
-		case <-disk.C:
-			if text, _ := u.lowDisk(); text != u.toldInfo.LowDisk {
+		case <-host.C:
+			if text, _ := u.lowDisk(); text != u.toldInfo.LowDisk || u.stepped() {
 				u.news.mark("")
 			}
 		case request := <-u.observe:
@@ -251,11 +252,12 @@ func (u *uplink) changes(ctx context.Context, observed []fleet.StackReport, gone
 // send tells core, in several messages when there is much to tell. Nothing new is not
 // sent at all.
 func (u *uplink) send(ctx context.Context, c changes) error {
-	if !c.full && len(c.stacks) == 0 && len(c.gone) == 0 && reflect.DeepEqual(u.toldInfo, c.info) {
+	if !c.full && len(c.stacks) == 0 && len(c.gone) == 0 && !u.stepped() && reflect.DeepEqual(u.toldInfo, c.info) {
 		return nil
 	}
-	report := wire.Report{Agent: c.info, Full: c.full, Gone: c.gone}
-	for size := 0; ; report, size = (wire.Report{Agent: c.info}), 0 {
+	u.toldAt = time.Now()
+	report := wire.Report{Agent: c.info, Full: c.full, Gone: c.gone, Time: u.toldAt}
+	for size := 0; ; report, size = (wire.Report{Agent: c.info, Time: time.Now()}), 0 {
 		for len(c.stacks) > 0 && (size == 0 || size+c.stacks[0].size <= maxReport) {
 			report.Stacks = append(report.Stacks, c.stacks[0].report)
 			size += c.stacks[0].size
@@ -274,6 +276,13 @@ func (u *uplink) send(ctx context.Context, c changes) error {
 		delete(u.told, stack)
 	}
 	return nil
+}
+
+// stepped reports whether the host's clock was set since core was told it.
+func (u *uplink) stepped() bool {
+	now := time.Now()
+	step := now.Round(0).Sub(u.toldAt.Round(0)) - now.Sub(u.toldAt)
+	return step.Abs() >= time.Second
 }
 
 // deliver hands outcomes over until core has each of them. ok is false when some have
@@ -319,7 +328,8 @@ func (u *uplink) answer(ctx context.Context, request observation) {
 	u.toldInfo = u.info
 	u.fullOwed = false
 	u.quiet = time.Now().Add(afterAnswer)
-	request.report <- wire.Report{Agent: u.info, Full: true, Stacks: observed}
+	u.toldAt = time.Now()
+	request.report <- wire.Report{Agent: u.info, Full: true, Stacks: observed, Time: u.toldAt}
 }
 
 // ask is answer's other end.

@@ -374,7 +374,7 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 		return nil
 	})
 	group.Go(func() error {
-		c.watchDisk(ctx)
+		c.watchHost(ctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/store"
@@ -34,26 +33,8 @@ func (c *core) guardDisk() error {
 	return nil
 }
 
-// watchDisk tells of a disk that becomes nearly full, and has everything go on that it kept
-// back, until ctx ends.
-func (c *core) watchDisk(ctx context.Context) {
-	ticker := time.NewTicker(c.settings().Alerts.Every)
-	defer ticker.Stop()
-	was := false
-	for {
-		text, low := c.disk.Low()
-		if low != was {
-			c.diskChanged(ctx, text, low)
-		}
-		was = low
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
+// diskChanged tells that the disk became nearly full, or has everything go on that waited for
+// room on it.
 func (c *core) diskChanged(ctx context.Context, text string, low bool) {
 	event := api.Event{Kind: "core", Status: "recovered", Text: "there is room on core's disk again: all goes on"}
 	if low {
@@ -77,6 +58,9 @@ func (c *core) warnings() []string {
 	var list []string
 	if text, low := c.disk.Low(); low {
 		list = append(list, "core's disk is nearly full: "+text+". Nothing new begins until there is room; deleting, revoking and suspending work.")
+	}
+	if text := c.clockText(); text != "" {
+		list = append(list, text+".")
 	}
 	return list
 }

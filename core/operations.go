@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/varanhq/varan/core/alert"
 	"github.com/varanhq/varan/core/api"
@@ -66,6 +65,7 @@ func (o *operations) Declared(ctx context.Context) ([]fleet.Procedure, map[strin
 func (c *core) view(ctx context.Context) (alert.View, error) {
 	v := alert.View{Observed: c.hub.Observed(), Desired: c.desired(), Syncs: c.reconciler.Statuses(), Runs: c.operations.Active(), Flapping: c.hub.Flapping()}
 	v.LowDisk, _ = c.disk.Low()
+	v.Clock = c.clockText()
 	pending, err := c.store.PendingServers(ctx)
 	if err != nil {
 		return alert.View{}, err
@@ -78,7 +78,7 @@ func (c *core) view(ctx context.Context) (alert.View, error) {
 	}
 	keys, err := c.store.OnboardingKeys(ctx)
 	for i := range keys {
-		if k := &keys[i]; k.Failures > 0 && k.Expires.After(time.Now()) {
+		if k := &keys[i]; k.Failures > 0 && k.Expires.After(c.store.Clock().Now) {
 			v.Tried = append(v.Tried, alert.Tried{Key: k.ID, Failures: k.Failures})
 		}
 	}

@@ -79,6 +79,8 @@ const (
 	// AlertDiskLow: the disk of core or of an agent's state is nearly full. Komodo's ServerDisk
 	// is of the disks of a host, by its own thresholds.
 	AlertDiskLow AlertType = "DiskLow"
+	// AlertClock: the clock of core's host jumped, or was set back.
+	AlertClock AlertType = "ClockChanged"
 	// AlertBackupFailed: core was not backed up.
 	AlertBackupFailed AlertType = "BackupFailed"
 )
@@ -91,7 +93,7 @@ func AlertTypes() []AlertType {
 		AlertStackStateChange, AlertStackUpdateAvailable, AlertStackAutoUpdated, "AwsBuilderTerminationFailed",
 		AlertPendingUpdates, "BuildFailed", "RepoBuildFailed", AlertProcedureFailed, "ActionFailed", AlertScheduleRun,
 		AlertStackDeployFailed, AlertStackRolledBack, AlertSyncFailed, AlertServerPending, AlertOnboardingAbuse,
-		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed, AlertDuplicateIdentity, AlertDiskLow,
+		AlertKeyRotationFailed, AlertApprovalPending, AlertBackupFailed, AlertDuplicateIdentity, AlertDiskLow, AlertClock,
 	}
 }
 

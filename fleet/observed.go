@@ -13,7 +13,10 @@ type ServerReport struct {
 	Epoch uint64 `json:"epoch"`
 	// Received is core's time of receipt, or of the disconnect when not online.
 	Received time.Time `json:"received,omitzero"`
-	Agent    AgentInfo `json:"agent,omitzero"`
+	// Skew is how far the agent's clock is ahead of core's, as far as a message on its way
+	// lets that be told; negative when it is behind.
+	Skew  time.Duration `json:"skew,omitempty"`
+	Agent AgentInfo     `json:"agent,omitzero"`
 	// Stacks are sorted by name: all that carry this server's label or are in the journal.
 	Stacks []StackReport `json:"stacks,omitempty"`
 }

@@ -115,6 +115,8 @@ type Report struct {
 	Stacks []fleet.StackReport `json:"stacks,omitempty"`
 	// Gone are stacks of which nothing is left on the host.
 	Gone []string `json:"gone,omitempty"`
+	// Time is the agent's clock, to show the skew.
+	Time time.Time `json:"time,omitzero"`
 }
 
 // OrderRequest asks an agent for work.

@@ -136,7 +136,7 @@ func heard(key string) bool {
 // known reports whether a matter is one that nothing needs to be read for.
 func known(key string) bool {
 	kind, _, _ := strings.Cut(key, "/")
-	return kind == "server" || kind == "server-pending" || kind == "onboarding" || kind == "disk"
+	return kind == "server" || kind == "server-pending" || kind == "onboarding" || kind == "disk" || kind == "clock"
 }
 
 // hear takes one piece of news.

@@ -28,6 +28,8 @@ type View struct {
 	Tried   []Tried
 	// LowDisk says how full core's own disk is, when it is nearly full.
 	LowDisk string
+	// Clock says what is the matter with the clock of core's host.
+	Clock string
 	// Flapping are the servers whose sessions push each other off.
 	Flapping []string
 	// Runs are the runs of procedures under way.
@@ -100,6 +102,7 @@ func (w *watcher) look(v View, now time.Time, local *time.Location) (matters map
 	watchImages(v, held, report, kept)
 	watchOnboarding(v, report)
 	watchDisks(v, report)
+	watchClocks(v, report)
 	watchRuns(v, report)
 	for key := range w.seen {
 		if !current[key] {
@@ -170,6 +173,17 @@ func watchDisks(v View, report func(Alert, int, time.Duration)) {
 			}, 1, 0)
 		}
 	}
+}
+
+// watchClocks reports that of core's host, when it jumped or was set back.
+func watchClocks(v View, report func(Alert, int, time.Duration)) {
+	if v.Clock == "" {
+		return
+	}
+	report(Alert{
+		Key: "clock/", Type: fleet.AlertClock, Level: LevelWarning, Target: fleet.ResourceName{Kind: "core", Name: "core"},
+		Text: v.Clock, Data: map[string]any{"id": "core", "name": "core", "text": v.Clock},
+	}, 1, 0)
 }
 
 // stacks reports those that are not well.

@@ -44,6 +44,8 @@ type Server struct {
 	Dial *Dial `json:"dial,omitempty"`
 	// LastSeen is the time of the last report, or of the disconnect.
 	LastSeen time.Time `json:"last_seen,omitzero"`
+	// ClockSkewMS is how many milliseconds the agent's clock is ahead of core's.
+	ClockSkewMS int64 `json:"clock_skew_ms,omitempty"`
 	// Sync and Health sum up the server's stacks: the worst of each axis.
 	Sync   fleet.SyncState   `json:"sync"`
 	Health fleet.HealthState `json:"health"`

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/wire"
@@ -121,13 +122,22 @@ func (h *Hub) keep(s *session, report wire.Report) (first, kept bool) {
 	}
 	slices.SortStableFunc(stacks, func(a, b fleet.StackReport) int { return cmp.Compare(a.Stack, b.Stack) })
 	srv.report = fleet.ServerReport{
-		Server: s.server, Online: true, Epoch: s.epoch, Received: now, Agent: report.Agent,
+		Server: s.server, Online: true, Epoch: s.epoch, Received: now, Agent: report.Agent, Skew: skew(report.Time, now),
 		Stacks: slices.CompactFunc(stacks, func(a, b fleet.StackReport) bool { return a.Stack == b.Stack }),
 	}
 	h.observed = nil
 	first = !s.reported
 	s.reported = true
 	return first, true
+}
+
+// skew is how far an agent's clock is ahead; zero for an agent that does not say. It is made
+// from what the clocks show, not from the time that passed.
+func skew(theirs, ours time.Time) time.Duration {
+	if theirs.IsZero() {
+		return 0
+	}
+	return theirs.Round(0).Sub(ours.Round(0)).Round(100 * time.Millisecond)
 }
 
 // merge puts the stacks of a partial report over those that are known.
@@ -204,6 +214,7 @@ func decodeReport(body []byte) (wire.Report, error) {
 		Full   bool            `json:"full"`
 		Stacks stackList       `json:"stacks"`
 		Gone   []string        `json:"gone"`
+		Time   time.Time       `json:"time"`
 	}
 	if err := wire.Decode(body, &raw); err != nil {
 		return wire.Report{}, err
@@ -211,7 +222,7 @@ func decodeReport(body []byte) (wire.Report, error) {
 	if len(raw.Gone) > maxStacks {
 		return wire.Report{}, wire.Errorf(wire.CodeTooLarge, "a report of more than %d stacks that are gone", maxStacks)
 	}
-	report := wire.Report{Agent: cleanAgent(raw.Agent), Full: raw.Full, Stacks: raw.Stacks, Gone: raw.Gone}
+	report := wire.Report{Agent: cleanAgent(raw.Agent), Full: raw.Full, Stacks: raw.Stacks, Gone: raw.Gone, Time: raw.Time}
 	for i := range report.Stacks {
 		cleanStack(&report.Stacks[i])
 	}

@@ -56,6 +56,24 @@ func TestASessionFromHelloToGoodbye(t *testing.T) {
 	}
 }
 
+func TestTheSkewOfAnAgentsClockIsKnown(t *testing.T) {
+	c := newCore(t, nil)
+	a := c.online(c.register("alpha"), "alpha")
+	if got := c.hub.Observed()["alpha"].Skew; got != 0 {
+		t.Errorf("an agent that does not say what time it is has a skew of %s", got)
+	}
+	for _, skew := range []time.Duration{0, time.Minute + 30*time.Second, -10 * 365 * 24 * time.Hour} {
+		report := wire.Report{Full: true, Time: time.Now().Add(skew)}
+		if err := a.peer.Call(t.Context(), wire.VerbReport, report, nil); err != nil {
+			t.Fatal(err)
+		}
+		got := c.hub.Observed()["alpha"]
+		if off := got.Skew - skew; off.Abs() > 20*time.Second || !got.Online { // a busy machine may take its time
+			t.Errorf("a skew of %s is taken for %s", skew, got.Skew)
+		}
+	}
+}
+
 func TestPartialReportsChangeOnlyWhatTheyName(t *testing.T) {
 	c := newCore(t, nil)
 	a := c.online(c.register("alpha"), "alpha", "web", "db", "old")

@@ -306,18 +306,6 @@ func occupied(key api.OnboardingKey) string {
 	return "the name or the agent's key is taken"
 }
 
-// now is the clock, never before what it showed when a token was last used: setting the
-// clock back must not revive an expired one.
-func (s *Store) now(ctx context.Context, tx *sql.Tx) (time.Time, error) {
-	now := stamp(s.clock())
-	err := tx.QueryRowContext(ctx, `INSERT INTO meta (name, value) VALUES ('clock', $1)
-		ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value) RETURNING value`, now).Scan(&now)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the clock's high-water mark: %w", err)
-	}
-	return timeOf(now), nil
-}
-
 // Server is a server that joined.
 type Server struct {
 	Name string

@@ -62,14 +62,14 @@ type Admitted struct {
 // is ErrNotFound for a key nobody has, ErrPending or ErrDisabled for a server that must not
 // connect.
 func (s *Store) AdmitKey(ctx context.Context, publicKey string) (a Admitted, err error) {
-	a, state, err := s.admit(ctx, s.reader, publicKey, s.clock())
+	a, state, err := s.admit(ctx, s.reader, publicKey, s.keyTime(s.Clock().Now))
 	if err == nil && state == KeyNext {
 		err = s.write(ctx, func(tx *sql.Tx) error {
 			now, err := s.now(ctx, tx)
 			if err != nil {
 				return err
 			}
-			if a, state, err = s.admit(ctx, tx, publicKey, now); err != nil || state != KeyNext {
+			if a, state, err = s.admit(ctx, tx, publicKey, s.keyTime(now)); err != nil || state != KeyNext {
 				return err
 			}
 			return s.promote(ctx, tx, now, &a, publicKey)
@@ -161,7 +161,7 @@ func (s *Store) StartRotation(ctx context.Context, server, id, actor string, eme
 		case disabled:
 			return ErrDisabled
 		}
-		open, err := openRotation(ctx, tx, server, now)
+		open, err := openRotation(ctx, tx, server, s.keyTime(now))
 		switch {
 		case err == nil:
 			id = open
@@ -173,7 +173,7 @@ func (s *Store) StartRotation(ctx context.Context, server, id, actor string, eme
 		if err := endRotation(ctx, tx, server); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM keys WHERE state = 'retired' AND since <= $1", stamp(now.Add(-KeyGrace))); err != nil {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM keys WHERE state = 'retired' AND since <= $1", stamp(s.keyTime(now).Add(-KeyGrace))); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "INSERT INTO rotations (server, id, emergency, actor, run, started_at) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -210,7 +210,7 @@ func endRotation(ctx context.Context, tx *sql.Tx, server string) error {
 
 // OpenRotation is the id of the change of a server's key that is under way, or ErrNoRotation.
 func (s *Store) OpenRotation(ctx context.Context, server string) (string, error) {
-	id, err := openRotation(ctx, s.reader, server, s.clock())
+	id, err := openRotation(ctx, s.reader, server, s.keyTime(s.Clock().Now))
 	if err != nil {
 		return "", fmt.Errorf("look for a change of the key of server %q: %w", server, err)
 	}
@@ -244,7 +244,7 @@ func (s *Store) ProposeKey(ctx context.Context, server, id, publicKey string) er
 		if err != nil {
 			return err
 		}
-		open, err := openRotation(ctx, tx, server, now)
+		open, err := openRotation(ctx, tx, server, s.keyTime(now))
 		if err == nil && open != id {
 			err = ErrNoRotation
 		}

@@ -49,8 +49,10 @@ type Config struct {
 	Path string
 	// SealKey is 32 random bytes kept outside the database; required.
 	SealKey []byte
-	// Now is the clock; optional, default time.Now.
-	Now func() time.Time
+	// Now is the clock; optional, default time.Now. Elapsed is one that nobody sets; optional,
+	// default the monotonic one with the default clock, and none with another.
+	Now     func() time.Time
+	Elapsed func() time.Duration
 }
 
 // Store is the database. Its methods are safe for concurrent use.
@@ -60,6 +62,8 @@ type Store struct {
 	reader *sql.DB
 	sealer sealer
 	clock  func() time.Time
+	// ratchet is the clock that expiry is judged by.
+	ratchet *ratchet
 
 	// writes counts what was committed. What is asked for all the time is kept until it moves.
 	writes    atomic.Uint64
@@ -97,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("create the database: %w", err)
 	}
-	s := &Store{path: cfg.Path, sealer: seal, clock: cfg.Now, records: map[string]records{}}
+	s := &Store{path: cfg.Path, sealer: seal, clock: cfg.Now, records: map[string]records{}, ratchet: newRatchet(cfg.Now, cfg.Elapsed)}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -156,6 +160,9 @@ func (s *Store) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := s.chain(ctx); err != nil {
+		return err
+	}
+	if err := s.loadClock(ctx); err != nil {
 		return err
 	}
 	return s.interrupt(ctx)

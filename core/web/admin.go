@@ -70,7 +70,7 @@ func (s *server) createKey(ctx context.Context, in *body[api.KeySpec]) (api.KeyC
 }
 
 func (s *server) createOnboardingKey(ctx context.Context, in *body[api.OnboardingSpec]) (api.OnboardingCreated, error) {
-	key, err := onboardingKey(in.Body, s.Now())
+	key, err := onboardingKey(in.Body, s.Store.Clock().Now)
 	if err != nil {
 		return api.OnboardingCreated{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -252,6 +253,7 @@ func (v view) servers(stacks []api.Stack) []api.Server {
 	for name, report := range v.observed {
 		server := at(name)
 		server.Online, server.Agent, server.LastSeen = report.Online, report.Agent, report.Received
+		server.ClockSkewMS = report.Skew.Milliseconds()
 	}
 	for _, stack := range stacks {
 		server := at(stack.Server)
@@ -295,6 +297,8 @@ func summed(server api.Server) api.Server {
 		server.Text = "Docker does not answer: " + server.Agent.EngineError
 	case server.Agent.LowDisk != "":
 		server.Text = "its disk is nearly full, it takes no new orders: " + server.Agent.LowDisk
+	case skewed(server.ClockSkewMS) != "":
+		server.Text = skewed(server.ClockSkewMS)
 	default:
 		return server
 	}
@@ -303,6 +307,21 @@ func summed(server api.Server) api.Server {
 		server.Health = fleet.HealthUnknown
 	}
 	return server
+}
+
+// maxSkew is from where on two clocks are told to differ. Nothing depends on it.
+const maxSkew = time.Minute
+
+// skewed says how far a server's clock is off, if it is.
+func skewed(ms int64) string {
+	skew := time.Duration(ms) * time.Millisecond
+	switch {
+	case skew > maxSkew:
+		return "its clock is " + skew.Round(time.Second).String() + " ahead of core's"
+	case skew < -maxSkew:
+		return "its clock is " + (-skew).Round(time.Second).String() + " behind core's"
+	}
+	return ""
 }
 
 // syncOrder and healthOrder rank the states, best first.

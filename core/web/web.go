@@ -136,6 +136,8 @@ type KeyStore interface {
 
 // OnboardingStore keeps the onboarding keys.
 type OnboardingStore interface {
+	// Clock has the time by which they expire.
+	Clock() store.Clock
 	AddOnboardingKey(ctx context.Context, key api.OnboardingKey, hash [32]byte) error
 	OnboardingKeys(ctx context.Context) ([]api.OnboardingKey, error)
 	RevokeOnboardingKey(ctx context.Context, id string) error
