@@ -148,11 +148,11 @@ func workProcedure(ctx context.Context, y *try) {
 }
 
 func checkProcedure(y *try) {
-	if y.started != "" {
-		run, err := y.client().ProcedureRun(y.t.Context(), y.started)
-		if err != nil || run.Ended.IsZero() {
-			y.violated("run %s was begun, and is %q now: %v", y.started, run.Status, err)
-		}
+	if y.started != "" { // of which nothing had begun is begun again
+		y.await("run "+y.started+" has ended", func(ctx context.Context) bool {
+			run, err := y.client().ProcedureRun(ctx, y.started)
+			return err == nil && !run.Ended.IsZero()
+		})
 	}
 	y.await("the stack is well", y.deployed)
 	run, err := y.client().RunProcedure(y.t.Context(), "again", api.RunRequest{}, func(api.ProcedureEvent) error { return nil })
