@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,13 @@ func (a *app) releaseCommand() *cobra.Command {
 			}
 			for _, h := range released.Holds {
 				fmt.Fprintf(a.stdout, "released %s@%s: commit %s may be deployed there\n", h.Stack, h.Server, h.Commit.Short())
+			}
+			for _, sync := range slices.Sorted(maps.Keys(released.Applies)) {
+				if released.Applies[sync] {
+					fmt.Fprintf(a.stdout, "sync %s deploys it now, by itself: varan why %s says how that goes\n", sync, args[0])
+				} else {
+					fmt.Fprintf(a.stdout, "sync %s does not apply by itself: varan apply %s\n", sync, sync)
+				}
 			}
 			for i := range released.Rollouts {
 				fmt.Fprintf(a.stdout, "the rollout of %s goes on: %s\n", released.Rollouts[i].Stack, released.Rollouts[i].Text())

@@ -47,8 +47,11 @@ func words[T ~string](status T) string { return strings.ReplaceAll(string(status
 
 // by says what set something going and who: "webhook", or "manual admin".
 func by(op *api.Op) string {
-	if op.Actor == op.Trigger {
+	switch {
+	case op.Actor == op.Trigger:
 		return op.Trigger
+	case op.Trigger == "manual" && op.Actor != "":
+		return op.Actor
 	}
 	return strings.TrimSpace(op.Trigger + " " + op.Actor)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -23,6 +24,7 @@ import (
 	"github.com/varanhq/varan/internal/didyoumean"
 	"github.com/varanhq/varan/sync/git"
 	"github.com/varanhq/varan/sync/render"
+	"github.com/varanhq/varan/sync/spec"
 )
 
 type validateFlags struct {
@@ -200,6 +202,7 @@ func plainPathError(err error) error {
 func addTree(report *findings.Report, dir string, output render.Output) {
 	report.Servers += len(output.Desired.Servers)
 	report.Stacks += len(output.Desired.Stacks)
+	countOthers(report, &output.Declarations.Resources)
 	report.Diagnostics = append(report.Diagnostics, findings.Within(filepath.ToSlash(dir), output.Diagnostics)...)
 	files := slices.Clone(output.Declarations.Files)
 	for _, stack := range output.Desired.Stacks {
@@ -214,6 +217,21 @@ func addTree(report *findings.Report, dir string, output render.Output) {
 	slices.Sort(files)
 	for _, file := range slices.Compact(files) {
 		report.Files = append(report.Files, filepath.ToSlash(filepath.Join(dir, filepath.FromSlash(file))))
+	}
+}
+
+// countOthers counts what is neither a server nor runs on one.
+func countOthers(report *findings.Report, r *spec.Resources) {
+	if report.Others == nil {
+		report.Others = map[string]int{}
+	}
+	for kind, n := range map[string]int{
+		"procedure": len(r.Procedures), "alerter": len(r.Alerters), "sync": len(r.Syncs), "variable": len(r.Variables),
+		"build": len(r.Builds), "builder": len(r.Builders), "action": len(r.Actions), "swarm": len(r.Swarms), "user group": len(r.UserGroups),
+	} {
+		if n > 0 {
+			report.Others[kind] += n
+		}
 	}
 }
 
@@ -263,6 +281,8 @@ type validation struct {
 	Valid   bool `json:"valid"`
 	Servers int  `json:"servers"`
 	Stacks  int  `json:"stacks"`
+	// Others count what else is declared, by kind.
+	Others map[string]int `json:"others,omitempty"`
 	findings.Counts
 	Diagnostics fleet.Diagnostics `json:"diagnostics"`
 }
@@ -290,7 +310,7 @@ func writeFormat(w io.Writer, report findings.Report, format findings.Format, ve
 	switch format {
 	case findings.JSON:
 		v := validation{
-			Valid: !report.Diagnostics.HasErrors(), Servers: report.Servers, Stacks: report.Stacks,
+			Valid: !report.Diagnostics.HasErrors(), Servers: report.Servers, Stacks: report.Stacks, Others: report.Others,
 			Counts: findings.Count(report.Diagnostics), Diagnostics: report.Diagnostics,
 		}
 		if v.Diagnostics == nil {
@@ -320,8 +340,24 @@ func summarise(w io.Writer, report findings.Report) {
 		return
 	}
 	counts := findings.Count(report.Diagnostics)
-	fmt.Fprintf(w, "%s %s and %s, valid (%s, %s)\n", styleFor(w).green("ok"), plural(report.Servers, "server"),
-		plural(report.Stacks, "stack"), plural(counts.Warnings, "warning"), plural(counts.Notes, "note"))
+	fmt.Fprintf(w, "%s %s, valid (%s, %s)\n", styleFor(w).green("ok"), declaredText(report),
+		plural(counts.Warnings, "warning"), plural(counts.Notes, "note"))
+}
+
+// declaredText counts what is declared: servers and stacks also when there are none, unless
+// there is something else.
+func declaredText(report findings.Report) string {
+	var parts []string
+	if report.Servers+report.Stacks > 0 || len(report.Others) == 0 {
+		parts = []string{plural(report.Servers, "server"), plural(report.Stacks, "stack")}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(report.Others)) {
+		parts = append(parts, plural(report.Others[kind], kind))
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
 }
 
 func renderDir(ctx context.Context, dir string) (render.Output, error) {

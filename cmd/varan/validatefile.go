@@ -51,6 +51,7 @@ func addFile(ctx context.Context, report *findings.Report, name string, data []b
 		}
 		report.Servers += len(decls.Servers)
 		report.Stacks += len(decls.Stacks)
+		countOthers(report, &decls.Resources)
 	case ext == ".yaml" || ext == ".yml":
 		var err error
 		if found, err = loadComposeFile(ctx, name, data); err != nil {

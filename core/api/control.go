@@ -60,6 +60,8 @@ type ReleaseRequest struct {
 type Released struct {
 	Holds    []plan.Hold    `json:"holds"`
 	Rollouts []plan.Rollout `json:"rollouts,omitempty"`
+	// Applies says of each sync of the stack whether it deploys by itself what may go on now.
+	Applies map[string]bool `json:"applies,omitempty"`
 }
 
 // RolloutRequest stops a rollout or lets it go on.

@@ -131,7 +131,7 @@ type Why struct {
 type WhyDetail struct {
 	// Kind is a plan.CauseKind or "bad", "blocked", "gate", "notice", "last", "container",
 	// "invalid", "error", "suspended", "update", "elsewhere", "server", "stack", "due", "poll", "run",
-	// "schedule", "skipped" or "next".
+	// "schedule" or "skipped".
 	Kind    string `json:"kind"`
 	Service string `json:"service,omitempty"`
 	Action  string `json:"action,omitempty"`

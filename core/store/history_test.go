@@ -196,6 +196,42 @@ func TestAScheduleLeadsThroughProceduresToOps(t *testing.T) {
 	}
 }
 
+func TestADecisionIsTheCauseOfWhatFollowsFromIt(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := open(t, config(t, c))
+	p := planned("a")
+	p.Ops = []plan.Op{{ID: "update web@alpha", Kind: plan.OpUpdate, Stack: "web", Server: "alpha"}}
+	p.Totals = plan.Count(p)
+	must(t, s.Planned(t.Context(), "main", reconciler.TriggerPoll, "poll", p))
+	suspend := func(stack, by string) {
+		must(t, s.Suspend(t.Context(), plan.Suspension{Kind: "stack", Name: stack, By: by, At: c.now}))
+	}
+	cause := func(id, actor string) string {
+		must(t, s.Begin(t.Context(), reconciler.Run{
+			ID: id, Sync: "main", Trigger: reconciler.TriggerManual, Actor: actor, Plan: p, Started: c.now,
+		}))
+		runs, err := s.Events(t.Context(), api.EventFilter{Page: api.Page{Limit: 1}, Run: id})
+		must(t, err)
+		led, err := s.Event(t.Context(), runs[0].Cause)
+		must(t, err)
+		return led.Kind + " of " + led.Actor
+	}
+	suspend("wiki", "ada") // not what the run is about
+	suspend("web", "bob")  // not by who asks
+	if got := cause("r1", "ada"); got != "plan of poll" {
+		t.Errorf("without a decision: %s", got)
+	}
+	suspend("web", "ada")
+	if got := cause("r2", "ada"); got != "control of ada" {
+		t.Errorf("with one: %s", got)
+	}
+	c.now = c.now.Add(time.Hour)
+	if got := cause("r3", "ada"); got != "plan of poll" {
+		t.Errorf("long after: %s", got)
+	}
+}
+
 func TestARepairIsToldOnceWithItsOwnTime(t *testing.T) {
 	t.Parallel()
 	c := newClock()

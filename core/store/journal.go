@@ -72,7 +72,7 @@ func (s *Store) Begin(ctx context.Context, run reconciler.Run) error {
 		if err != nil {
 			return err
 		}
-		cause, err := causeOfRun(ctx, tx, run)
+		cause, err := s.causeOfRun(ctx, tx, run)
 		if err != nil {
 			return fmt.Errorf("find what led to it: %w", err)
 		}
@@ -210,9 +210,14 @@ func (s *Store) tellEnd(ctx context.Context, tx *sql.Tx, run string, result reco
 	for _, op := range result.Ops {
 		counts[op.Status]++
 	}
-	e.Text = fmt.Sprintf("commit %s was applied: %s", commit.Short(), words(string(result.Status)))
+	e.Text = fmt.Sprintf("commit %s was applied", commit.Short())
+	if result.Status != reconciler.OpSucceeded {
+		e.Text = fmt.Sprintf("applying commit %s ended: %s", commit.Short(), words(string(result.Status)))
+	}
+	between := ": "
 	for _, status := range slices.Sorted(maps.Keys(counts)) {
-		e.Text += fmt.Sprintf(", %d %s", counts[status], words(string(status)))
+		e.Text += fmt.Sprintf("%s%d %s", between, counts[status], words(string(status)))
+		between = ", "
 	}
 	return s.addEvent(ctx, tx, e)
 }

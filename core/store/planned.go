@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
@@ -21,7 +23,7 @@ func (s *Store) Planned(ctx context.Context, sync string, trigger reconciler.Tri
 		if err := s.keepStates(ctx, tx, sync, p); err != nil {
 			return fmt.Errorf("keep the stacks' states: %w", err)
 		}
-		cause, err := causeOfRun(ctx, tx, reconciler.Run{Sync: sync, Trigger: trigger, Plan: p})
+		cause, err := s.causeOfPlan(ctx, tx, reconciler.Run{Sync: sync, Trigger: trigger, Actor: actor, Plan: p})
 		if err != nil {
 			return err
 		}
@@ -74,23 +76,68 @@ func (*Store) lastPlanned(ctx context.Context, tx *sql.Tx, sync string) (commit,
 	return commit, text, err
 }
 
-// causeOfRun is the number of the record that led to a plan or run of a sync: the begin of the
-// procedure's run that asked for it. Without one it is the newest record that tells of its
-// commit, or the delivery that woke it if that is newer; zero when nothing is known.
-func causeOfRun(ctx context.Context, tx *sql.Tx, run reconciler.Run) (id int64, err error) {
+// causeOfPlan is the number of the record that led to a plan of a sync: the one that tells of
+// its commit, or the delivery or the decision that woke it if that is newer; zero when nothing
+// is known.
+func (s *Store) causeOfPlan(ctx context.Context, tx *sql.Tx, run reconciler.Run) (int64, error) {
+	return s.newestCause(ctx, tx, run, "sync", "sync")
+}
+
+// causeOfRun is the same for a run. It may be a plan of its commit, or the begin of the
+// procedure's run that asked for it.
+func (s *Store) causeOfRun(ctx context.Context, tx *sql.Tx, run reconciler.Run) (int64, error) {
 	if run.Parent != "" {
-		if id, err = beginOf(ctx, tx, run.Parent); err != nil || id != 0 {
+		if id, err := beginOf(ctx, tx, run.Parent); err != nil || id != 0 {
 			return id, err
 		}
 	}
+	return s.newestCause(ctx, tx, run, "sync", "plan")
+}
+
+func (s *Store) newestCause(ctx context.Context, tx *sql.Tx, run reconciler.Run, kind, other string) (id int64, err error) {
 	row := tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM (
-		SELECT id FROM events WHERE sync = $1 AND sync <> '' AND kind IN ('sync', 'plan') AND source_commit = $2 AND source_commit <> ''
+		SELECT id FROM events WHERE sync = $1 AND sync <> '' AND kind IN ($4, $5) AND source_commit = $2 AND source_commit <> ''
 			AND id > (SELECT head_id - 10000 FROM event_chain)
 		UNION ALL
 		SELECT id FROM (SELECT id FROM events WHERE $3 AND sync = $1 AND sync <> '' AND kind = 'webhook' ORDER BY at DESC, id DESC LIMIT 1))`,
-		run.Sync, run.Plan.Commit.ID, run.Trigger == reconciler.TriggerWebhook)
-	err = row.Scan(&id)
-	return id, err
+		run.Sync, run.Plan.Commit.ID, run.Trigger == reconciler.TriggerWebhook, kind, other)
+	if err = row.Scan(&id); err != nil || run.Trigger != reconciler.TriggerManual {
+		return id, err
+	}
+	decided, err := s.decision(ctx, tx, run)
+	return max(id, decided), err
+}
+
+// decidedWithin is how soon after what a person decides work is taken to follow from it.
+const decidedWithin = time.Minute
+
+// decision is the number of the record of what a person decided last about what they ask for:
+// a rollback, the end of a suspension. It is zero when they only ask.
+func (s *Store) decision(ctx context.Context, tx *sql.Tx, run reconciler.Run) (int64, error) {
+	decisions, err := list(ctx, tx, func(row scanner) (e api.Event, err error) {
+		err = row.Scan(&e.ID, &e.Sync, &e.Stack, &e.Server)
+		return e, err
+	}, `SELECT id, sync, stack, server FROM events WHERE actor = $1 AND actor <> '' AND at >= $2 AND kind = $3
+		ORDER BY at DESC, id DESC LIMIT 20`, run.Actor, stamp(s.clock().Add(-decidedWithin)), eventControl)
+	if err != nil {
+		return 0, err
+	}
+	ops := slices.Clone(run.Plan.Ops)
+	for i := range run.Plan.Blocked {
+		ops = append(ops, run.Plan.Blocked[i].Op)
+	}
+	for _, d := range decisions {
+		if d.Stack == "" && d.Server == "" && d.Sync == run.Sync {
+			return d.ID, nil
+		}
+		concerned := func(op plan.Op) bool {
+			return d.Stack+d.Server != "" && (d.Stack == "" || d.Stack == op.Stack) && (d.Server == "" || d.Server == op.Server)
+		}
+		if slices.ContainsFunc(ops, concerned) {
+			return d.ID, nil
+		}
+	}
+	return 0, nil
 }
 
 // beginOf is the number of the record that tells of the begin of a run; zero when it is gone.

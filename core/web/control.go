@@ -322,8 +322,11 @@ func (s *server) release(ctx context.Context, in *namedBody[api.ReleaseRequest])
 	if err := s.Store.SaveRollouts(ctx, out.Rollouts, actor, resumed(actor)); err != nil {
 		return out, err
 	}
+	out.Applies = map[string]bool{}
 	for _, h := range out.Holds {
 		s.Reconciler.Forgive(h.Sync, h.Stack)
+		status, _ := s.Reconciler.Status(h.Sync)
+		out.Applies[h.Sync] = status.AutoApply
 	}
 	s.Reconciler.Recheck(actor)
 	return out, nil

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,6 +18,7 @@ import (
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/core/store"
 	"github.com/varanhq/varan/internal/backoff"
+	"github.com/varanhq/varan/internal/didyoumean"
 )
 
 // eventQuery is an api.EventFilter as a query.
@@ -73,7 +75,11 @@ func (s *server) events(ctx context.Context, in *eventQuery) ([]api.Event, error
 	for _, kind := range in.Kind {
 		if _, ok := api.EventKinds[kind]; !ok {
 			kinds := slices.Sorted(maps.Keys(api.EventKinds))
-			return nil, badRequest(fmt.Sprintf("there is no kind of event %q", kind), didYouMean(kind, kinds))
+			hint := "the kinds are " + strings.Join(kinds, ", ")
+			if near := didyoumean.Word(kind, kinds); near != "" {
+				hint = "did you mean " + near + "? " + hint
+			}
+			return nil, badRequest(fmt.Sprintf("there is no kind of event %q", kind), hint)
 		}
 	}
 	return s.Store.Events(ctx, api.EventFilter{

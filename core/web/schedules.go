@@ -105,12 +105,10 @@ func (s *server) scheduleOf(p *fleet.Procedure, marks []procedure.Mark, next int
 		Enabled: t.Enabled, Missed: string(cmp.Or(t.Missed, fleet.MissedRunOnce)), Overlap: string(cmp.Or(t.Overlap, fleet.OverlapSkip)),
 		JitterSeconds: int(t.Jitter / time.Second), Next: []api.NextRun{},
 	}
-	at := s.Now()
+	var done time.Time
 	if k := slices.IndexFunc(marks, func(m procedure.Mark) bool { return m.Procedure == p.Name }); k >= 0 {
 		out.Skipped = marks[k].Skipped
-		if marks[k].At.After(at) { // the clock was set back; what was run is not run again
-			at = marks[k].At
-		}
+		done = marks[k].At
 	}
 	parsed, err := schedule.Parse(t.Format, t.Schedule, out.Timezone)
 	if err != nil {
@@ -118,13 +116,14 @@ func (s *server) scheduleOf(p *fleet.Procedure, marks []procedure.Mark, next int
 		return out
 	}
 	out.Words = parsed.Words()
-	for range next {
-		when, ok := parsed.Next(at)
-		if !ok || !t.Enabled {
-			break
-		}
+	when, ok := parsed.Next(s.Now())
+	// What was run is not run again when the clock was set back, nor too soon after.
+	if after, more := parsed.Following(done); !done.IsZero() && ok && after.After(when) {
+		when, ok = after, more
+	}
+	for len(out.Next) < next && ok && t.Enabled {
 		out.Next = append(out.Next, api.NextRun{At: when, Note: parsed.Note(when)})
-		at = when
+		when, ok = parsed.Following(when)
 	}
 	return out
 }

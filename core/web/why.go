@@ -116,6 +116,9 @@ func (s *server) records(ctx context.Context, of why.Subject) (r why.Records, er
 		filter.Run = last[of.Name].ID
 	}
 	events, err := s.Store.Events(ctx, filter)
+	if of.Kind == why.KindServer { // what was decided about a stack there is another matter
+		events = slices.DeleteFunc(events, func(e api.Event) bool { return e.Stack != "" })
+	}
 	if err != nil || len(events) == 0 {
 		return r, err
 	}

@@ -29,7 +29,9 @@ func (e *explanation) explainProcedure() {
 	if p.LastRun == nil {
 		e.add(api.WhyDetail{Kind: "last", Text: "it never ran"})
 	}
-	e.add(api.WhyDetail{Kind: "next", Text: "it runs at once when somebody asks"}, e.unlessSaid("varan run "+p.Name))
+	if e.unlessSaid("varan run") != "" {
+		e.Next = []string{"varan run " + word(e.Name)}
+	}
 	if e.Summary != "" {
 		return
 	}
@@ -56,14 +58,14 @@ func (e *explanation) lastRun(r *api.ProcedureRun) {
 	switch r.Status {
 	case api.ProcedureWaiting:
 		detail.Text = fmt.Sprintf("the run that began at %s for %s waits for an approval", e.moment(r.Created), cmp.Or(r.Actor, r.Trigger))
-		e.say(detail, "varan procedure approve "+e.Name, "varan procedure reject "+e.Name)
+		e.say(detail, "varan procedure approve "+word(e.Name), "varan procedure reject "+word(e.Name))
 	case api.ProcedureQueued, api.ProcedureRunning:
 		detail.Text = fmt.Sprintf("it is %s since %s, for %s", r.Status, e.moment(r.Created), cmp.Or(r.Actor, r.Trigger))
-		e.say(detail, "varan procedure show "+r.ID, "varan procedure cancel "+e.Name)
+		e.say(detail, "varan procedure show "+r.ID, "varan procedure cancel "+word(e.Name))
 	case api.ProcedureFailed, api.ProcedureCanceled, api.ProcedureInterrupted:
-		e.say(detail, "varan procedure show "+r.ID, "varan run "+e.Name)
+		e.say(detail, "varan procedure show "+r.ID, "varan run "+word(e.Name))
 	default:
-		e.add(detail, "varan procedure show "+r.ID)
+		e.add(detail)
 	}
 }
 
@@ -77,7 +79,7 @@ func (e *explanation) schedule(s *api.Schedule) {
 		e.say(detail, fmt.Sprintf("varan schedule explain %q", s.Expression))
 	case !s.Enabled && s.Source == api.OwnSource:
 		detail.Text = of + " is switched off"
-		e.say(detail, "varan procedure enable "+e.Name)
+		e.say(detail, "varan procedure enable "+word(e.Name))
 	case !s.Enabled:
 		detail.Text = of + " is switched off"
 		e.say(detail, fmt.Sprintf("set schedule_enabled = true at %s and push", e.Origin))

@@ -231,7 +231,7 @@ func (e *explanation) suspended(concerns func(u *plan.Suspension) bool) {
 		if !u.At.IsZero() {
 			text += "; since " + e.moment(u.At)
 		}
-		e.say(api.WhyDetail{Kind: "suspended", Text: text}, "varan resume "+u.Resource())
+		e.say(api.WhyDetail{Kind: "suspended", Text: text}, "varan resume "+word(u.Resource()))
 	}
 }
 
@@ -307,6 +307,14 @@ func commit(c fleet.Commit) string {
 		return c.Short()
 	}
 	return c.Short() + " (" + strings.Join(about, " ") + ")"
+}
+
+// word is a name as a shell takes it.
+func word(name string) string {
+	if strings.ContainsAny(name, " '\"$&|;<>()*?[]#~\\`") {
+		return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+	}
+	return name
 }
 
 func orNone(s string) string { return cmp.Or(s, "(none)") }

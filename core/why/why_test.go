@@ -176,6 +176,10 @@ func TestEveryAnswerSaysWhyAndWhatToTypeNext(t *testing.T) {
 			of: "schedule/nightly", change: scheduled(func(*api.Schedule) {}), says: []string{"runs next at 2026-11-26 03:00:00 UTC (in 15h)"},
 			next: []string{"varan run nightly"},
 		},
+		"a name with spaces": {
+			of: "procedure/Clean up", next: []string{"varan run 'Clean up'"}, says: []string{"procedure Clean up never ran, and has no schedule"},
+			change: func(s *why.State) { s.Procedures[0].Name = "Clean up" },
+		},
 		"a schedule that is switched off": {
 			of: "nightly", change: scheduled(func(s *api.Schedule) { s.Enabled, s.Next = false, nil }), says: []string{"is switched off"},
 			next: []string{"set schedule_enabled = true at ops.toml:4"},

@@ -152,6 +152,15 @@ func (s Schedule) Zone() *time.Location {
 	return s.zone
 }
 
+// Following is the first time after one that was dealt with at which there is to be a run: Next,
+// but for the times that come too soon.
+func (s Schedule) Following(at time.Time) (time.Time, bool) {
+	if s.Hasty() {
+		at = at.Add(MinInterval - time.Second)
+	}
+	return s.Next(at)
+}
+
 // Hasty reports whether times of the schedule are closer to each other than MinInterval.
 func (s Schedule) Hasty() bool {
 	if s.listed != nil {

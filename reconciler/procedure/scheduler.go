@@ -336,10 +336,7 @@ func (e *entry) take(mark Mark) {
 
 // after is the next time that there is to be a run.
 func (e *entry) after(at time.Time) time.Time {
-	if e.schedule.Hasty() {
-		at = at.Add(schedule.MinInterval - time.Second)
-	}
-	next, _ := e.schedule.Next(at)
+	next, _ := e.schedule.Following(at)
 	return next
 }
 

@@ -40,6 +40,8 @@ type Report struct {
 	Diagnostics fleet.Diagnostics
 	// Servers and Stacks count what is declared.
 	Servers, Stacks int
+	// Others count what else is declared, by its kind: "procedure", "variable", ...
+	Others map[string]int
 	// Files are those that were looked at, for formats that list what is right as well.
 	Files []string
 	// Root is the directory that CI systems start from; paths in their formats are relative
