@@ -43,8 +43,8 @@ type Config struct {
 	// anywhere else: TLS is only the outer transport, and inside it Noise authenticates
 	// core against its pinned key and encrypts every byte. Optional.
 	InsecureSkipVerify bool
-	// Proxy is the URL of an HTTP proxy; the environment decides when it is empty.
-	Proxy string
+	// Proxy is the URL of a proxy, which may hold a login; the environment decides when it is empty.
+	Proxy fleet.Secret
 	// Engine does the work. Required.
 	Engine Engine
 	// Logger is required.

@@ -2,12 +2,12 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/varanhq/varan/wire"
@@ -30,11 +30,10 @@ func webSocketDialer(cfg Config) (func(context.Context, string) (wire.MessageCon
 	if dial.TLS, err = cfg.tlsConfig(); err != nil {
 		return nil, err
 	}
-	if cfg.Proxy != "" {
-		proxy, err := url.Parse(cfg.Proxy)
-		if err != nil || proxy.Host == "" {
-			// The error would quote the address, which may hold a password.
-			return nil, &ConfigError{Err: errors.New("the proxy's address is not a URL"), Hint: "give it like http://proxy.example.com:3128"}
+	if !cfg.Proxy.IsEmpty() {
+		proxy, err := ws.ParseProxy(cfg.Proxy.Reveal())
+		if err != nil {
+			return nil, &ConfigError{Err: err, Hint: "give it like http://proxy.example.com:3128"}
 		}
 		dial.Proxy = http.ProxyURL(proxy)
 	}
@@ -80,6 +79,13 @@ func (a *Agent) connectWith(
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := a.cfg.Dial(dialCtx, address)
+	if errors.Is(err, ws.ErrProxyLogin) {
+		return nil, &personError{err, "put it into the proxy's address, http://USER:PASSWORD@HOST:PORT, in VARAN_PROXY or HTTPS_PROXY"}
+	}
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+		return nil, fmt.Errorf("%w; --ca-file names its authority, and with --insecure-skip-verify any does: "+
+			"core is authenticated by its key, inside TLS", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ func TestConfigurationFaultsSayWhatToDo(t *testing.T) {
 			func(t *testing.T, c *agent.Config) {
 				t.Helper()
 				c.CorePublicKeys = []string{publicKey(t).String()}
-				c.Proxy = "user:canary"
+				c.Proxy = fleet.NewSecret("user:canary")
 			}, "proxy", "http://",
 		},
 		"no directory": {

@@ -10,10 +10,10 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/varanhq/varan/internal/network"
 	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/noise"
 	"github.com/varanhq/varan/wire/ws"
@@ -68,7 +68,7 @@ func newInbound(a *Agent) (*inbound, error) {
 	}
 	in := &inbound{agent: a, turns: make(chan struct{}, maxHandshakes)}
 	for _, text := range cfg.Allowed {
-		prefix, err := parseNetwork(text)
+		prefix, err := network.Parse(text)
 		if err != nil {
 			return nil, &ConfigError{Err: err, Hint: "allowed_ips takes addresses and networks: 10.0.0.5, 10.0.0.0/8, fd00::/8"}
 		}
@@ -83,19 +83,6 @@ func newInbound(a *Agent) (*inbound, error) {
 	}
 	in.tls = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{cert}}
 	return in, nil
-}
-
-func parseNetwork(text string) (netip.Prefix, error) {
-	text = strings.TrimSpace(text)
-	if addr, err := netip.ParseAddr(text); err == nil {
-		addr = addr.Unmap().WithZone("")
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is no address and no network", text)
-	}
-	return prefix.Masked(), nil
 }
 
 // open starts to listen.
@@ -286,6 +273,5 @@ func (in *inbound) allows(remote net.Addr) bool {
 	if err != nil {
 		return false
 	}
-	from := addr.Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(in.allowed, func(p netip.Prefix) bool { return p.Contains(from) })
+	return network.Contain(in.allowed, addr.Addr())
 }

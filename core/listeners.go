@@ -20,6 +20,7 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/network"
 )
 
 // defaultListen is where a core serves that was told nothing.
@@ -41,7 +42,7 @@ type doors struct {
 	acme   *acme.Storage
 
 	mu   sync.Mutex
-	open map[netip.Addr]int
+	open map[netip.Prefix]int
 }
 
 // door is one listener.
@@ -65,7 +66,7 @@ func (s *Settings) listeners() []ListenerSettings {
 // openDoors listens everywhere, or nowhere.
 func (c *core) openDoors(ctx context.Context) (*doors, error) {
 	d := &doors{
-		open: map[netip.Addr]int{}, limit: func() int { return c.settings().Limits.Connections },
+		open: map[netip.Prefix]int{}, limit: func() int { return c.settings().Limits.Connections },
 		exempt: func(addr netip.Addr) bool { return isTrusted(addr, c.settings().HTTP.TrustedProxies) },
 		acme:   acme.NewStorage(dataDir(c.settings().Dir).path("acme")),
 	}
@@ -181,26 +182,26 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-// enter counts a connection against its address.
+// enter counts a connection against the host it comes from.
 func (d *doors) enter(conn net.Conn) (leave func(), ok bool) {
 	peer, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-	addr := peer.Addr().Unmap().WithZone("")
-	if err != nil || d.exempt(addr) {
+	host := network.Host(peer.Addr())
+	if err != nil || d.exempt(peer.Addr()) {
 		return func() {}, true
 	}
 	limit := d.limit()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.open[addr] >= limit {
+	if d.open[host] >= limit {
 		return nil, false
 	}
-	d.open[addr]++
+	d.open[host]++
 	return sync.OnceFunc(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.open[addr]--
-		if d.open[addr] == 0 {
-			delete(d.open, addr)
+		d.open[host]--
+		if d.open[host] == 0 {
+			delete(d.open, host)
 		}
 	}), true
 }

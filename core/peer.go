@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/varanhq/varan/internal/network"
 )
 
 // realPeer gives requests that a trusted proxy passes on the address of who sent them to it,
@@ -45,13 +47,13 @@ func forwarded(r *http.Request, trusted []Network) (client netip.Addr, ok bool) 
 // hopAddr reads an address as proxies write it: plain, with a port, or in brackets.
 func hopAddr(text string) (netip.Addr, bool) {
 	if with, err := netip.ParseAddrPort(text); err == nil {
-		return with.Addr().Unmap().WithZone(""), true
+		return network.Plain(with.Addr()), true
 	}
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
-	return addr.Unmap().WithZone(""), err == nil
+	return network.Plain(addr), err == nil
 }
 
 func isTrusted(addr netip.Addr, trusted []Network) bool {
-	addr = addr.Unmap().WithZone("")
+	addr = network.Plain(addr)
 	return slices.ContainsFunc(trusted, func(n Network) bool { return n.Contains(addr) })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/fleet/schedule"
+	"github.com/varanhq/varan/internal/network"
 	"github.com/varanhq/varan/internal/settings"
 	"github.com/varanhq/varan/sync/sops"
 )
@@ -102,15 +103,11 @@ type Network struct{ netip.Prefix }
 
 // UnmarshalText accepts "10.0.0.0/8" as well as "10.0.0.5".
 func (n *Network) UnmarshalText(text []byte) error {
-	if addr, err := netip.ParseAddr(string(text)); err == nil && addr.Zone() == "" {
-		n.Prefix = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
-		return nil
-	}
-	prefix, err := netip.ParsePrefix(string(text))
+	prefix, err := network.Parse(string(text))
 	if err != nil {
 		return errors.New("not an address like 10.0.0.5 nor a network like 10.0.0.0/8")
 	}
-	n.Prefix = prefix.Masked()
+	n.Prefix = prefix
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 		"varan": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 		// The same program under the name that hosts know it by.
 		agentName: func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"proxy":   proxyMain,
 	})
 }
 
@@ -34,7 +36,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "home", "config"))
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command sleeps a second at its end
-			env.Setenv("FREE_ADDR", freeAddress(t))
+			addr := freeAddress(t)
+			env.Setenv("FREE_ADDR", addr)
+			env.Setenv("FREE_PORT", addr[strings.LastIndex(addr, ":")+1:])
 			env.Setenv("DOCKER_HOST", "unix://"+filepath.Join(env.WorkDir, "no-docker.sock"))
 			return nil
 		},
@@ -46,7 +50,14 @@ func TestScripts(t *testing.T) {
 			"signal": hangup,
 			"until":  until,
 
+			"certify":  certify,
 			"profiles": profilesFile,
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "ipv6" {
+				return hasIPv6(t), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 	})
 }

@@ -14,11 +14,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/network"
 )
 
 // keyPrefix starts every API key; the digit is its format's version.
@@ -281,12 +283,12 @@ func (g *Guard) Check(r *http.Request) (Actor, error) {
 		g.welcome(r.Context(), actor)
 		return actor, nil
 	}
-	peer := Peer(r)
-	if g.tell != nil && g.told.Allow(peer, g.clock()) {
+	peer, host := Peer(r), Host(r)
+	if g.tell != nil && g.told.Allow(host, g.clock()) {
 		listener, _ := r.Context().Value(listenerKey{}).(string)
 		g.tell(r.Context(), Attempt{Actor: Actor{Remote: peer, Listener: listener}, Refused: err.Error()})
 	}
-	if !g.failures.Allow(peer, g.clock()) {
+	if !g.failures.Allow(host, g.clock()) {
 		return Actor{}, ErrTooMany
 	}
 	g.logger.LogAttrs(r.Context(), slog.LevelWarn, "api key refused",
@@ -391,4 +393,13 @@ func Peer(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
+}
+
+// Host is what limits per address count by: the peer, or of IPv6 the network that one host has.
+func Host(r *http.Request) string {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return network.Host(addr.Addr()).String()
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/hub"
 	"github.com/varanhq/varan/internal/backoff"
+	"github.com/varanhq/varan/internal/network"
 	"github.com/varanhq/varan/wire"
 	"github.com/varanhq/varan/wire/ws"
 )
@@ -280,6 +282,10 @@ func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 
 // open is the default of Config.Open.
 func open(ctx context.Context, target Target) (wire.MessageConn, netip.Addr, error) {
+	// A proxy between would connect to what core itself must not.
+	if err := mayAsk(target.Address); err != nil {
+		return nil, netip.Addr{}, err
+	}
 	dialer := &net.Dialer{Control: func(_, address string, _ syscall.RawConn) error { return mayDial(address) }}
 	conn, err := ws.DialAgent(ctx, target.Address, ws.DialConfig{
 		TLS: &tls.Config{
@@ -294,6 +300,23 @@ func open(ctx context.Context, target Target) (wire.MessageConn, netip.Addr, err
 	return conn, addr, nil
 }
 
+// mayAsk is mayDial for an address that is written as a number.
+func mayAsk(address string) error {
+	text, err := ws.AgentURL(address)
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return nil //nolint:nilerr // a name: mayDial sees what it stands for
+	}
+	return mayReach(ip)
+}
+
 // mayDial keeps what a commit says away from the services that clouds offer to a machine
 // itself, and from what is no host.
 func mayDial(address string) error {
@@ -301,7 +324,11 @@ func mayDial(address string) error {
 	if err != nil {
 		return err
 	}
-	ip := addr.Addr().Unmap().WithZone("")
+	return mayReach(addr.Addr())
+}
+
+func mayReach(ip netip.Addr) error {
+	ip = network.Plain(ip)
 	metadata := netip.MustParseAddr("fd00:ec2::254")
 	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || ip == metadata {
 		return errors.New("core dials no link-local, multicast or unspecified address")

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/varanhq/varan/internal/network"
 )
 
 // budget bounds the handshakes under way: in all, and from one network, so that one
@@ -22,7 +24,7 @@ func newBudget(limits func() (total, perNet int)) *budget {
 
 // enter takes a place, if there is one.
 func (b *budget) enter(addr netip.Addr) bool {
-	net := network(addr)
+	net := network.Customer(addr)
 	total, perNet := b.limits()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -36,7 +38,7 @@ func (b *budget) enter(addr netip.Addr) bool {
 
 // leave gives the place back.
 func (b *budget) leave(addr netip.Addr) {
-	net := network(addr)
+	net := network.Customer(addr)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open--
@@ -46,22 +48,9 @@ func (b *budget) leave(addr netip.Addr) {
 	}
 }
 
-// network is what one customer of a provider usually has: a /24, or a /56.
-func network(addr netip.Addr) netip.Prefix {
-	bits := 56
-	if addr = addr.Unmap(); addr.Is4() {
-		bits = 24
-	}
-	prefix, err := addr.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{} // unknown addresses share one place
-	}
-	return prefix
-}
-
-// Failed onboarding per minute, from one address and in all, before nobody is heard.
+// Failed onboarding per minute, from one host and in all, before nobody is heard.
 const (
-	maxFailuresPerAddr = 10
+	maxFailuresPerHost = 10
 	maxFailures        = 100
 )
 
@@ -70,17 +59,17 @@ type failures struct {
 	mu     sync.Mutex
 	minute time.Time
 	total  int
-	byAddr map[netip.Addr]int
+	byHost map[netip.Prefix]int
 }
 
-func newFailures() *failures { return &failures{byAddr: make(map[netip.Addr]int)} }
+func newFailures() *failures { return &failures{byHost: make(map[netip.Prefix]int)} }
 
 // tooMany reports whether an address has to wait for the next minute.
 func (f *failures) tooMany(addr netip.Addr, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.turn(now)
-	return f.total >= maxFailures || f.byAddr[addr] >= maxFailuresPerAddr
+	return f.total >= maxFailures || f.byHost[network.Host(addr)] >= maxFailuresPerHost
 }
 
 // add counts one.
@@ -89,12 +78,12 @@ func (f *failures) add(addr netip.Addr, now time.Time) {
 	defer f.mu.Unlock()
 	f.turn(now)
 	f.total++
-	f.byAddr[addr]++
+	f.byHost[network.Host(addr)]++
 }
 
 func (f *failures) turn(now time.Time) {
 	if minute := now.Truncate(time.Minute); !minute.Equal(f.minute) {
 		f.minute, f.total = minute, 0
-		clear(f.byAddr)
+		clear(f.byHost)
 	}
 }

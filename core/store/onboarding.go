@@ -15,6 +15,7 @@ import (
 
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/network"
 )
 
 // maxTokenFailures revokes an onboarding key that somebody is trying out (rule O11).
@@ -187,8 +188,8 @@ func outside(key api.OnboardingKey, join Joining) string {
 		return fmt.Sprintf("the name does not match %q", key.ServerGlob)
 	}
 	inside := func(cidr string) bool {
-		prefix, err := netip.ParsePrefix(cidr)
-		return err == nil && prefix.Contains(join.RemoteAddr.Unmap())
+		prefix, err := network.Parse(cidr)
+		return err == nil && network.Contain([]netip.Prefix{prefix}, join.RemoteAddr)
 	}
 	if len(key.CIDRs) > 0 && !slices.ContainsFunc(key.CIDRs, inside) {
 		return "the address is not in " + strings.Join(key.CIDRs, ", ")

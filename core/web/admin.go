@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/core/auth"
 	"github.com/varanhq/varan/fleet"
+	"github.com/varanhq/varan/internal/network"
 	"github.com/varanhq/varan/reconciler"
 	"github.com/varanhq/varan/wire"
 )
@@ -174,14 +174,11 @@ func untrustedTag(tag string) bool { return tag == "untrusted" || tag == "tier:u
 func networks(cidrs []string) ([]string, error) {
 	var out []string
 	for _, text := range cidrs {
-		prefix, err := netip.ParsePrefix(text)
-		if addr, addrErr := netip.ParseAddr(text); addrErr == nil && addr.Zone() == "" {
-			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
+		prefix, err := network.Parse(text)
 		if err != nil {
-			return nil, badRequest(fmt.Sprintf("%q is not a network", text), "write it like 10.0.0.0/8, 203.0.113.7 or 2001:db8::/32")
+			return nil, badRequest(err.Error(), "")
 		}
-		out = append(out, prefix.Masked().String())
+		out = append(out, prefix.String())
 	}
 	return out, nil
 }

@@ -260,7 +260,7 @@ func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, 
 		return
 	}
 	peer := auth.Peer(r)
-	if !s.hooks.refused.Allow(peer, s.Now()) {
+	if !s.hooks.refused.Allow(auth.Host(r), s.Now()) {
 		w.Header().Set("Retry-After", "60")
 		writeError(w, &api.Error{
 			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited, Message: "too many failed attempts",

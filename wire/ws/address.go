@@ -59,8 +59,9 @@ func AgentURL(address string) (string, error) {
 
 // bracketed puts an IPv6 address that stands alone in brackets, as URLs have it.
 func bracketed(address string) string {
-	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() {
-		return "[" + address + "]"
+	if ip, err := netip.ParseAddr(strings.Trim(address, "[]")); err == nil && ip.Is6() {
+		// In URLs the sign before a zone, as in fe80::1%eth0, is written so.
+		return "[" + strings.Replace(ip.String(), "%", "%25", 1) + "]"
 	}
 	return address
 }
@@ -98,7 +99,7 @@ func bareScheme(address string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if net.ParseIP(strings.Trim(host, "[]")) != nil {
+	if _, err := netip.ParseAddr(strings.Trim(strings.Replace(host, "%25", "%", 1), "[]")); err == nil {
 		return "ws"
 	}
 	return "wss"

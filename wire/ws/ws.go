@@ -104,13 +104,27 @@ func dial(ctx context.Context, target string, cfg DialConfig) (*Conn, error) {
 	if cfg.Proxy == nil {
 		cfg.Proxy = http.ProxyFromEnvironment
 	}
+	at, err := url.Parse(target)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
+	proxy, err := proxyOf(cfg.Proxy, at)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
 	dialer := websocket.Dialer{
 		NetDialContext:  cfg.NetDial,
-		Proxy:           cfg.Proxy,
 		TLSClientConfig: cfg.TLS,
 		ReadBufferSize:  readBuffer,
 		WriteBufferSize: wire.MaxMessage,
 		WriteBufferPool: &writeBuffers,
+	}
+	switch {
+	case proxy == nil:
+	case proxy.Scheme == "http" || proxy.Scheme == "https":
+		dialer.NetDialContext = through(proxy, cfg.TLS, cfg.NetDial)
+	default: // SOCKS
+		dialer.Proxy = http.ProxyURL(proxy)
 	}
 	socket, response, err := dialer.DialContext(ctx, target, cfg.Header)
 	if response != nil {

@@ -11,10 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,25 +87,6 @@ func TestTLSWithAPrivateAuthority(t *testing.T) {
 	exchange(t, agent, core)
 	if _, err := ws.Dial(t.Context(), server.URL, ws.DialConfig{}); err == nil {
 		t.Error("a certificate of an unknown authority was accepted")
-	}
-}
-
-func TestHTTPProxyIsAskedToConnect(t *testing.T) {
-	server, conns := newServer(t, false)
-	var asked atomic.Value
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Store(r.Method + " " + r.Host + " " + r.Header.Get("Proxy-Authorization"))
-		tunnel(t, w, r.Host)
-	}))
-	t.Cleanup(proxy.Close)
-	proxyURL, err := url.Parse(strings.Replace(proxy.URL, "://", "://user:word@", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	agent, core := connect(t, server.URL, conns, ws.DialConfig{Proxy: http.ProxyURL(proxyURL)})
-	exchange(t, agent, core)
-	if want := "CONNECT " + server.Listener.Addr().String() + " Basic dXNlcjp3b3Jk"; asked.Load() != want {
-		t.Errorf("the proxy was asked %q, want %q", asked.Load(), want)
 	}
 }
 
@@ -277,6 +256,11 @@ func TestURL(t *testing.T) {
 		"192.168.1.7":               "ws://192.168.1.7/ws/agent",
 		"192.168.1.7:9120":          "ws://192.168.1.7:9120/ws/agent",
 		"[fe80::1]:9120":            "ws://[fe80::1]:9120/ws/agent",
+		"[fd00::1]":                 "ws://[fd00::1]/ws/agent",
+		"fd00::1":                   "ws://[fd00::1]/ws/agent",
+		"fe80::1%eth0":              "ws://[fe80::1%25eth0]/ws/agent",
+		"ws://[fe80::1%25eth0]:1":   "ws://[fe80::1%25eth0]:1/ws/agent",
+		"https://[fd00::1]:9120":    "wss://[fd00::1]:9120/ws/agent",
 		"ws://core/prefix/\n":       "ws://core/prefix/ws/agent",
 		"wss://core/ws/agent":       "wss://core/ws/agent",
 		"localhost:9120":            "wss://localhost:9120/ws/agent",

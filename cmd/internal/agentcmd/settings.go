@@ -30,7 +30,7 @@ type Settings struct {
 	Dir            string        `key:"dir" flag:"dir" env:"VARAN_AGENT_DIR" reload:"static" doc:"state directory"`
 	CAFile         string        `key:"ca_file" flag:"ca-file" env:"VARAN_CA_FILE" reload:"static" doc:"further certificate authorities for wss://"`
 	InsecureSkip   bool          `key:"insecure_skip_verify" alias:"core_tls_insecure_skip_verify" flag:"insecure-skip-verify" env:"VARAN_INSECURE_SKIP_VERIFY,PERIPHERY_CORE_TLS_INSECURE_SKIP_VERIFY" reload:"static" doc:"accept any TLS certificate; core is still authenticated, by its key"`
-	Proxy          string        `key:"proxy" flag:"proxy" env:"VARAN_PROXY" reload:"static" doc:"HTTP proxy to reach core through, instead of the one of the environment"`
+	Proxy          fleet.Secret  `key:"proxy" flag:"proxy" fileflag:"proxy-file" env:"VARAN_PROXY" reload:"static" doc:"proxy to reach core through, http:// or socks5://, instead of the one of the environment; it may hold a login"`
 	Listen         string        `key:"listen" flag:"listen" env:"VARAN_AGENT_LISTEN" reload:"static" doc:"address to be dialled at by core, such as [::]:8120; without it the agent opens no port"`
 	AllowedIPs     []string      `key:"allowed_ips" flag:"allowed-ip" env:"VARAN_ALLOWED_IPS,PERIPHERY_ALLOWED_IPS" reload:"static" doc:"addresses and networks that may connect where the agent listens; all if empty"`
 	ListenTLS      bool          `key:"listen_tls" alias:"ssl_enabled" flag:"listen-tls" env:"VARAN_LISTEN_TLS,PERIPHERY_SSL_ENABLED" default:"true" reload:"static" doc:"listen with TLS"`

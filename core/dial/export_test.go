@@ -1,0 +1,4 @@
+package dial
+
+// Open is the default of Config.Open.
+var Open = open
