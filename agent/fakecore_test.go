@@ -35,6 +35,7 @@ type fakeCore struct {
 	// rename and version, when set, are what Welcome says.
 	rename  string
 	version int
+	ahead   time.Duration // how far its clock is
 	// cutHello breaks so many connections when Hello comes.
 	cutHello int
 	// admit decides who may come in; nil lets everybody in.
@@ -224,7 +225,7 @@ func (s *coreSession) welcome(body []byte) (any, error) {
 	s.epoch = c.epoch
 	welcome := wire.Welcome{
 		Version: cmp.Or(c.version, wire.Version), Core: "core", Server: cmp.Or(c.rename, s.hello.Server),
-		Epoch: s.epoch, Time: time.Now(),
+		Epoch: s.epoch, Time: time.Now().Add(c.ahead),
 	}
 	c.mu.Unlock()
 	c.sessions <- s
