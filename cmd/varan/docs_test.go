@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -54,6 +55,48 @@ func TestEveryPageIsLinkedFromTheGuide(t *testing.T) {
 		if name := filepath.Base(page); name != "guide.md" && !strings.Contains(string(guide), "("+name) {
 			t.Errorf("docs/guide.md does not link to %s", name)
 		}
+	}
+}
+
+// tested finds the tests that a page names.
+var tested = regexp.MustCompile("`(Test[A-Z]\\w+)`")
+
+func TestDocsNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	exist := map[string]bool{"TestAlerter": true} // an execution of procedures
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range declared.FindAllSubmatch(text, -1) {
+			exist[string(match[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range tested.FindAllStringSubmatch(string(text), -1) {
+			found++
+			if !exist[match[1]] {
+				t.Errorf("%s names %s, which is no test", page, match[1])
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("only %d tests are found in the pages", found)
 	}
 }
 
