@@ -10,7 +10,7 @@ import (
 func TestNetworksAndSingleAddresses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"203.0.113.7": "203.0.113.7/32", "10.1.2.3/8": "10.0.0.0/8", " ::1 ": "::1/128", "[2001:db8::5]": "2001:db8::5/128",
+		"203.0.113.7": "203.0.113.7/32", "10.1.2.3/8": "10.0.0.0/8", "[2001:db8::5]": "2001:db8::5/128",
 		"2001:db8::1/32": "2001:db8::/32", "::ffff:10.0.0.5": "10.0.0.5/32", "::ffff:10.0.0.0/104": "10.0.0.0/8", "::/0": "::/0",
 	} {
 		if got, err := network.Parse(text); err != nil || got.String() != want {

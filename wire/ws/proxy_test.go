@@ -57,7 +57,7 @@ func TestHTTPProxyIsAskedToConnect(t *testing.T) {
 			server, conns := newServer(t, secure)
 			proxy, asked := newProxy(t, httptest.NewServer)
 			cfg := by(t, withLogin(proxy.URL, "user:word"))
-			cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // as agents may
+			cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 			agent, core := connect(t, server.URL, conns, cfg)
 			exchange(t, agent, core)
 			if want := "CONNECT " + server.Listener.Addr().String() + " Basic dXNlcjp3b3Jk"; asked.Load() != want {
@@ -71,7 +71,7 @@ func TestAProxyGetsItsLoginOnlyWhenItIsTheOneItShouldBe(t *testing.T) {
 	server, conns := newServer(t, false)
 	proxy, asked := newProxy(t, httptest.NewTLSServer)
 	cfg := by(t, withLogin(proxy.URL, "user:word"))
-	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // it is about core alone
+	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	if _, err := ws.Dial(t.Context(), server.URL, cfg); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("dialled by a proxy with any certificate: %v", err)
 	}
