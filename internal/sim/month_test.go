@@ -196,6 +196,22 @@ func (m *month) mend() {
 
 // TestAMonthOfAFleet is the promise of level-triggered work: whatever happened, and whenever
 // it happened, two hours after it stops everything is as the repository says.
+//
+// A month is 30 days of a core with its store, 20 agents and the encrypted links between them,
+// over the Sunday on which Berlin has no half past two. On each day three to ten things of
+// happens come about, hours apart: commits that change, break, add, remove and move stacks, one
+// that is no fleet, containers stopped by hand, connections that break, networks and engines
+// that are away for hours, agents and the core that are stopped, core up to two hours. Of its
+// own accord core asks the repository every half hour, changes every agent's key on every
+// day, and runs a procedure every night. At the end
+//
+//   - every host runs what the repository says, and core tells so of every stack;
+//   - the procedure ran once in each night, also in the one without its time;
+//   - every server has one key that is accepted, and keys were changed: nobody is locked out;
+//   - the chain of the history is whole.
+//
+// That is about a thousand handshakes, two hundred deploys and two thousand records of history.
+// Where processes die at their system calls is internal/crash.
 func TestAMonthOfAFleet(t *testing.T) {
 	t.Parallel()
 	for _, seed := range seeds(t) {
