@@ -73,6 +73,9 @@ type Config struct {
 	// Reread is how often the engine is read in full, in case an event was missed.
 	// Optional, default 5 min.
 	Reread time.Duration
+	// LookAtHost is how often room on the disk and the clock are looked at. Optional, default
+	// 30 s.
+	LookAtHost time.Duration
 	// HealAfter is how long core must be away before the agent puts back what does not run.
 	// Optional, default one minute.
 	HealAfter time.Duration
@@ -151,6 +154,9 @@ func (c *Config) validate() error {
 	}
 	if c.Drain <= 0 {
 		c.Drain = 30 * time.Second
+	}
+	if c.LookAtHost <= 0 {
+		c.LookAtHost = 30 * time.Second
 	}
 	if c.Reread <= 0 {
 		c.Reread = 5 * time.Minute

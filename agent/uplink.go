@@ -31,8 +31,6 @@ const (
 	callTimeout = 30 * time.Second
 	// observeTimeout bounds one reading of the engine.
 	observeTimeout = time.Minute
-	// hostEvery is how often it is looked at the disk and the clock.
-	hostEvery = 30 * time.Second
 	// maxReport keeps a report well below what one message may hold, maxStack is what
 	// core accepts of one stack.
 	maxReport = 4 << 20
@@ -53,6 +51,8 @@ type uplink struct {
 	observe chan observation // requests of core, answered by run
 	// rereadEvery is how often everything is read although no event asked for it.
 	rereadEvery time.Duration
+	// hostEvery is how often the disk and the clock are looked at.
+	hostEvery time.Duration
 
 	// The rest belongs to run alone.
 	info     fleet.AgentInfo
@@ -73,7 +73,7 @@ type observation struct {
 func newUplink(a *Agent, peer *wire.Peer, log *slog.Logger) *uplink {
 	return &uplink{
 		peer: peer, engine: a.cfg.Engine, jobs: a.jobs, news: a.news, log: log, base: a.info, lowDisk: a.disk.Low,
-		rereadEvery: a.cfg.Reread, observe: make(chan observation), told: map[string]fleet.Digest{}, fullOwed: true,
+		rereadEvery: a.cfg.Reread, hostEvery: a.cfg.LookAtHost, observe: make(chan observation), told: map[string]fleet.Digest{}, fullOwed: true,
 	}
 }
 
@@ -83,7 +83,7 @@ func (u *uplink) run(ctx context.Context) error {
 	u.news.mark("")
 	// Another session's uplink may be waiting for what this one was woken for.
 	defer poke(u.news.wake)
-	reread, host := time.NewTicker(u.rereadEvery), time.NewTicker(hostEvery)
+	reread, host := time.NewTicker(u.rereadEvery), time.NewTicker(u.hostEvery)
 	defer reread.Stop()
 	defer host.Stop()
 	for {

@@ -200,7 +200,7 @@ func (w *world) startCore() {
 	if _, err := settings.Load(s, settings.Source{Defaults: map[string]string{"dir": w.path("core")}}); err != nil {
 		w.Fatal(err)
 	}
-	s.LocalRoots, s.Limits.AgentTimeout, s.Alerts.Every = []string{w.dir}, 3*keepAlive, 10*time.Minute
+	s.LocalRoots, s.Limits.AgentTimeout, s.Alerts.Every = []string{w.dir}, 3*keepAlive, 30*time.Minute
 	go func() {
 		done <- core.Run(ctx, core.Config{
 			Settings: s, Listener: listener, Logger: w.log, Ready: func(net.Addr) { close(ready) },
@@ -234,7 +234,7 @@ func (w *world) startAgent(h *host) {
 	w.Helper()
 	a, err := agent.New(agent.Config{
 		Dir: w.path("agents", h.name), Server: h.name, Cores: []string{"ws://core"}, OnboardingToken: h.token, Engine: h.engine,
-		Logger: w.log.With(slog.String("agent", h.name)), KeepAlive: keepAlive, Reread: time.Hour,
+		Logger: w.log.With(slog.String("agent", h.name)), KeepAlive: keepAlive, Reread: time.Hour, LookAtHost: time.Hour,
 		Dial: func(ctx context.Context, address string) (wire.MessageConn, error) {
 			return ws.Dial(ctx, address, ws.DialConfig{NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return w.net.dial(ctx, h.name)
