@@ -76,9 +76,9 @@ func (c *core) view(ctx context.Context) (alert.View, error) {
 	for i := range pending {
 		v.Pending = append(v.Pending, alert.Pending{Server: pending[i].Name, Text: web.PendingText(pending[i])})
 	}
-	keys, err := c.store.OnboardingKeys(ctx)
+	keys, err := c.store.TriedKeys(ctx)
 	for i := range keys {
-		if k := &keys[i]; k.Failures > 0 && k.Expires.After(c.store.Clock().Now) {
+		if k := &keys[i]; k.Expires.After(c.store.Clock().Now) {
 			v.Tried = append(v.Tried, alert.Tried{Key: k.ID, Failures: k.Failures})
 		}
 	}

@@ -33,8 +33,7 @@ func openTest(t *testing.T) *Store {
 func asked(ctx context.Context, s *Store) (err error) {
 	for _, ask := range []func() error{
 		func() error { _, err := s.PendingServers(ctx); return err },
-		func() error { _, err := s.Servers(ctx); return err },
-		func() error { _, err := s.OnboardingKeys(ctx); return err },
+		func() error { _, err := s.TriedKeys(ctx); return err },
 		func() error { _, err := s.Updates(ctx); return err },
 		func() error { _, err := s.Control(ctx, "main"); return err },
 		func() error { _, _, err := s.Inventory(ctx, "main"); return err },
@@ -86,10 +85,10 @@ func TestAReadingThatFailedIsNotKept(t *testing.T) {
 	s := openTest(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Servers(ctx); err == nil {
+	if _, err := s.PendingServers(ctx); err == nil {
 		t.Fatal("read by somebody who went away")
 	}
-	_, err := s.Servers(t.Context())
+	_, err := s.PendingServers(t.Context())
 	must(t, err)
 }
 

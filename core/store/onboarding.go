@@ -46,21 +46,29 @@ func (s *Store) AddOnboardingKey(ctx context.Context, key api.OnboardingKey, has
 
 // OnboardingKeys lists the onboarding keys, newest first.
 func (s *Store) OnboardingKeys(ctx context.Context) ([]api.OnboardingKey, error) {
-	keys, err := s.keys.get(ctx, s, table{}, s.readOnboardingKeys)
-	if err != nil {
-		return nil, fmt.Errorf("list onboarding keys: %w", err)
-	}
-	return slices.Clone(keys), nil
+	return s.onboardingKeys(ctx, "TRUE")
 }
 
-func (s *Store) readOnboardingKeys(ctx context.Context) ([]api.OnboardingKey, error) {
-	return list(ctx, s.reader, func(row scanner) (k api.OnboardingKey, err error) {
+// TriedKeys lists those with which agents were refused by a limit of the key.
+func (s *Store) TriedKeys(ctx context.Context) ([]api.OnboardingKey, error) {
+	keys, err := s.tried.get(ctx, s, table{}, func(ctx context.Context) ([]api.OnboardingKey, error) {
+		return s.onboardingKeys(ctx, "failures > 0")
+	})
+	return slices.Clone(keys), err
+}
+
+func (s *Store) onboardingKeys(ctx context.Context, condition string) ([]api.OnboardingKey, error) {
+	keys, err := list(ctx, s.reader, func(row scanner) (k api.OnboardingKey, err error) {
 		err = row.Scan(&k.ID, &k.Name, &k.Last4, &k.ServerGlob, &k.Rekey, jsonColumn{&k.Tags}, &k.Tier,
 			&k.Uses, &k.MaxUses, &k.Failures, &k.Revoked, stampColumn{&k.Created}, stampColumn{&k.Expires},
 			jsonColumn{&k.CIDRs}, &k.CopyServer, &k.Template, &k.Approval, &k.CreatedBy)
 		return k, err
 	}, `SELECT id, name, last4, server_glob, rekey, tags, tier, uses, max_uses, failures, revoked, created_at, expires_at,
-		cidrs, copy_server, template, approval, created_by FROM onboarding_keys ORDER BY created_at DESC, id`)
+		cidrs, copy_server, template, approval, created_by FROM onboarding_keys WHERE `+condition+` ORDER BY created_at DESC, id`)
+	if err != nil {
+		return nil, fmt.Errorf("list onboarding keys: %w", err)
+	}
+	return keys, nil
 }
 
 // RevokeOnboardingKey ends an onboarding key.
@@ -330,25 +338,24 @@ func (s *Store) Servers(ctx context.Context) ([]Server, error) { return s.server
 
 // PendingServers lists those that wait for approval.
 func (s *Store) PendingServers(ctx context.Context) ([]Server, error) {
-	return s.serversThat(ctx, "s.pending")
+	servers, err := s.pending.get(ctx, s, table{}, func(ctx context.Context) ([]Server, error) {
+		return s.serversThat(ctx, "s.pending")
+	})
+	return slices.Clone(servers), err
 }
 
 func (s *Store) serversThat(ctx context.Context, condition string) ([]Server, error) {
-	servers, err := s.servers.get(ctx, s, condition, func(ctx context.Context) ([]Server, error) { return s.readServers(ctx, condition) })
-	if err != nil {
-		return nil, fmt.Errorf("list servers: %w", err)
-	}
-	return slices.Clone(servers), nil
-}
-
-func (s *Store) readServers(ctx context.Context, condition string) ([]Server, error) {
-	return list(ctx, s.reader, func(row scanner) (v Server, err error) {
+	servers, err := list(ctx, s.reader, func(row scanner) (v Server, err error) {
 		err = row.Scan(&v.Name, &v.PublicKey, jsonColumn{&v.Tags}, &v.Tier, &v.Pending, &v.Disabled, stampColumn{&v.OnboardedAt},
 			&v.Template, &v.OnboardingKey, &v.RemoteAddr)
 		return v, err
 	}, `SELECT s.name, k.public_key, s.tags, s.tier, s.pending, s.disabled, s.onboarded_at,
 		s.template, s.onboarding_key, s.remote_addr
 		FROM servers s JOIN keys k ON k.server = s.name AND k.state = 'current' WHERE `+condition+` ORDER BY s.name`)
+	if err != nil {
+		return nil, fmt.Errorf("list servers: %w", err)
+	}
+	return servers, nil
 }
 
 // AdmittedServers lists the names of the servers that do not wait for approval.

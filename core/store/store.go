@@ -67,8 +67,8 @@ type Store struct {
 
 	// writes counts what was committed. What is asked for all the time is kept until it moves.
 	writes    atomic.Uint64
-	servers   memo[string, []Server] // by condition
-	keys      memo[table, []api.OnboardingKey]
+	pending   memo[table, []Server]
+	tried     memo[table, []api.OnboardingKey]
 	updates   memo[table, []api.Update]
 	suspended memo[table, []plan.Suspension]
 	// These are by sync.
