@@ -67,8 +67,7 @@ func (h host) verb() verb {
 		patience = &h.task.StopSeconds
 	}
 	stop := func(ctx context.Context, id string) error {
-		_, err := h.api.ContainerStop(ctx, id, client.ContainerStopOptions{Signal: h.task.Signal, Timeout: patience})
-		return err
+		return h.e.stopBy(ctx, h.api, id, h.task.Signal, h.task.StopSeconds)
 	}
 	switch h.task.Kind { //nolint:exhaustive // the others are not about containers
 	case fleet.HostStartContainer, fleet.HostStartAll:
@@ -78,7 +77,7 @@ func (h host) verb() verb {
 		}}
 	case fleet.HostRestartContainer, fleet.HostRestartAll:
 		return verb{"restarted", func(ctx context.Context, id string) error {
-			_, err := h.api.ContainerRestart(ctx, id, client.ContainerRestartOptions{Signal: h.task.Signal, Timeout: patience})
+			_, err := h.api.ContainerRestart(ctx, id, client.ContainerRestartOptions{Timeout: patience})
 			return err
 		}}
 	case fleet.HostPauseContainer, fleet.HostPauseAll:

@@ -4,12 +4,9 @@ package docker_test
 
 import (
 	"bytes"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/moby/moby/client"
 
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/wire"
@@ -94,17 +91,6 @@ func TestContainersAreStoppedByTheSignalAskedFor(t *testing.T) {
 	h.mustApply(r)
 	stop := h.order(fleet.OrderStop, r)
 	stop.StopSignal = "SIGUSR2"
-	version, err := h.cl.ServerVersion(t.Context(), client.ServerVersionOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if minor, _ := strconv.Atoi(strings.TrimPrefix(version.APIVersion, "1.")); minor < 42 {
-		out := h.do(stop)
-		if !out.Untouched || !strings.Contains(out.Reason, "cannot stop a container by a signal") || h.container("signalled", "web").State != fleet.StateRunning {
-			t.Errorf("an engine that takes no notice of a signal: %+v", out)
-		}
-		return
-	}
 	h.want(h.do(stop), fleet.OutcomeSucceeded)
 	var said bytes.Buffer
 	if err := h.Logs(t.Context(), wire.LogsRequest{Stack: "signalled"}, &said); err != nil {
@@ -118,5 +104,24 @@ func TestContainersAreStoppedByTheSignalAskedFor(t *testing.T) {
 	h.want(h.do(h.order(fleet.OrderStart, r)), fleet.OutcomeSucceeded)
 	if out := h.do(wrong); out.Status != fleet.OutcomeFailed || !strings.Contains(out.Reason, "SIGNONE") {
 		t.Errorf("a signal that there is not: %+v", out)
+	}
+}
+
+func TestASignalThatIsNotHeardIsFollowedByTheEndOfPatience(t *testing.T) {
+	h := newHost(t)
+	r := h.release("unheard", nil, "", svc{name: "web", yaml: "command: [stubborn]\nrestart: always"})
+	h.mustApply(r)
+	id := h.container("unheard", "web").ID
+	began := time.Now()
+	if _, err := h.Host(t.Context(), fleet.HostTask{
+		Kind: fleet.HostStopContainer, Target: id, Signal: "SIGTERM", StopSeconds: 2,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 1900*time.Millisecond {
+		t.Errorf("it was killed after %s", took)
+	}
+	if c := h.container("unheard", "web"); c.State != fleet.StateExited {
+		t.Errorf("it is %s", c.State)
 	}
 }

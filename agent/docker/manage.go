@@ -9,12 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/varanhq/varan/agent"
@@ -121,9 +119,6 @@ func (t *task) manage(ctx context.Context, deadline time.Time) fleet.Outcome {
 	} else if len(t.before) == 0 && t.e.states.get(t.order.Stack).Project == "" {
 		return t.outcome(nil, true) // it never was here, and nothing shall be remembered of it
 	}
-	if f := t.signals(ctx); f != nil {
-		return t.outcome(f, true)
-	}
 	t.rec.Touched = true
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
@@ -173,26 +168,6 @@ func (t *task) rest(suspends bool) error {
 	})
 }
 
-// signals refuses a signal that the engine would take no notice of.
-func (t *task) signals(ctx context.Context) *failure {
-	if t.order.StopSignal == "" {
-		return nil
-	}
-	version, err := t.e.conn.info(ctx)
-	if err != nil {
-		return t.away(ctx, err)
-	}
-	const least = 42
-	major, minor, _ := strings.Cut(version.APIVersion, ".")
-	if n, err := strconv.Atoi(minor); err == nil && major == "1" && n < least {
-		return &failure{
-			Reason: fmt.Sprintf("the Docker Engine of this host (API %s) cannot stop a container by a signal that is not its own", version.APIVersion),
-			Hint:   "leave signal out and write stop_signal for the service, or update Docker to 23 or later",
-		}
-	}
-	return nil
-}
-
 // signal stops the containers by a signal that is not their own, for which Compose has no
 // word. What there is to do besides is left to it.
 func (t *task) signal(ctx context.Context) *failure {
@@ -203,10 +178,6 @@ func (t *task) signal(ctx context.Context) *failure {
 	if err != nil {
 		return t.away(ctx, err)
 	}
-	opts := client.ContainerStopOptions{Signal: t.order.StopSignal}
-	if t.order.StopSeconds > 0 {
-		opts.Timeout = &t.order.StopSeconds
-	}
 	group, stopping := errgroup.WithContext(ctx)
 	for i := range t.before {
 		l := &t.before[i]
@@ -214,7 +185,7 @@ func (t *task) signal(ctx context.Context) *failure {
 			continue
 		}
 		group.Go(func() error {
-			_, err := cl.ContainerStop(stopping, l.ID, opts)
+			err := t.e.stopBy(stopping, cl, l.ID, t.order.StopSignal, t.order.StopSeconds)
 			if err != nil && !errdefs.IsNotFound(err) {
 				return fmt.Errorf("stop %s by %s: %w", l.Name, t.order.StopSignal, err)
 			}
