@@ -330,6 +330,7 @@ func (c *core) handler() (_ http.Handler, err error) {
 		Store: c.store, Reconciler: c.reconciler, Agents: c.hub, Sources: c.source, Procedures: c.operations, Alerters: c.alerts, Updates: c.updates, Dials: c.dials,
 		LowDisk: c.disk.Low, Warnings: c.warnings, Guard: c.guard, Logger: c.cfg.Logger, Keys: c.keyring, Ready: c.store.Ping, Core: c, Backups: c.backups,
 		HookSecret: func() fleet.Secret { return c.settings().Webhook.Secret },
+		HookName:   func(id string) string { return c.settings().Webhook.NameOf(id) },
 		HookRates: func() web.HookRates {
 			s := &c.settings().Webhook
 			return web.HookRates{PerHook: s.PerMinute, Total: s.TotalMinute, Refused: s.RefusedMinute}

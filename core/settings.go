@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/varanhq/varan/core/web"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/fleet/schedule"
 	"github.com/varanhq/varan/internal/network"
@@ -53,9 +54,20 @@ func (s LogSettings) SlogLevel() slog.Level {
 // WebhookSettings are about the webhooks of Git hosts.
 type WebhookSettings struct {
 	Secret        fleet.Secret `key:"secret" fileflag:"webhook-secret-file" env:"VARAN_WEBHOOK_SECRET" reload:"dynamic" doc:"secret for webhooks of declared resources that have none of their own"`
+	IDs           []string     `key:"ids" env:"VARAN_WEBHOOK_IDS" reload:"dynamic" doc:"names of the resources whose webhooks carry an id of Komodo's database in their address, as ID=NAME"`
 	PerMinute     int          `key:"per_minute" env:"VARAN_WEBHOOK_PER_MINUTE" default:"60" min:"1" max:"100000" reload:"dynamic" doc:"deliveries a minute that one webhook may have"`
 	TotalMinute   int          `key:"total_per_minute" env:"VARAN_WEBHOOK_TOTAL_PER_MINUTE" default:"600" min:"1" max:"1000000" reload:"dynamic" doc:"deliveries a minute that all webhooks together may have"`
 	RefusedMinute int          `key:"refused_per_minute" env:"VARAN_WEBHOOK_REFUSED_PER_MINUTE" default:"30" min:"1" max:"100000" reload:"dynamic" doc:"refused deliveries a minute from one address that are answered with the reason"`
+}
+
+// NameOf is the name of the resource with that id; empty when it is none of those listed.
+func (s *WebhookSettings) NameOf(id string) string {
+	for _, text := range s.IDs {
+		if known, name, _ := strings.Cut(text, "="); known == id {
+			return name
+		}
+	}
+	return ""
 }
 
 // LimitSettings bound what callers that are not known yet may cost.
@@ -162,6 +174,11 @@ func (s *Settings) Check() []settings.Fault {
 	}
 	if secret := s.Webhook.Secret.Reveal(); secret != "" && len(secret) < minHookSecret {
 		fail("webhook.secret", "", "the webhook secret is shorter than %d characters", minHookSecret)
+	}
+	for _, text := range s.Webhook.IDs {
+		if id, name, _ := strings.Cut(text, "="); !web.KomodoID(id) || name == "" {
+			fail("webhook.ids", "copy the id out of the webhook's address", "%q is not ID=NAME, with an id of 24 digits and letters a to f", text)
+		}
 	}
 	for key, files := range map[string][]string{"sops.age_key_files": s.SOPS.Age, "sops.pgp_key_files": s.SOPS.PGP} {
 		for _, text := range files {

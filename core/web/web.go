@@ -226,7 +226,10 @@ type Config struct {
 	HookSecret func() fleet.Secret
 	// HookRates limit webhooks; default 60 of one, 600 of all, and 30 that are refused.
 	HookRates func() HookRates
-	Core      CoreControl
+	// HookName is the name of the resource that has that id in Komodo; empty for one that is
+	// not known. Optional.
+	HookName func(id string) string
+	Core     CoreControl
 	// LowDisk says how full core's disk is, when nothing new may begin; optional.
 	LowDisk func() (text string, low bool)
 	// Warnings are sentences about core itself; optional.
@@ -271,6 +274,9 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.HookSecret == nil {
 		cfg.HookSecret = func() fleet.Secret { return fleet.Secret{} }
 	}
+	if cfg.HookName == nil {
+		cfg.HookName = func(string) string { return "" }
+	}
 	if cfg.HookRates == nil {
 		cfg.HookRates = func() HookRates { return HookRates{PerHook: 60, Total: 600, Refused: 30} }
 	}
@@ -285,12 +291,7 @@ func New(cfg Config) (http.Handler, error) {
 	a := humago.New(guarded, openAPI(cfg.Version.Version))
 	a.UseMiddleware(s.refuseOnFullDisk)
 	s.register(a)
-	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, &api.Error{
-			Status: http.StatusNotFound, Code: api.CodeNotFound, Message: "there is nothing here",
-			Hint: "GET /openapi.json describes the API",
-		})
-	})
+	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { nothingHere(w) })
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -301,7 +302,8 @@ func New(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("/listener/{provider}/procedure/{name}/{branch}", s.procedureHook)
 	// Branches have slashes in their names.
 	mux.HandleFunc("/listener/{provider}/procedure/{name}/{branch}/{rest...}", s.procedureHook)
-	mux.Handle("/", cfg.Guard.Wrap(guarded, refuse))
+	mux.HandleFunc("GET /{$}", s.home)
+	mux.Handle("/", elsewhere(cfg.Guard.Wrap(guarded, refuse)))
 	return secureHeaders(boundBodies(mux)), nil
 }
 

@@ -205,6 +205,8 @@ type fixture struct {
 	log     *syncBuffer
 	ready   error
 	now     time.Time
+	// hookNames are those of ids of Komodo.
+	hookNames map[string]string
 }
 
 // syncBuffer is a bytes.Buffer for several goroutines.
@@ -262,6 +264,7 @@ func newFixtureWith(tb testing.TB, binaries string) *fixture {
 		AgentBinaries: binaries,
 		Store:         f.store, Reconciler: f.loop, Agents: f.agents, Sources: f.sources, Procedures: f.ops, Alerters: f.ops, Updates: f.ops, Dials: f.agents, Keys: keyring{}, Guard: guard, Logger: logger,
 		HookSecret: func() fleet.Secret { return fleet.NewSecret("default-secret") },
+		HookName:   func(id string) string { return f.hookNames[id] },
 		Version:    api.Version{Version: "1.2.3", API: 1}, Now: clock, Ready: func(context.Context) error { return f.ready },
 	})
 	must(tb, err)
@@ -296,8 +299,8 @@ func TestEverythingButHealthNeedsAKey(t *testing.T) {
 	f := newFixture(t)
 	for path, want := range map[string]int{
 		"/healthz": http.StatusOK, "/readyz": http.StatusOK,
-		"/openapi.json": http.StatusUnauthorized, "/": http.StatusUnauthorized, "/api/v1/version": http.StatusUnauthorized,
-		"/api/v1/nothing": http.StatusUnauthorized, "/docs": http.StatusUnauthorized,
+		"/openapi.json": http.StatusUnauthorized, "/openapi.yaml": http.StatusUnauthorized, "/api/v1/version": http.StatusUnauthorized,
+		"/api/v1/nothing": http.StatusUnauthorized, "/docs": http.StatusNotFound,
 	} {
 		resp, err := http.Get(f.server.URL + path)
 		must(t, err)

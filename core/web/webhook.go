@@ -77,7 +77,7 @@ type target struct {
 // answer; the payload is looked at only when the sender is known, and chooses nothing.
 func (s *server) webhook(w http.ResponseWriter, r *http.Request) {
 	d := delivery{
-		provider: r.PathValue("provider"), kind: r.PathValue("kind"), name: r.PathValue("name"), action: r.PathValue("action"),
+		provider: r.PathValue("provider"), kind: r.PathValue("kind"), name: s.hookName(r.PathValue("name")), action: r.PathValue("action"),
 	}
 	if !knownHook(d) {
 		writeError(w, notFound("there is no such webhook",
@@ -266,6 +266,12 @@ func (s *server) refuseHook(w http.ResponseWriter, r *http.Request, d delivery, 
 			Status: http.StatusTooManyRequests, Code: api.CodeRateLimited, Message: "too many failed attempts",
 			Hint: "try again in a minute",
 		})
+		return
+	}
+	if KomodoID(d.name) {
+		// Whether or not there is a resource of that name.
+		writeError(w, notFound("no resource is known by the id "+d.name+": it is of Komodo's database",
+			"put the name in its place, "+hookAddress(d)+", or map it: [webhook] ids = ['"+d.name+"=NAME']"))
 		return
 	}
 	s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "webhook refused", slog.String("of", d.kind+"/"+d.name),

@@ -23,7 +23,7 @@ const anyBranch = "__ANY__"
 // with who sent it gives one and the same answer, and the payload says which branch was
 // pushed and no more.
 func (s *server) procedureHook(w http.ResponseWriter, r *http.Request) {
-	name, branch := r.PathValue("name"), r.PathValue("branch")
+	name, branch := s.hookName(r.PathValue("name")), r.PathValue("branch")
 	if rest := r.PathValue("rest"); rest != "" {
 		branch += "/" + rest
 	}
