@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"sync"
+
+	"github.com/varanhq/varan/core/api"
 )
 
 // memo is what queries said, by what they asked for, as long as nothing at all is written. An
@@ -35,3 +37,11 @@ func (m *memo[K, V]) get(ctx context.Context, s *Store, key K, read func(context
 
 // table is the key of a query that asks for all there is.
 type table struct{}
+
+// states are the last ones of all places. Only Planned writes them, so that it need not read
+// through what a sync was in all its life to say what is new.
+type states struct {
+	mu sync.Mutex
+	// last is nil until it is read, and again when it may not be what was committed.
+	last map[stackPlace]api.PastStack
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/varanhq/varan/core/api"
@@ -19,14 +18,6 @@ const stateColumns = "stack, server, at, sync, sync_state, health, source_commit
 func scanState(row scanner) (p api.PastStack, err error) {
 	err = row.Scan(&p.Name, &p.Server, stampColumn{&p.Since}, &p.Source, &p.Sync, &p.Health, &p.Commit, &p.Release, &p.Text)
 	return p, err
-}
-
-// states are the last ones of all places. Only Planned writes them, so that it need not read
-// through what a sync was in all its life to say what is new.
-type states struct {
-	mu sync.Mutex
-	// last is nil until it is read, and again when it may not be what was committed.
-	last map[stackPlace]api.PastStack
 }
 
 // keepStates records how the stacks of a sync are, for those that changed. The caller holds
