@@ -95,8 +95,13 @@ func totals(t plan.Totals) string {
 		count int
 		text  string
 	}{
-		{t.Create, "to create"}, {t.Update, "to update"}, {t.Heal, "to heal"}, {t.Restart, "to restart"}, {t.Remove, "to remove"},
-		{t.Blocked, "blocked"}, {t.Resources, "resources to record"},
+		{t.Create, "to create"},
+		{t.Update, "to update"},
+		{t.Heal, "to heal"},
+		{t.Restart, "to restart"},
+		{t.Remove, "to remove"},
+		{t.Blocked, "blocked"},
+		{t.Resources, "resources to record"},
 	} {
 		if part.count > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.count, part.text))
