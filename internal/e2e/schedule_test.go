@@ -86,7 +86,7 @@ func TestAScheduleDeploysAndIsNamedAsTheCause(t *testing.T) {
 		"<- ", `commit `+second[:8]+` ("say two" by`, "asked for by procedure nightly", "procedure nightly begun by its schedule, due")
 	w.says(fmt.Sprintf("history show %d", op.ID), "procedure nightly begun by its schedule", "<- this one", "because", "log")
 	w.says(fmt.Sprintf("history show %d", answer.Because[2].ID), "then", "asked for by procedure nightly")
-	w.says("why procedure/nightly", "procedure nightly runs next at", "its last run", "varan procedure show")
+	w.says("why procedure/nightly", "procedure nightly runs next at", "its last run", "varan run nightly")
 
 	schedules, err := w.api.Schedules(t.Context(), 1)
 	i := slices.IndexFunc(schedules, func(s api.Schedule) bool { return s.Procedure == "nightly" })
