@@ -163,6 +163,17 @@ func (s *SOPSSettings) KeyFiles() KeyFiles {
 // minHookSecret is the least length of a webhook's secret.
 const minHookSecret = 8
 
+func (s *Settings) checkWebhook(fail func(key, hint, format string, args ...any)) {
+	if secret := s.Webhook.Secret.Reveal(); secret != "" && len(secret) < minHookSecret {
+		fail("webhook.secret", "", "the webhook secret is shorter than %d characters", minHookSecret)
+	}
+	for _, text := range s.Webhook.IDs {
+		if id, name, _ := strings.Cut(text, "="); !web.KomodoID(id) || name == "" {
+			fail("webhook.ids", "copy the id out of the webhook's address", "%q is not ID=NAME, with an id of 24 digits and letters a to f", text)
+		}
+	}
+}
+
 // Check implements settings.Checker.
 func (s *Settings) Check() []settings.Fault {
 	var found []settings.Fault
@@ -172,14 +183,7 @@ func (s *Settings) Check() []settings.Fault {
 	if _, err := schedule.Parse(schedule.English, "daily", s.Timezone); err != nil {
 		found = append(found, settings.Fault{Key: "timezone", Message: err.Error(), Hint: "use a name of the IANA, such as Europe/Berlin or UTC"})
 	}
-	if secret := s.Webhook.Secret.Reveal(); secret != "" && len(secret) < minHookSecret {
-		fail("webhook.secret", "", "the webhook secret is shorter than %d characters", minHookSecret)
-	}
-	for _, text := range s.Webhook.IDs {
-		if id, name, _ := strings.Cut(text, "="); !web.KomodoID(id) || name == "" {
-			fail("webhook.ids", "copy the id out of the webhook's address", "%q is not ID=NAME, with an id of 24 digits and letters a to f", text)
-		}
-	}
+	s.checkWebhook(fail)
 	for key, files := range map[string][]string{"sops.age_key_files": s.SOPS.Age, "sops.pgp_key_files": s.SOPS.PGP} {
 		for _, text := range files {
 			tier, name, _ := strings.Cut(text, "=")

@@ -307,7 +307,7 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 var errLowDisk = errors.New("core's disk is nearly full")
 
 // fetch gets the head of a repository, if there is room for it.
-func (s *source) fetch(ctx context.Context, m *mirror) (*git.Tree, bool, error) {
+func (s *source) fetch(ctx context.Context, m *mirror) (tree *git.Tree, changed bool, err error) {
 	if s.lowDisk != nil {
 		if _, low := s.lowDisk(); low {
 			return nil, false, errLowDisk

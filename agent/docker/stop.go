@@ -75,8 +75,8 @@ func signalAndWait(ctx context.Context, cl api, id, signal string, opts *client.
 	}
 	select {
 	case <-exit.Result:
-	case <-exit.Error:
-		if waiting.Err() != nil {
+	case err := <-exit.Error:
+		if err != nil && waiting.Err() != nil {
 			at := 0
 			opts.Timeout = &at
 		}

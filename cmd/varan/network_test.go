@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -30,9 +29,9 @@ func proxyMain() {
 	login := flag.String("login", "", "USER:PASSWORD that it asks for")
 	file := flag.String("addr-file", "", "where to write its address")
 	flag.Parse()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it lives as long as its process
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		log.Fatal(err)
+		fatal(err)
 	}
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(*login))
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,15 +44,20 @@ func proxyMain() {
 		default:
 			err = passOn(w, r.Host)
 		}
-		fmt.Println(r.Method, r.Host, status, err) //nolint:forbidigo // it is a program of its own
+		fmt.Println(r.Method, r.Host, status, err)
 		if status != http.StatusOK {
 			w.WriteHeader(status)
 		}
 	})
 	if err := os.WriteFile(*file, []byte(listener.Addr().String()), 0o600); err != nil {
-		log.Fatal(err)
+		fatal(err)
 	}
-	log.Fatal(http.Serve(listener, handler)) //nolint:gosec // nobody else knows of it
+	fatal(http.Serve(listener, handler))
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // passOn makes a tunnel of a request.
@@ -65,7 +69,7 @@ func passOn(w http.ResponseWriter, host string) error {
 	if strings.HasSuffix(name, ".test") {
 		name = "127.0.0.1"
 	}
-	upstream, err := net.Dial("tcp", net.JoinHostPort(name, port)) //nolint:noctx // it lives as long as its process
+	upstream, err := net.Dial("tcp", net.JoinHostPort(name, port))
 	if err != nil {
 		return err
 	}

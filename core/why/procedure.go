@@ -64,7 +64,7 @@ func (e *explanation) lastRun(r *api.ProcedureRun) {
 		e.say(detail, "varan procedure show "+r.ID, "varan procedure cancel "+word(e.Name))
 	case api.ProcedureFailed, api.ProcedureCanceled, api.ProcedureInterrupted:
 		e.say(detail, "varan procedure show "+r.ID, "varan run "+word(e.Name))
-	default:
+	case api.ProcedureSucceeded:
 		e.add(detail)
 	}
 }

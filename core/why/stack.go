@@ -49,21 +49,7 @@ func (e *explanation) concerns(u *plan.Suspension) bool {
 // locate finds who declares the stack and who runs it.
 func (e *explanation) locate() bool {
 	for _, source := range e.Sources {
-		declared := false
-		for i := range source.Desired.Stacks {
-			stack := &source.Desired.Stacks[i]
-			if stack.Name == e.Name && (e.Server == "" || e.Server == stack.Server) {
-				e.from, e.stack, declared = source, *stack, true
-				e.Server, e.Source, e.Origin, e.Desired = stack.Server, source.Sync.Name, stack.Origin, source.Desired.Commit
-			}
-		}
-		for _, state := range source.Status.Plan.Stacks {
-			if state.Stack == e.Name && (e.Server == "" || state.Server == e.Server) && (declared || e.Source == "") {
-				e.from, e.state = source, state
-				e.Server, e.Source = state.Server, source.Sync.Name
-				e.Sync, e.Health = state.Sync, state.Health
-			}
-		}
+		e.locateIn(source)
 	}
 	for _, server := range slices.Sorted(maps.Keys(e.Observed)) {
 		report, ok := e.Observed[server].Stack(e.Name)
@@ -72,6 +58,25 @@ func (e *explanation) locate() bool {
 		}
 	}
 	return e.Source != "" || e.report.Stack != "" || e.LastOp != nil
+}
+
+// locateIn takes what a sync declares and plans of the stack.
+func (e *explanation) locateIn(source Source) {
+	declared := false
+	for i := range source.Desired.Stacks {
+		stack := &source.Desired.Stacks[i]
+		if stack.Name == e.Name && (e.Server == "" || e.Server == stack.Server) {
+			e.from, e.stack, declared = source, *stack, true
+			e.Server, e.Source, e.Origin, e.Desired = stack.Server, source.Sync.Name, stack.Origin, source.Desired.Commit
+		}
+	}
+	for _, state := range source.Status.Plan.Stacks {
+		if state.Stack == e.Name && (e.Server == "" || state.Server == e.Server) && (declared || e.Source == "") {
+			e.from, e.state = source, state
+			e.Server, e.Source = state.Server, source.Sync.Name
+			e.Sync, e.Health = state.Sync, state.Health
+		}
+	}
 }
 
 // unknown is the answer about what there is not.
@@ -125,7 +130,7 @@ func (e *explanation) blocked() {
 				hint = fmt.Sprintf("varan logs -f --deploy '%s/%s'", op.Run, op.ID)
 			}
 		case plan.BlockUnknown, plan.BlockDisabled, plan.BlockBad, plan.BlockForeign, plan.BlockEngine, plan.BlockPolicy, plan.BlockSource,
-			plan.BlockHeld, plan.BlockLoop, plan.BlockWindow, plan.BlockRollout:
+			plan.BlockHeld, plan.BlockLoop, plan.BlockWindow, plan.BlockRollout, plan.BlockDisk:
 		}
 		if b.Reason != plan.BlockOffline {
 			e.say(api.WhyDetail{Kind: "blocked", Origin: b.Op.Origin, Text: text}, hint)

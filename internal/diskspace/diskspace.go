@@ -28,7 +28,7 @@ type Limit struct {
 
 // floor is how much has to be free.
 func (l Limit) floor(total uint64) uint64 {
-	return min(total/100*uint64(max(l.Percent, 0)), uint64(max(l.MiB, 0))<<20) //nolint:gosec // neither is negative
+	return min(total/100*uint64(max(l.Percent, 0)), uint64(max(l.MiB, 0))<<20)
 }
 
 // Config of a Guard.
@@ -105,7 +105,7 @@ func (g *Guard) path() string { return filepath.Join(g.cfg.Dir, reserveName) }
 
 // reserve is how many bytes are kept on a disk of that size.
 func (g *Guard) reserve(total uint64) uint64 {
-	return min(uint64(max(g.cfg.Reserve, 0)), total/maxReserveShare) //nolint:gosec // it is not negative
+	return min(uint64(max(g.cfg.Reserve, 0)), total/maxReserveShare)
 }
 
 // setAside makes a file of that size whose bytes are taken from the disk.

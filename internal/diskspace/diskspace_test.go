@@ -92,11 +92,13 @@ func TestTheReserveIsGivenUpOnAFullDiskAndSetAsideAgain(t *testing.T) {
 		t.Fatalf("%d bytes are set aside, want %d", got, mib)
 	}
 	d.space.Free = 20 * mib
-	if g.Low(); reserved() != mib {
+	g.Low()
+	if reserved() != mib {
 		t.Error("the reserve is gone while there is enough for a while")
 	}
 	d.space.Free = mib / 2
-	if g.Low(); reserved() != 0 {
+	g.Low()
+	if reserved() != 0 {
 		t.Error("the reserve is kept on a full disk")
 	}
 	d.space.Free = 57 * mib // with the reserve set aside again it were not enough
