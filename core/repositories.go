@@ -92,7 +92,7 @@ func (c *checkouts) fetch(ctx context.Context, ref render.RepositoryRef) (render
 	if err != nil {
 		return render.Checkout{}, "", err
 	}
-	tree, _, err := c.source.fetch(ctx, m)
+	tree, err := c.source.fetch(ctx, m)
 	if err != nil {
 		last, ok := m.Current()
 		if !ok || ctx.Err() != nil {

@@ -288,7 +288,7 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 		return ownTree{}, unreadable(settings.Name, err)
 	}
 	own := ownTree{repository: m.Location().String(), key: m.key}
-	tree, _, err := s.fetch(ctx, m)
+	tree, err := s.fetch(ctx, m)
 	if err != nil {
 		last, ok := m.Current()
 		if _, loaded := s.Desired(settings.Name); loaded && !errors.Is(err, errLowDisk) || !ok || ctx.Err() != nil {
@@ -307,13 +307,14 @@ func (s *source) open(ctx context.Context, settings api.Sync) (ownTree, error) {
 var errLowDisk = errors.New("core's disk is nearly full")
 
 // fetch gets the head of a repository, if there is room for it.
-func (s *source) fetch(ctx context.Context, m *mirror) (tree *git.Tree, changed bool, err error) {
+func (s *source) fetch(ctx context.Context, m *mirror) (*git.Tree, error) {
 	if s.lowDisk != nil {
 		if _, low := s.lowDisk(); low {
-			return nil, false, errLowDisk
+			return nil, errLowDisk
 		}
 	}
-	return m.Fetch(ctx)
+	tree, _, err := m.Fetch(ctx)
+	return tree, err
 }
 
 // place is where a sync's repository is. A declared one names an account of core's, and one
