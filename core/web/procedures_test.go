@@ -158,7 +158,7 @@ func TestProcedureWebhooks(t *testing.T) {
 		{name: "an empty token", path: "gitlab/procedure/open/main", body: push("main"), gitlab: true, key: "-", status: 401},
 		{name: "no such procedure", path: "github/procedure/none/main", body: push("main"), status: 401},
 		{name: "switched off", path: "github/procedure/nightly/main", body: push("main"), status: 401, switchedOff: true},
-		{name: "no branch", path: "github/procedure/nightly/", body: push("main"), status: 401},
+		{name: "no branch", path: "github/procedure/nightly/", body: push("main"), status: 404},
 		{name: "another host", path: "bitbucket/procedure/nightly/main", body: push("main"), status: 404},
 		{name: "no JSON", path: "github/procedure/nightly/main", body: `{`, status: 400},
 	} {

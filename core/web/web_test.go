@@ -328,7 +328,7 @@ func TestTheOpenAPIDocumentListsTheRoutes(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(resp.Body)
 	must(t, err)
-	for _, want := range []string{`"openapi":"3.1.0"`, `/api/v1/stacks/{name}/why`, `/api/v1/syncs/{name}/apply`, `"X-API-Key"`} {
+	for _, want := range []string{`"openapi":"3.1.0"`, `/api/v1/why`, `/api/v1/syncs/{name}/apply`, `"X-API-Key"`} {
 		if !strings.Contains(string(raw), want) {
 			t.Errorf("the document lacks %s", want)
 		}
