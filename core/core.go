@@ -124,10 +124,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := d.clean(); err != nil {
 		cfg.Logger.WarnContext(ctx, "files that were not finished are left", slog.Any("err", err)) // the next start tries again
 	}
-	if err := c.guardDisk(); err != nil {
+	if c.keys, err = d.loadKeys(); err != nil {
 		return err
 	}
-	if c.keys, err = d.loadKeys(); err != nil {
+	if err := c.guardDisk(); err != nil {
 		return err
 	}
 	if c.store, err = store.Open(ctx, store.Config{Path: d.path("varan.db"), SealKey: c.keys.seal}); err != nil {
