@@ -61,10 +61,21 @@ func (k *coreKey) pinned(ctx context.Context, server, fingerprint string) {
 	if err := k.store.PinnedCoreKey(ctx, server, fingerprint); err != nil {
 		k.log.LogAttrs(ctx, slog.LevelError, "pinned core key not recorded", slog.String("host", server), slog.Any("err", err))
 	}
+	k.look()
+}
+
+// look has Run see whether the grace is over.
+func (k *coreKey) look() {
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
+}
+
+// release ends a turn. What became of it meanwhile is looked at now: nobody could before.
+func (k *coreKey) release() {
+	<-k.turn
+	k.look()
 }
 
 // Run ends graces when nobody needs them any more, until ctx ends.
@@ -91,7 +102,7 @@ func (k *coreKey) endGrace(ctx context.Context) error {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
 	default:
-		return nil // the change that is under way looks by itself
+		return nil // whoever has it has Run look again
 	}
 	keys := k.have()
 	if keys.Prev.IsZero() || !keys.Next.IsZero() {
@@ -132,7 +143,7 @@ func (k *coreKey) dropPrev(ctx context.Context, keys keyfile.Keys, text string) 
 func (k *coreKey) change(ctx context.Context, actor string, force bool, each func(api.KeyResult)) (report api.KeyReport, err error) {
 	select {
 	case k.turn <- struct{}{}:
-		defer func() { <-k.turn }()
+		defer k.release()
 	case <-ctx.Done():
 		return report, ctx.Err()
 	}
@@ -235,10 +246,6 @@ func (k *coreKey) cutOver(ctx context.Context, actor string, keys keyfile.Keys, 
 			k.log.LogAttrs(ctx, slog.LevelWarn, "an agent was not told that core's key changed", slog.String("host", server), slog.Any("err", err))
 		}
 	}
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
@@ -246,7 +253,7 @@ func (k *coreKey) cutOver(ctx context.Context, actor string, keys keyfile.Keys, 
 func (k *coreKey) hold(ctx context.Context) (release func(), err error) {
 	select {
 	case k.turn <- struct{}{}:
-		return func() { <-k.turn }, nil
+		return k.release, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
