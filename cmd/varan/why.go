@@ -38,10 +38,14 @@ push, the schedule or the person. It explains servers, syncs and procedures as w
 				return err
 			}
 			if a.json {
-				return a.printJSON(why)
+				err = a.printJSON(why)
+			} else {
+				a.printWhy(why)
 			}
-			a.printWhy(why)
-			return nil
+			if err == nil && !why.Known {
+				err = &exit.Error{Code: exit.Failed} // the answer says so, and what is meant instead
+			}
+			return err
 		},
 	}
 }
