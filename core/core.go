@@ -260,7 +260,7 @@ func (c *core) listener() func(reconciler.Event) {
 func (c *core) declarationsChanged() {
 	c.dials.Poke()
 	c.scheduler.Changed()
-	c.outOfService.poke()
+	poke(c.outOfService.wake)
 }
 
 // joined wakes every sync: any may have waited for the server.
@@ -417,4 +417,12 @@ func (c *core) serve(ctx context.Context, handler http.Handler) error {
 		c.cfg.Ready(c.doors.addr())
 	}
 	return group.Wait()
+}
+
+// poke wakes whoever reads from a channel of capacity 1.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -61,21 +61,13 @@ func (k *coreKey) pinned(ctx context.Context, server, fingerprint string) {
 	if err := k.store.PinnedCoreKey(ctx, server, fingerprint); err != nil {
 		k.log.LogAttrs(ctx, slog.LevelError, "pinned core key not recorded", slog.String("host", server), slog.Any("err", err))
 	}
-	k.look()
-}
-
-// look has Run see whether the grace is over.
-func (k *coreKey) look() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
+	poke(k.wake)
 }
 
 // release ends a turn. What became of it meanwhile is looked at now: nobody could before.
 func (k *coreKey) release() {
 	<-k.turn
-	k.look()
+	poke(k.wake)
 }
 
 // Run ends graces when nobody needs them any more, until ctx ends.

@@ -56,7 +56,7 @@ func TestTheEndOfAGraceIsNotMissedWhileKeysAreHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.look()
+		poke(k.wake)
 		synctest.Wait()
 		if k.have().Prev.IsZero() {
 			t.Error("the grace ended while keys were held")

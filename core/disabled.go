@@ -23,13 +23,6 @@ func newOutOfService() *outOfService {
 	return o
 }
 
-func (o *outOfService) poke() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
-
 // refuse is store.ErrDisabled for a server that must not connect.
 func (o *outOfService) refuse(server string) error {
 	if (*o.names.Load())[server] {
@@ -41,16 +34,9 @@ func (o *outOfService) refuse(server string) error {
 // disabledServers are the servers that commits say take no part.
 func (c *core) disabledServers() map[string]bool {
 	names := map[string]bool{}
-	all := c.desired()
-	for i := range all {
-		for k := range all[i].Servers {
-			switch s := &all[i].Servers[k]; {
-			case s.Origin.IsZero(): // it only joined
-			case s.Enabled:
-				delete(names, s.Name) // of two with one name the last counts
-			default:
-				names[s.Name] = true
-			}
+	for name, s := range c.declaredServers() {
+		if !s.Enabled {
+			names[name] = true
 		}
 	}
 	return names

@@ -41,7 +41,7 @@ type agentKeys struct {
 	alerts *alert.Service
 	log    *slog.Logger
 	// declared are the servers of all syncs by name.
-	declared func() map[string]fleet.Server
+	declared func() map[string]*fleet.Server
 
 	mu sync.Mutex
 	// waiting has a channel for each server that somebody waits for; it is closed when the
@@ -91,7 +91,7 @@ func (k *agentKeys) all(ctx context.Context, actor string, each func(api.KeyResu
 			skip(s.Name, "waits for approval")
 		case s.Disabled || known && !d.Enabled:
 			skip(s.Name, "disabled")
-		case d.KeepKey:
+		case known && d.KeepKey:
 			skip(s.Name, "auto_rotate_keys is false")
 		default:
 			names = append(names, s.Name)

@@ -134,29 +134,22 @@ func reasons(r *api.KeyReport) string {
 // dialTargets are the servers that are declared with an address, and take part.
 func (c *core) dialTargets() map[string]dial.Target {
 	targets := map[string]dial.Target{}
-	all := c.desired()
-	for i := range all {
-		for k := range all[i].Servers {
-			s := &all[i].Servers[k]
-			if s.Origin.IsZero() {
-				continue
-			}
-			delete(targets, s.Name) // of two with one name the last counts
-			if s.Enabled && s.Address != "" {
-				targets[s.Name] = dial.Target{Address: s.Address, VerifyTLS: s.VerifyTLS}
-			}
+	for name, s := range c.declaredServers() {
+		if s.Enabled && s.Address != "" {
+			targets[name] = dial.Target{Address: s.Address, VerifyTLS: s.VerifyTLS}
 		}
 	}
 	return targets
 }
 
-// declaredServers are the servers of all syncs by name.
-func (c *core) declaredServers() map[string]fleet.Server {
+// declaredServers are the servers of all syncs by name, without those that only joined. Of two with
+// one name the last counts. Nobody may change them.
+func (c *core) declaredServers() map[string]*fleet.Server {
 	all := c.desired()
-	servers := map[string]fleet.Server{}
+	servers := map[string]*fleet.Server{}
 	for i := range all {
-		for _, s := range all[i].Servers {
-			if !s.Origin.IsZero() {
+		for k := range all[i].Servers {
+			if s := &all[i].Servers[k]; !s.Origin.IsZero() {
 				servers[s.Name] = s
 			}
 		}

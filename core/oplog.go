@@ -72,10 +72,7 @@ func (l *opLogs) take(e reconciler.Event) {
 	case reconciler.EventOpEnded:
 		o.end(e)
 	}
-	select {
-	case l.heard <- struct{}{}:
-	default:
-	}
+	poke(l.heard)
 }
 
 // progress keeps a step once, however often its percentage moves.

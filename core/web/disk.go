@@ -21,8 +21,12 @@ func newWork() []string {
 
 // refuseOnFullDisk answers new work with what keeps it from being done.
 func (s *server) refuseOnFullDisk(ctx huma.Context, next func(huma.Context)) {
+	if !slices.Contains(newWork(), ctx.Operation().OperationID) {
+		next(ctx)
+		return
+	}
 	low, full := s.LowDisk()
-	if !full || !slices.Contains(newWork(), ctx.Operation().OperationID) {
+	if !full {
 		next(ctx)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/varanhq/varan/core/api"
 )
@@ -15,13 +16,13 @@ import (
 var homePage string
 
 // homePolicy lets the page have its own style, known by its hash, and nothing else.
-func homePolicy() string {
+var homePolicy = sync.OnceValue(func() string {
 	_, rest, _ := strings.Cut(homePage, "<style>")
 	style, _, _ := strings.Cut(rest, "</style>")
 	sum := sha256.Sum256([]byte(style))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
+})
 
 // home says to anybody what this is and whether it is well, and nothing about the fleet.
 func (s *server) home(w http.ResponseWriter, r *http.Request) {
