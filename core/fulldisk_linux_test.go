@@ -13,21 +13,8 @@ import (
 	"github.com/varanhq/varan/core/api"
 	"github.com/varanhq/varan/fleet"
 	"github.com/varanhq/varan/internal/testutil/gitserver"
+	"github.com/varanhq/varan/internal/testutil/smalldisk"
 )
-
-// smallDisk is a file system of 16 MiB of its own.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root mounts file systems")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("no file system can be mounted here: %v", err)
-	}
-	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	return dir
-}
 
 // fill writes until the disk has no byte left.
 func fill(t *testing.T, path string) {
@@ -48,7 +35,7 @@ func fill(t *testing.T, path string) {
 // TestADiskWithoutAByteLeft is the whole of a full disk: the kernel refuses the writes.
 func TestADiskWithoutAByteLeft(t *testing.T) {
 	t.Parallel()
-	disk := smallDisk(t)
+	disk := smalldisk.Mount(t)
 	r := newRigIn(t, filepath.Join(disk, "data"), func(cfg *core.Config) { cfg.Settings.Alerts.Every = time.Second })
 	repo := gitserver.New(t)
 	commit := repo.Commit(repository("registry.example/app:1"), "First")

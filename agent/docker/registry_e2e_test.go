@@ -4,9 +4,6 @@ package docker_test
 
 import (
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,18 +29,8 @@ func (a accountant) Logins(context.Context) ([]wire.Login, error) {
 
 func TestImagesArePulledWithTheAccountOfTheRelease(t *testing.T) {
 	h := newHost(t)
-	bin := filepath.Join(t.TempDir(), "app")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", bin, "./testdata/app")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	content, err := os.ReadFile(bin)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const password = "p4ss-" + canary
-	reg := imageregistry.New(t, content, "ci", password)
+	reg := imageregistry.New(t, imageregistry.App(t), "ci", password)
 	ref := reg.Host + "/team/app:1"
 	t.Cleanup(func() { _, _ = h.cl.ImageRemove(context.Background(), ref, client.ImageRemoveOptions{Force: true}) })
 	release := func(account string) fleet.Release {

@@ -10,20 +10,14 @@ import (
 	"testing"
 
 	"github.com/varanhq/varan/core/api"
+	"github.com/varanhq/varan/internal/testutil/smalldisk"
 )
 
 // TestATransactionThatFindsTheDiskFullIsUndone has the kernel refuse a write at every point of
 // a transaction that is reached as the disk fills.
 func TestATransactionThatFindsTheDiskFullIsUndone(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root mounts file systems")
-	}
-	disk := t.TempDir()
-	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skipf("no file system can be mounted here: %v", err)
-	}
-	t.Cleanup(func() { must(t, syscall.Unmount(disk, syscall.MNT_DETACH)) })
+	disk := smalldisk.Mount(t)
 	cfg := config(t, newClock())
 	cfg.Path = filepath.Join(disk, "varan.db")
 	s := open(t, cfg)
