@@ -98,7 +98,7 @@ func (e *explanation) unknown() {
 	for _, source := range e.Sources {
 		if source.Status.Error != "" {
 			e.Details = append(e.Details, api.WhyDetail{
-				Kind: "error", Text: fmt.Sprintf("sync %s cannot be read: %s", source.Sync.Name, source.Status.Error),
+				Kind: "error", Text: fmt.Sprintf("sync %s cannot be read: %s", source.Sync.Name, source.unreadable()),
 			})
 		}
 	}

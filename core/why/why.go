@@ -28,6 +28,12 @@ type Source struct {
 	Desired fleet.Desired
 }
 
+// unreadable is why the repository cannot be read; most errors begin with the words that are said
+// before it.
+func (s *Source) unreadable() string {
+	return strings.TrimPrefix(s.Status.Error, "sync "+s.Sync.Name+" cannot be read: ")
+}
+
 // State is what is known at one moment.
 type State struct {
 	Now         time.Time
@@ -240,7 +246,7 @@ func (e *explanation) source() {
 	status := &e.from.Status
 	good := status.Good.Short()
 	if status.Error != "" {
-		text := fmt.Sprintf("sync %s cannot be read, so commit %s stays in force: %s", e.Source, good, status.Error)
+		text := fmt.Sprintf("sync %s cannot be read, so commit %s stays in force: %s", e.Source, good, e.from.unreadable())
 		if !status.NextPoll.IsZero() {
 			text += "; it is tried again at " + e.moment(status.NextPoll)
 		}

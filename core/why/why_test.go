@@ -236,3 +236,23 @@ func TestAPlainNameIsAStackIfThereIsOne(t *testing.T) {
 		}
 	}
 }
+
+// The error of a repository says whose it is; so does the answer, and once is enough.
+func TestThatASyncCannotBeReadIsSaidOnce(t *testing.T) {
+	s := fleetOf()
+	s.Sources[0].Status.Error = "sync home cannot be read: connection refused"
+	for of, want := range map[why.Subject]string{
+		{Kind: why.KindStack, Name: "nothing"}:              "sync home cannot be read: connection refused",
+		{Kind: why.KindStack, Name: "web", Server: "alpha"}: "sync home cannot be read, so commit 89abcdef stays in force: connection refused",
+	} {
+		var told []string
+		for _, d := range why.Explain(of, s, why.Records{}).Details {
+			if d.Kind == "error" {
+				told = append(told, d.Text)
+			}
+		}
+		if len(told) != 1 || !strings.HasPrefix(told[0], want) {
+			t.Errorf("%s: %q, want %q", of.Name, told, want)
+		}
+	}
+}
